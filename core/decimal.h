@@ -9,12 +9,18 @@
  * Pure functions: no I/O, no allocation, no shared state; any thread. Where a status is returned,
  * *result is written only with DECIMAL_OK. A result may be the same object as an operand.
  */
-#ifndef DOVETAIL_CORE_DECIMAL_H
-#define DOVETAIL_CORE_DECIMAL_H
+#ifndef DOVETAIL_DECIMAL_H
+#define DOVETAIL_DECIMAL_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "core/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 __extension__ typedef __int128 int128;
 __extension__ typedef unsigned __int128 uint128;
@@ -47,8 +53,7 @@ struct decimal decimal_from_int64(int64_t value);
  * True, with *result written, when the value is a whole number (5, 5.0) that int64_t holds. *result
  * is left alone otherwise.
  */
-__attribute__((warn_unused_result)) bool decimal_to_int64(const struct decimal *value,
-                                                          int64_t *result);
+bool decimal_to_int64(const struct decimal *value, int64_t *result) MUST_CHECK;
 
 /*
  * Reads exactly the JSON number grammar (RFC 8259, section 6) over all `length` bytes: no '+', no
@@ -57,8 +62,8 @@ __attribute__((warn_unused_result)) bool decimal_to_int64(const struct decimal *
  * DECIMAL_SYNTAX for any other text; DECIMAL_OVERFLOW for a number with more than 38 digits once
  * the exponent is applied, or a scale above 38. Time is linear in `length`, whatever the exponent.
  */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_parse(const char *text, size_t length, struct decimal *result);
+enum decimal_status decimal_parse(const char *text, size_t length,
+                                  struct decimal *result) MUST_CHECK;
 
 /*
  * Writes the text PostgreSQL prints, all `scale` fraction digits included, and a NUL. Returns the
@@ -85,29 +90,29 @@ int decimal_compare(const struct decimal *left, const struct decimal *right);
 bool decimal_equal(const struct decimal *left, const struct decimal *right);
 
 /* Scale of the result: the larger of the two. */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_add(const struct decimal *left, const struct decimal *right, struct decimal *result);
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_subtract(const struct decimal *left, const struct decimal *right, struct decimal *result);
+enum decimal_status decimal_add(const struct decimal *left, const struct decimal *right,
+                                struct decimal *result) MUST_CHECK;
+enum decimal_status decimal_subtract(const struct decimal *left, const struct decimal *right,
+                                     struct decimal *result) MUST_CHECK;
 
 /* Scale of the result: the sum of the two; above 38 it is DECIMAL_OVERFLOW, even for a zero. */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_multiply(const struct decimal *left, const struct decimal *right, struct decimal *result);
+enum decimal_status decimal_multiply(const struct decimal *left, const struct decimal *right,
+                                     struct decimal *result) MUST_CHECK;
 
 /*
  * Rounds half away from zero to the scale PostgreSQL selects: at least 16 significant digits and at
  * least either operand's scale (select_div_scale in src/backend/utils/adt/numeric.c). Where that
  * scale is above 38, as in 1 / 3e30, the quotient is DECIMAL_OVERFLOW.
  */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_divide(const struct decimal *left, const struct decimal *right, struct decimal *result);
+enum decimal_status decimal_divide(const struct decimal *left, const struct decimal *right,
+                                   struct decimal *result) MUST_CHECK;
 
 /*
  * The remainder of the truncated quotient: it has the dividend's sign and the larger scale. It
  * always fits, so the only failure is DECIMAL_DIVISION_BY_ZERO.
  */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_modulo(const struct decimal *left, const struct decimal *right, struct decimal *result);
+enum decimal_status decimal_modulo(const struct decimal *left, const struct decimal *right,
+                                   struct decimal *result) MUST_CHECK;
 
 /*
  * PostgreSQL's binary format of numeric, as numeric_send writes it: int16 ndigits, weight, sign and
@@ -121,7 +126,13 @@ size_t decimal_encode_pg(const struct decimal *value, uint8_t *buffer, size_t si
  * DECIMAL_SYNTAX: NaN, an infinity, a wrong length, a digit above 9999, non-zero digits beyond the
  * dscale. DECIMAL_OVERFLOW: a dscale above 38 or more than 38 digits.
  */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_decode_pg(const uint8_t *bytes, size_t length, struct decimal *result);
+enum decimal_status decimal_decode_pg(const uint8_t *bytes, size_t length,
+                                      struct decimal *result) MUST_CHECK;
 
+#ifdef __cplusplus
+}
+#endif
+
+/* Sums of decimals belong to the same interface. */
+#include "core/decimal_wide.h"
 #endif

@@ -11,10 +11,14 @@
  *
  * Pure functions: no I/O, no allocation, no shared state; any thread that owns the object.
  */
-#ifndef DOVETAIL_CORE_DECIMAL_WIDE_H
-#define DOVETAIL_CORE_DECIMAL_WIDE_H
+#ifndef DOVETAIL_DECIMAL_WIDE_H
+#define DOVETAIL_DECIMAL_WIDE_H
 
 #include "core/decimal.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define DECIMAL_WIDE_WORDS 6
 
@@ -24,7 +28,8 @@
  */
 #define DECIMAL_WIDE_MAX_SCALE 76
 
-#define DECIMAL_WIDE_TEXT_SIZE 128 /* bytes for any decimal_wide_format result, its NUL included */
+#define DECIMAL_WIDE_TEXT_SIZE 128 /* bytes for any decimal_wide_format result, its NUL included   \
+                                    */
 #define DECIMAL_WIDE_PG_SIZE 80    /* bytes for any decimal_wide_encode_pg result */
 
 struct decimal_wide {
@@ -59,15 +64,15 @@ bool decimal_wide_is_zero(const struct decimal_wide *value);
  * same object. A quotient is for decimal_wide_format, _trim, _compare and _encode_pg, not for
  * add, merge or divide.
  */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_wide_divide(const struct decimal_wide *sum, int64_t count, struct decimal_wide *quotient);
+enum decimal_status decimal_wide_divide(const struct decimal_wide *sum, int64_t count,
+                                        struct decimal_wide *quotient) MUST_CHECK;
 
 /* PostgreSQL's trim_scale(): the same value with the smallest scale that holds it. */
 void decimal_wide_trim(struct decimal_wide *value);
 
 /* The same value and scale as a decimal; DECIMAL_OVERFLOW where it has more than 38 digits. */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_wide_to_decimal(const struct decimal_wide *value, struct decimal *result);
+enum decimal_status decimal_wide_to_decimal(const struct decimal_wide *value,
+                                            struct decimal *result) MUST_CHECK;
 
 /* As decimal_format: all `scale` fraction digits; trim first for the shortest exact text. */
 size_t decimal_wide_format(const struct decimal_wide *value, char *buffer, size_t size);
@@ -79,7 +84,10 @@ size_t decimal_wide_encode_pg(const struct decimal_wide *value, uint8_t *buffer,
  * As decimal_decode_pg, for the states of sums: DECIMAL_OVERFLOW for a dscale above 38 (so a
  * stored quotient is not taken for a sum) and for a value beyond the bound proved above.
  */
-__attribute__((warn_unused_result)) enum decimal_status
-decimal_wide_decode_pg(const uint8_t *bytes, size_t length, struct decimal_wide *sum);
+enum decimal_status decimal_wide_decode_pg(const uint8_t *bytes, size_t length,
+                                           struct decimal_wide *sum) MUST_CHECK;
 
+#ifdef __cplusplus
+}
+#endif
 #endif

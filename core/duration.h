@@ -3,11 +3,17 @@
  *
  * A duration is a positive number of microseconds. Pure functions; any thread.
  */
-#ifndef DOVETAIL_CORE_DURATION_H
-#define DOVETAIL_CORE_DURATION_H
+#ifndef DOVETAIL_DURATION_H
+#define DOVETAIL_DURATION_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "core/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define DURATION_TEXT_SIZE 24 /* bytes for any duration_format result, its NUL included */
 
@@ -21,8 +27,7 @@ enum duration_status {
  * Reads digits and one unit, `ms`, `s`, `m`, `h`, `d` (24 hours) or `w` (7 days), over all `length`
  * bytes: no sign, no white space, no leading zero. *us is written only with DURATION_OK.
  */
-__attribute__((warn_unused_result)) enum duration_status
-duration_parse(const char *text, size_t length, int64_t *us);
+enum duration_status duration_parse(const char *text, size_t length, int64_t *us) MUST_CHECK;
 
 /*
  * Writes the duration in the largest unit that leaves no remainder, and a NUL: 5400 seconds are
@@ -32,4 +37,7 @@ duration_parse(const char *text, size_t length, int64_t *us);
  */
 size_t duration_format(int64_t us, char *buffer, size_t size);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,14 +7,18 @@
  * Pure functions: no I/O, no time zone database, no libc time functions, no clock; any thread.
  * Where a status is returned, *us is written only with TIMESTAMP_OK.
  */
-#ifndef DOVETAIL_CORE_TIMESTAMP_H
-#define DOVETAIL_CORE_TIMESTAMP_H
+#ifndef DOVETAIL_TIMESTAMP_H
+#define DOVETAIL_TIMESTAMP_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/decimal.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define TIMESTAMP_US_PER_SECOND INT64_C(1000000)
 #define TIMESTAMP_US_PER_DAY INT64_C(86400000000)
@@ -38,21 +42,21 @@ enum timestamp_status {
  * the first of the next one, as in PostgreSQL. There may be any number of fraction digits; those
  * beyond the sixth are cut off, towards the past.
  */
-__attribute__((warn_unused_result)) enum timestamp_status
-timestamp_parse_rfc3339(const char *text, size_t length, int64_t *us);
+enum timestamp_status timestamp_parse_rfc3339(const char *text, size_t length,
+                                              int64_t *us) MUST_CHECK;
 
 /* For parameters that people type: also `2001-01-01`, which is midnight UTC. */
-__attribute__((warn_unused_result)) enum timestamp_status
-timestamp_parse_date_or_rfc3339(const char *text, size_t length, int64_t *us);
+enum timestamp_status timestamp_parse_date_or_rfc3339(const char *text, size_t length,
+                                                      int64_t *us) MUST_CHECK;
 
 /*
  * A number of units since the Unix epoch, floored to microseconds. `units_per_second` is 1, 1000 or
  * 1000000. TIMESTAMP_OK or TIMESTAMP_RANGE.
  */
-__attribute__((warn_unused_result)) enum timestamp_status
-timestamp_from_epoch(const struct decimal *value, int64_t units_per_second, int64_t *us);
-__attribute__((warn_unused_result)) enum timestamp_status
-timestamp_from_epoch_int64(int64_t value, int64_t units_per_second, int64_t *us);
+enum timestamp_status timestamp_from_epoch(const struct decimal *value, int64_t units_per_second,
+                                           int64_t *us) MUST_CHECK;
+enum timestamp_status timestamp_from_epoch_int64(int64_t value, int64_t units_per_second,
+                                                 int64_t *us) MUST_CHECK;
 
 bool timestamp_in_range(int64_t us);
 
@@ -74,7 +78,9 @@ int64_t timestamp_to_postgres(int64_t us);
  * The way back. TIMESTAMP_RANGE for 'infinity', '-infinity' and what int64_t cannot hold; the range
  * of event times is not applied, because window bounds may pass it.
  */
-__attribute__((warn_unused_result)) enum timestamp_status timestamp_from_postgres(int64_t pg_us,
-                                                                                  int64_t *us);
+enum timestamp_status timestamp_from_postgres(int64_t pg_us, int64_t *us) MUST_CHECK;
 
+#ifdef __cplusplus
+}
+#endif
 #endif
