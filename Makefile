@@ -1,0 +1,81 @@
+# Dovetail. `make help` lists the targets.
+#
+# Objects go to build/<mode>/; `make` builds the release mode and links the programs into build/.
+# Every core/**/*.c is one static library, every folder with a main.c one program, every
+# tests/**/test_*.c one test program.
+
+MODE    ?= release
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+
+CC  ?= cc
+CXX ?= c++
+OUT := build/$(MODE)
+
+PACKAGES := rdkafka libpq jansson libmicrohttpd simdjson libzstd libxxhash
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wformat=2
+WARNINGS_C := $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes
+ifeq ($(CI),true)
+WARNINGS += -Werror
+endif
+
+probe = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c -o /dev/null - 2>/dev/null && echo $(1))
+HARDENING := $(call probe,-fstack-protector-strong) $(call probe,-fstack-clash-protection) \
+             $(call probe,-fcf-protection) $(call probe,-Wl,-z,relro,-z,now)
+
+FLAGS_release := -O3 -g -D_FORTIFY_SOURCE=2 $(HARDENING)
+FLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+FLAGS_coverage := -O0 -g --coverage
+
+COMMON   := -D_GNU_SOURCE -DDOVETAIL_VERSION='"$(VERSION)"' -I. -MMD -MP $(FLAGS_$(MODE)) $(PKG_CFLAGS)
+CFLAGS   += -std=c17 $(COMMON) $(WARNINGS_C)
+CXXFLAGS += -std=c++17 $(COMMON) $(WARNINGS) -fno-exceptions -fno-rtti -DSIMDJSON_EXCEPTIONS=0
+LDFLAGS  += $(FLAGS_$(MODE)) -pthread
+LDLIBS   := $(PKG_LIBS) -lm
+
+include $(wildcard make/*.mk)
+
+CORE_SOURCES := $(wildcard core/*.c core/measures/*.c)
+CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OUT)/%.o) $(EVENT_PARSER_OBJECTS)
+CORE := $(OUT)/libdovetail.a
+
+PROGRAMS := dovetail-speed dovetail-batch dovetail-serving dovetail
+FOLDER_dovetail-speed   := speed_layer
+FOLDER_dovetail-batch   := batch_layer
+FOLDER_dovetail-serving := serving
+FOLDER_dovetail         := cli
+objects_of = $(patsubst %.c,$(OUT)/%.o,$(wildcard $(1)/*.c))
+
+.PHONY: all
+.DEFAULT_GOAL := all
+all: $(PROGRAMS:%=build/%)
+
+$(CORE): $(CORE_OBJECTS)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(OUT)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(CFLAGS) -c -o $@ $<
+
+define program_rule
+$(OUT)/$(1): $(call objects_of,$(FOLDER_$(1))) $(CORE)
+	@echo "  LINK    $$@"
+	@$(CXX) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
+
+build/%: build/release/%
+	@cp $< $@
+
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+.PHONY: clean
+clean:
+	rm -rf build

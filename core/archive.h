@@ -1,0 +1,88 @@
+/* The archive: immutable segments of a topic partition's records, and the manifest that names them.
+ *
+ * A segment is one file, <archive>/<topic>/<partition>/<start>-<end>.jsonl.zst (offsets as 20 digits,
+ * half-open). It begins with ordinary zstd frames: the values of all records that are valid JSON
+ * objects without a line break in them, a line each, so that zstdcat, DuckDB and Spark read it. A
+ * zstd skippable frame follows, which those tools pass over, with what else is needed to have the
+ * log back exactly: the offset and broker timestamp of every line, and every other record (null,
+ * empty, not JSON, with line breaks) byte for byte.
+ *
+ * Invariant: a file counts only if the manifest (table segment) has its row; the row is inserted
+ * after the file was written under a temporary name, fsynced and renamed, and its directory fsynced;
+ * segments of a partition follow each other without a gap. Checksums are verified on every read. */
+#ifndef DOVETAIL_ARCHIVE_H
+#define DOVETAIL_ARCHIVE_H
+
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/postgres.h"
+
+struct archive_segment {
+    char *topic;
+    int32_t partition;
+    int64_t start_offset; /* inclusive */
+    int64_t end_offset;   /* exclusive */
+    char *file;           /* relative to the archive directory */
+    int64_t record_count;
+    int64_t file_bytes;
+    int64_t raw_bytes;
+    char checksum[33];
+};
+
+/* One record of the log. value NULL: a tombstone. */
+struct archive_record {
+    int64_t offset;
+    int64_t timestamp_ms; /* the broker's, -1 = none */
+    const char *value;
+    size_t length;
+    size_t readable; /* bytes that may be read from value on; see event_parser_parse */
+};
+
+/* --- writing: one writer for each partition, one thread --- */
+
+struct archive_writer;
+
+/* Begins the segment that starts at `start_offset` under a temporary name. */
+enum status archive_writer_create(const char *directory, const char *topic, int32_t partition,
+                                  int64_t start_offset, struct archive_writer **out,
+                                  struct error *error) MUST_CHECK;
+/* Appends one record; offsets ascend. */
+enum status archive_writer_add(struct archive_writer *writer, const struct archive_record *record,
+                               struct error *error) MUST_CHECK;
+int64_t archive_writer_raw_bytes(const struct archive_writer *writer);
+int64_t archive_writer_record_count(const struct archive_writer *writer);
+/* Completes the file as [start_offset, end_offset): end_offset is beyond the last record's, and
+ * larger where the log has holes. Syncs, renames, and fills *segment (caller: archive_segment_deinit). The
+ * manifest row is the caller's next step (archive_manifest_add). */
+enum status archive_writer_finish(struct archive_writer *writer, int64_t end_offset,
+                                  struct archive_segment *segment, struct error *error) MUST_CHECK;
+/* Accepts NULL; an unfinished file is removed. */
+void archive_writer_destroy(struct archive_writer *writer);
+
+/* --- the manifest --- */
+
+enum status archive_manifest_add(struct postgres *postgres, const struct archive_segment *segment,
+                                 struct error *error) MUST_CHECK;
+/* The segments of a topic that begin below `end_offsets[partition]`, by partition and offset.
+ * STATUS_FATAL names the first gap. Caller: archive_segments_free. */
+enum status archive_manifest_list(struct postgres *postgres, const char *topic,
+                                  struct archive_segment **out, size_t *count,
+                                  struct error *error) MUST_CHECK;
+void archive_segments_free(struct archive_segment *segments, size_t count);
+void archive_segment_deinit(struct archive_segment *segment);
+
+/* --- reading: any number of threads, one reader each --- */
+
+struct archive_reader;
+
+/* Reads and checks the whole file. STATUS_FATAL names the file that is missing or damaged. */
+enum status archive_reader_open(const char *directory, const struct archive_segment *segment,
+                                struct archive_reader **out, struct error *error) MUST_CHECK;
+/* The next record, lines first and then the others, not by offset; *end when there is none. The value is
+ * good until the next call. */
+enum status archive_reader_next(struct archive_reader *reader, struct archive_record *out,
+                                bool *end, struct error *error) MUST_CHECK;
+void archive_reader_close(struct archive_reader *reader);
+
+#endif

@@ -1,0 +1,113 @@
+/* Sources and views as their JSON definitions say them.
+ *
+ * A definition is loaded once, checked completely and then never changed: everything here may be
+ * read from any thread. Faults name the file, the key and, inside expressions, the column. Nothing
+ * here reads a clock or does I/O but definition_load_file. */
+#ifndef DOVETAIL_DEFINITION_H
+#define DOVETAIL_DEFINITION_H
+
+#include <jansson.h>
+
+#include "core/expression.h"
+#include "core/measure.h"
+#include "core/value.h"
+#include "core/window.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    NAME_MAX_BYTES = 48,      /* [a-z][a-z0-9_]{0,47} */
+    SOURCE_FIELD_MAX = 256,   /* fields of one source */
+    VIEW_KEY_MAX = 16,        /* group_by entries of one view */
+    VIEW_MEASURE_MAX = 64,    /* measures of one view */
+    KEY_BYTES_MAX = 2000,     /* string bytes of one group's keys together: PostgreSQL's index limit */
+};
+
+enum time_format { TIME_RFC3339, TIME_EPOCH_S, TIME_EPOCH_MS, TIME_EPOCH_US };
+
+struct source_field {
+    const char *name;
+    enum value_type type;
+    enum time_format format; /* of a timestamp */
+    bool nullable;
+    const char *const *path; /* member names from the record's root */
+    size_t path_count;
+};
+
+struct source {
+    const char *name;
+    const char *topic;
+    const char *dead_letter_topic;
+    int partitions; /* of a topic that `dovetail init` creates */
+    const struct source_field *fields;
+    size_t field_count;
+    size_t event_time_field; /* index; its type is timestamp, or what event_time_format is read from */
+    enum time_format event_time_format;
+    json_t *json;       /* owned; the definition as given */
+    struct arena arena; /* owns everything above */
+};
+
+struct view_key {
+    const char *name;
+    const char *text; /* the expression as written */
+    struct expression *expression;
+};
+
+struct view_measure {
+    const char *name;
+    const char *text; /* as written, e.g. "sum(delay) FILTER (WHERE delay > 0)" */
+    struct measure *measure;
+};
+
+struct view {
+    const char *name;
+    const struct source *source; /* borrowed */
+    const char *where_text;      /* NULL: every record */
+    struct expression *where;
+    struct view_key *keys;
+    size_t key_count;
+    struct window window;
+    struct view_measure *measures;
+    size_t measure_count;
+    size_t state_bytes; /* of all measures of one group; measure i is at state_offsets[i] */
+    size_t *state_offsets;
+    json_t *json;
+    struct arena arena;
+};
+
+/* Builds a source from JSON. `place` (a file name or "database") begins every error text. */
+enum status source_create(json_t *json, const char *place, struct source **out,
+                          struct error *error) MUST_CHECK;
+void source_destroy(struct source *source);
+
+/* Builds a view over `source`, which must outlive it. */
+enum status view_create(json_t *json, const char *place, const struct source *source,
+                        struct view **out, struct error *error) MUST_CHECK;
+void view_destroy(struct view *view);
+
+/* Every source and view below `directory`/sources and `directory`/views, sorted by name. */
+struct definitions {
+    struct source **sources;
+    size_t source_count;
+    struct view **views;
+    size_t view_count;
+};
+
+/* Loads and checks all of them. At the first fault of each file `on_fault` is called with its text;
+ * STATUS_REJECT when there was one. The caller owns *out in every case (definitions_deinit). */
+enum status definitions_load(const char *directory, struct definitions *out,
+                             void (*on_fault)(const char *text, void *context), void *context,
+                             struct error *error) MUST_CHECK;
+void definitions_deinit(struct definitions *definitions);
+
+/* Canonical text of what a view computes (its definition, its source's, the engine's version): two
+ * views with equal text have equal rows, so their stored states may be shared. Owned by the caller
+ * (free). NULL when out of memory. */
+char *view_canonical_text(const struct view *view) MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

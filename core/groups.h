@@ -1,0 +1,89 @@
+/* The groups of one view: a hash table from (window, keys) to the states of its measures.
+ *
+ * Speed keeps one for each open slice, batch one for each thread, serving one for each query. Open
+ * addressing with linear probing over 16-byte slots; groups, keys and states live in an arena and
+ * never move, so a struct group pointer is good until the table is cleared. One thread at a time. */
+#ifndef DOVETAIL_GROUPS_H
+#define DOVETAIL_GROUPS_H
+
+#include "core/definition.h"
+#include "core/event_parser.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct group {
+    int64_t window_start_us;
+    uint64_t hash;
+    struct group *next_changed; /* list of changed groups, see groups_changed */
+    uint32_t key_length;
+    bool changed; /* on the list */
+    bool stored;  /* for the owner: a row of it is in the database */
+    unsigned char *state; /* view->state_bytes, aligned to 16 */
+    unsigned char key[];  /* value_key_encode of each key in turn */
+};
+
+struct groups;
+
+enum status groups_create(const struct view *view, struct groups **out,
+                          struct error *error) MUST_CHECK;
+void groups_destroy(struct groups *groups);
+void groups_clear(struct groups *groups);
+
+size_t groups_count(const struct groups *groups);
+size_t groups_memory_bytes(const struct groups *groups);
+
+/* The group of (window, key), made with initial states where it is new. */
+enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
+                               const unsigned char *key, size_t key_length, struct group **out,
+                               struct error *error) MUST_CHECK;
+struct group *groups_find(const struct groups *groups, int64_t window_start_us,
+                          const unsigned char *key, size_t key_length);
+
+/* What one record did to one view. */
+enum fold_outcome { FOLD_COUNTED, FOLD_FILTERED };
+
+/* Folds one event in: where, keys, window, measures. All or nothing: STATUS_REJECT (an expression
+ * failed, a key is too long) leaves every state as it was. The group is put on the changed list. */
+enum status groups_fold(struct groups *groups, const struct event *event,
+                        const struct measure_origin *origin, enum fold_outcome *outcome,
+                        struct error *error) MUST_CHECK;
+
+/* Merges states of `view->measure_count` measures into a group's (same view). Marks it changed. */
+enum status groups_merge_states(struct groups *groups, struct group *into,
+                                const unsigned char *state, struct error *error) MUST_CHECK;
+/* Merges every group of `from` into `into`. */
+enum status groups_merge(struct groups *into, const struct groups *from,
+                         struct error *error) MUST_CHECK;
+
+/* Groups changed since the last groups_changed_reset, newest first, linked by next_changed. */
+struct group *groups_changed(const struct groups *groups);
+void groups_changed_reset(struct groups *groups);
+
+/* Every group, in no particular order: for (i = 0; (g = groups_next(groups, &i)) != NULL;) */
+struct group *groups_next(const struct groups *groups, size_t *cursor);
+/* Every group ordered by window, then key values (NULL last). Caller frees the array. */
+enum status groups_sorted(const struct groups *groups, struct group ***out,
+                          struct error *error) MUST_CHECK;
+
+struct arena *groups_arena(struct groups *groups);
+const struct view *groups_view(const struct groups *groups);
+
+/* The keys of a group as values (strings borrowed from it): `out` has view->key_count. */
+void group_keys(const struct view *view, const struct group *group, struct value *out);
+
+/* --- rows of states, as the tables of speed and batch have them ---
+ *
+ * Columns in order: window_start, the keys, each measure's columns. */
+size_t view_row_columns(const struct view *view);
+enum status group_encode_row(const struct view *view, const struct group *group,
+                             struct pgbinary_writer *writer, struct error *error) MUST_CHECK;
+/* Merges one received row into `groups`. Where `group` is not NULL it receives the group. */
+enum status groups_merge_row(struct groups *groups, const struct pgbinary_field *fields,
+                             struct group **group, struct error *error) MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

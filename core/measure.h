@@ -1,0 +1,105 @@
+/* Measures: what a view computes for each group and window.
+ *
+ * Invariant: the state of every measure is a commutative monoid. merge is associative and
+ * commutative, init is its neutral element, and equal multisets of folded records give equal states
+ * to the byte of their encoding, however they were split and ordered. All exactness at the seam
+ * rests on this.
+ *
+ * A kind of measure is one file in core/measures/ with one struct measure_kind, listed in
+ * measure.c. States live in memory of the caller, `state_bytes` long and aligned to 16; what does
+ * not fit there (strings) is kept in the arena that comes with each call and lives as long as the
+ * state. A measure is immutable and shared by all threads; a state has one owner at a time. */
+#ifndef DOVETAIL_MEASURE_H
+#define DOVETAIL_MEASURE_H
+
+#include "core/expression.h"
+#include "core/pgbinary.h"
+#include "core/value.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MEASURE_ARGUMENT_MAX = 4, MEASURE_COLUMN_MAX = 8 };
+
+struct measure;
+
+/* A column of PostgreSQL that holds (part of) the state. Its name is the measure's, followed by
+ * '$' and the suffix where there is one. */
+struct measure_column {
+    const char *suffix; /* NULL for the only or main column */
+    uint32_t oid;
+    const char *sql_type;
+};
+
+/* Where a folded record stood, for measures that break ties by it. */
+struct measure_origin {
+    int64_t time_us;
+    int32_t partition;
+    int64_t offset;
+};
+
+struct measure_kind {
+    const char *name; /* the SQL function's */
+    const char *help; /* one line for the documentation */
+
+    /* Checks the arguments' types and fills result_type, state_bytes, columns and private.
+     * Errors are about the call as a whole. */
+    enum status (*bind)(struct measure *measure, struct error *error);
+
+    void (*init)(const struct measure *measure, void *state);
+    /* Folds one record in. `arguments` has argument_count evaluated values. */
+    enum status (*fold)(const struct measure *measure, void *state, const struct value *arguments,
+                        const struct measure_origin *origin, struct arena *arena,
+                        struct error *error);
+    enum status (*merge)(const struct measure *measure, void *into, const void *from,
+                         struct arena *arena, struct error *error);
+    /* Appends one field for each column. */
+    enum status (*encode)(const struct measure *measure, const void *state,
+                          struct pgbinary_writer *writer, struct error *error);
+    /* Reads one field for each column into an initialised state; refuses what encode cannot have
+     * written. Strings are copied into the arena. */
+    enum status (*decode)(const struct measure *measure, void *state,
+                          const struct pgbinary_field *fields, struct arena *arena,
+                          struct error *error);
+    /* The result. Strings are borrowed from the state. A decimal result that is too wide for struct
+     * value is given as text in measure_result.wide_text, allocated in the arena. */
+    enum status (*finish)(const struct measure *measure, const void *state, struct arena *arena,
+                          struct value *out, const char **wide_text, struct error *error);
+
+    /* The same merge and finish in SQL, over rows of states: for each column an aggregate such as
+     * "sum(%s)", where %s is the column's quoted name ("sql_merge"), and the result over the merged
+     * columns, %1$s being the first ("sql_finish"). */
+    const char *sql_merge[MEASURE_COLUMN_MAX];
+    const char *sql_finish;
+};
+
+struct measure {
+    const struct measure_kind *kind;
+    struct expression *arguments[MEASURE_ARGUMENT_MAX];
+    size_t argument_count; /* 0 for count(*) */
+    struct expression *filter; /* NULL: every record */
+    enum value_type argument_type; /* of the first argument */
+    enum value_type result_type;
+    size_t state_bytes;
+    struct measure_column columns[MEASURE_COLUMN_MAX];
+    size_t column_count;
+};
+
+/* Parses and binds `text`, such as "sum(delay) FILTER (WHERE delay > 0)". */
+enum status measure_create(const char *text, const struct source *source, struct measure **out,
+                           struct error *error) MUST_CHECK;
+void measure_destroy(struct measure *measure);
+
+/* Evaluates filter and arguments and folds one record in. */
+enum status measure_fold(const struct measure *measure, void *state, const struct value *fields,
+                         const struct measure_origin *origin, struct arena *scratch,
+                         struct arena *arena, struct error *error) MUST_CHECK;
+
+/* All kinds, ended by NULL: for documentation and tests. */
+const struct measure_kind *const *measure_kinds(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,82 @@
+/* PostgreSQL, behind one header: connections, statements, COPY and notifications over libpq.
+ *
+ * A connection belongs to one thread at a time. Failures say what to do: STATUS_RETRY (connection
+ * lost, serialization failure, deadlock, server starting up or too many connections), STATUS_FATAL
+ * (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost connection the
+ * outcome of a COMMIT is unknown: read the state back. The conninfo never appears in a text. */
+#ifndef DOVETAIL_POSTGRES_H
+#define DOVETAIL_POSTGRES_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/pgbinary.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct postgres;
+
+/* Opens a connection named `application` (seen in pg_stat_activity) with TimeZone UTC, and a
+ * keepalive that notices a dead server within a minute. Does not retry. */
+enum status postgres_connect(const char *conninfo, const char *application, struct postgres **out,
+                             struct error *error) MUST_CHECK;
+void postgres_close(struct postgres *postgres); /* accepts NULL */
+/* The same object connected anew (prepared statements and session locks are gone). */
+enum status postgres_reconnect(struct postgres *postgres, struct error *error) MUST_CHECK;
+bool postgres_is_connected(const struct postgres *postgres);
+PGconn *postgres_handle(struct postgres *postgres); /* for pipeline mode in core/ */
+
+/* Statements without result rows; several may be given in one text. */
+enum status postgres_execute(struct postgres *postgres, const char *sql,
+                             struct error *error) MUST_CHECK;
+enum status postgres_executef(struct postgres *postgres, struct error *error, const char *format,
+                              ...) MUST_CHECK PRINTF_LIKE(3, 4);
+
+/* One statement with text parameters ($1...), NULL pointers being SQL NULL; text results.
+ * *out is cleared by the caller (PQclear), also on failure (may be NULL). */
+enum status postgres_query(struct postgres *postgres, const char *sql, int parameter_count,
+                           const char *const *parameters, PGresult **out,
+                           struct error *error) MUST_CHECK;
+/* The same with binary results. */
+enum status postgres_query_binary(struct postgres *postgres, const char *sql, int parameter_count,
+                                  const char *const *parameters, PGresult **out,
+                                  struct error *error) MUST_CHECK;
+struct pgbinary_field postgres_field(const PGresult *result, int row, int column);
+
+/* Column values of a text result; the caller knows their types. *_or where NULL has a meaning. */
+int64_t postgres_int64(const PGresult *result, int row, int column);
+bool postgres_bool(const PGresult *result, int row, int column);
+
+/* COPY table FROM STDIN (FORMAT binary): `sql` is the whole COPY statement. */
+enum status postgres_copy_in_begin(struct postgres *postgres, const char *sql,
+                                   struct error *error) MUST_CHECK;
+enum status postgres_copy_in_data(struct postgres *postgres, const char *data, size_t length,
+                                  struct error *error) MUST_CHECK;
+enum status postgres_copy_in_end(struct postgres *postgres, struct error *error) MUST_CHECK;
+
+/* COPY (query) TO STDOUT (FORMAT binary): calls `on_row` with each row's bytes (after the header;
+ * see pgbinary_split_row). A failing on_row ends the copy. */
+enum status postgres_copy_out(struct postgres *postgres, const char *sql,
+                              enum status (*on_row)(const uint8_t *row, size_t length,
+                                                    void *context, struct error *error),
+                              void *context, struct error *error) MUST_CHECK;
+
+/* True once if a notification on `channel` came since the last call; never blocks. */
+enum status postgres_poll_notification(struct postgres *postgres, const char *channel,
+                                       bool *arrived, struct error *error) MUST_CHECK;
+
+/* Quotes for SQL text that is built from validated names; caller frees with PQfreemem. */
+char *postgres_identifier(struct postgres *postgres, const char *name) MUST_CHECK;
+char *postgres_literal(struct postgres *postgres, const char *text) MUST_CHECK;
+
+/* Classifies the last error of a handle whose result was `result` (may be NULL). */
+enum status postgres_error(PGconn *connection, const PGresult *result, const char *doing,
+                           struct error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
