@@ -46,18 +46,22 @@ check_port() {
 }
 
 # Runs a server that outlives this script, in a session of its own and with no descriptor of the
-# caller left open: neither the terminal, nor the lock of stack.sh, nor a pipe somebody reads from.
-# Sets $started_pid, when the process shows MARKER among its arguments or has already ended. LOG
-# starts afresh; the previous one is kept as LOG.1.
+# caller left open: neither the terminal, nor the lock of stack.sh, nor a pipe that somebody reads to
+# its end. Sets $started_pid, when the process shows MARKER among its arguments or has already ended.
+# LOG starts afresh; the previous one is kept as LOG.1.
 # usage: start_server LOG MARKER COMMAND...
 start_server() {
-    local log=$1 marker=$2
+    local log=$1 marker=$2 fd
     shift 2
     if [ -s "$log" ]; then mv -f "$log" "$log.1"; fi
     {
         cd /
+        for fd in "/proc/$BASHPID/fd"/*; do
+            fd=${fd##*/}
+            if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
+        done
         exec setsid "$@"
-    } < /dev/null > "$log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+    } < /dev/null > "$log" 2>&1 &
     started_pid=$!
     # Between fork and exec the child still looks like this script.
     until is_ours "$started_pid" "$marker" || ! kill -0 "$started_pid" 2>/dev/null; do
