@@ -4,7 +4,7 @@
 deps: ## install the Debian packages that are missing
 	@docker/local/deps.sh
 
-stack-up: ## start Kafka and PostgreSQL on loopback
+stack-up: deps ## start Kafka and PostgreSQL on loopback
 	@docker/local/stack.sh up
 
 stack-down: ## stop them; their data stays

@@ -1,0 +1,77 @@
+#!/bin/sh
+# Installs the Debian packages that are missing to build, run and test Dovetail. A repeat needs neither
+# network nor root.
+set -eu
+
+build='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
+    libsimdjson-dev libzstd-dev libxxhash-dev libcmocka-dev'
+stack='maven kcat ca-certificates'
+tools='zstd curl jq procps'
+
+fail() { printf 'deps: %s\n' "$*" >&2; exit 1; }
+
+# What is missing, as words with a space after each.
+missing_packages() {
+    # shellcheck disable=SC2086  # words
+    installed=" $(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' $build $stack $tools 2>/dev/null |
+        sed -n 's/^ii *//p' | tr '\n' ' ')"
+    for package in $build $stack $tools; do
+        case $installed in
+            *" $package "*) ;;
+            *) printf '%s ' "$package" ;;
+        esac
+    done
+    # Any version from anywhere will do.
+    command -v psql > /dev/null || printf 'postgresql-client '
+    ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || printf 'postgresql '
+    command -v java > /dev/null || printf 'default-jre-headless '
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo > /dev/null; then
+        sudo "$@"
+    else
+        fail "these packages are missing: $missing- install them as root, or install sudo"
+    fi
+}
+
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+}
+
+if ! command -v apt-get > /dev/null; then
+    fail "there is no apt-get here; install by hand what these Debian packages hold: " $build $stack \
+        $tools postgresql default-jre-headless
+fi
+
+missing=$(missing_packages)
+if [ -z "$missing" ]; then
+    echo "deps: everything is installed"
+    exit 0
+fi
+
+echo "deps: installing $missing"
+
+# Debian makes and starts a cluster on port 5432 when a server is installed for the first time. The
+# stack has its own, so that one is held back, for this one installation; existing ones stay as they are.
+no_cluster=/etc/postgresql-common/createcluster.d/dovetail-deps.conf
+restore() { as_root rm -f "$no_cluster"; }
+case " $missing" in
+    *' postgresql '*)
+        trap restore EXIT
+        trap 'exit 130' INT TERM
+        as_root mkdir -p "${no_cluster%/*}"
+        echo 'create_main_cluster = false' | as_root tee "$no_cluster" > /dev/null
+        ;;
+esac
+# Slim images leave out the manual pages, and Java's package fails where their directory is missing.
+as_root mkdir -p /usr/share/man/man1
+
+apt update
+# shellcheck disable=SC2086  # words
+apt install --no-install-recommends $missing
+
+missing=$(missing_packages)
+[ -z "$missing" ] || fail "still missing after the installation: $missing"
