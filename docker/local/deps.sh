@@ -42,6 +42,7 @@ apt() {
 }
 
 if ! command -v apt-get > /dev/null; then
+    # shellcheck disable=SC2086  # words
     fail "there is no apt-get here; install by hand what these Debian packages hold: " $build $stack \
         $tools postgresql default-jre-headless
 fi

@@ -29,6 +29,12 @@ postgres_elsewhere=/var/lib/dovetail-stack
 
 # One of these commands at a time per stack. The servers do not inherit descriptor 9.
 take_lock() {
+    local path
+    for path in "$run" "$run/lock" "$logs" "$kafka_dir/data/meta.properties"; do
+        if [ -e "$path" ] && [ ! -w "$path" ]; then
+            fail "$path belongs to user $(stat -c %U "$path"); run this as that user or as root"
+        fi
+    done
     exec 9> "$run/lock"
     flock --wait 300 9 || fail "another command works on this stack ($run) since five minutes"
 }
