@@ -3,7 +3,9 @@
  * A connection belongs to one thread at a time. Failures say what to do: STATUS_RETRY (connection
  * lost, serialization failure, deadlock, server starting up or too many connections), STATUS_FATAL
  * (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost connection the
- * outcome of a COMMIT is unknown: read the state back. The conninfo never appears in a text. */
+ * outcome of a COMMIT is unknown: read the state back. A failure inside a transaction leaves it open
+ * and aborted: the caller says ROLLBACK. A text holds the first words of the statement and the
+ * server's message; the conninfo never appears in one. */
 #ifndef DOVETAIL_POSTGRES_H
 #define DOVETAIL_POSTGRES_H
 
@@ -19,12 +21,15 @@ extern "C" {
 
 struct postgres;
 
-/* Opens a connection named `application` (seen in pg_stat_activity) with TimeZone UTC, and a
- * keepalive that notices a dead server within a minute. Does not retry. */
+/* Opens a connection named `application` (seen in pg_stat_activity, unless the conninfo names one)
+ * with TimeZone UTC, and a keepalive that notices a dead server within a minute. `conninfo` is a
+ * keyword/value string or a URI. Does not retry; waits 10 s for each host, or connect_timeout.
+ * STATUS_RETRY also where no server answered, STATUS_FATAL where one refused for good. */
 enum status postgres_connect(const char *conninfo, const char *application, struct postgres **out,
                              struct error *error) MUST_CHECK;
 void postgres_close(struct postgres *postgres); /* accepts NULL */
-/* The same object connected anew (prepared statements and session locks are gone). */
+/* The same object connected anew (prepared statements, LISTENs and session locks are gone). After a
+ * failure every call answers STATUS_RETRY until it succeeds. */
 enum status postgres_reconnect(struct postgres *postgres, struct error *error) MUST_CHECK;
 bool postgres_is_connected(const struct postgres *postgres);
 PGconn *postgres_handle(struct postgres *postgres); /* for pipeline mode in core/ */
@@ -50,7 +55,8 @@ struct pgbinary_field postgres_field(const PGresult *result, int row, int column
 int64_t postgres_int64(const PGresult *result, int row, int column);
 bool postgres_bool(const PGresult *result, int row, int column);
 
-/* COPY table FROM STDIN (FORMAT binary): `sql` is the whole COPY statement. */
+/* COPY table FROM STDIN (FORMAT binary): `sql` is the whole COPY statement. The next statement, such
+ * as ROLLBACK, gives up a copy that was begun and not ended. */
 enum status postgres_copy_in_begin(struct postgres *postgres, const char *sql,
                                    struct error *error) MUST_CHECK;
 enum status postgres_copy_in_data(struct postgres *postgres, const char *data, size_t length,
@@ -58,13 +64,14 @@ enum status postgres_copy_in_data(struct postgres *postgres, const char *data, s
 enum status postgres_copy_in_end(struct postgres *postgres, struct error *error) MUST_CHECK;
 
 /* COPY (query) TO STDOUT (FORMAT binary): calls `on_row` with each row's bytes (after the header;
- * see pgbinary_split_row). A failing on_row ends the copy. */
+ * see pgbinary_split_row). A failing on_row cancels the copy, and so aborts the transaction. */
 enum status postgres_copy_out(struct postgres *postgres, const char *sql,
                               enum status (*on_row)(const uint8_t *row, size_t length,
                                                     void *context, struct error *error),
                               void *context, struct error *error) MUST_CHECK;
 
-/* True once if a notification on `channel` came since the last call; never blocks. */
+/* True once if a notification on `channel` (LISTEN was executed before) came since the last call;
+ * never blocks. To wait, poll the socket of postgres_handle first. */
 enum status postgres_poll_notification(struct postgres *postgres, const char *channel,
                                        bool *arrived, struct error *error) MUST_CHECK;
 
