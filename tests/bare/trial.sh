@@ -31,6 +31,7 @@ base=$cache/bare-$suite.tar
 top=$(mktemp -d "${TMPDIR:-/var/tmp}/dovetail-trial.XXXXXX")
 tree=$top/tree
 child=
+# shellcheck disable=SC2317  # called by the traps
 cleanup() {
     status=$?
     trap - EXIT INT TERM HUP
