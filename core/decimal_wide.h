@@ -28,8 +28,7 @@ extern "C" {
  */
 #define DECIMAL_WIDE_MAX_SCALE 76
 
-#define DECIMAL_WIDE_TEXT_SIZE 128 /* bytes for any decimal_wide_format result, its NUL included   \
-                                    */
+#define DECIMAL_WIDE_TEXT_SIZE 128 /* bytes for any decimal_wide_format result, NUL included */
 #define DECIMAL_WIDE_PG_SIZE 80    /* bytes for any decimal_wide_encode_pg result */
 
 struct decimal_wide {
