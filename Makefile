@@ -41,7 +41,7 @@ LDLIBS   := $(PKG_LIBS) -lm
 include $(wildcard make/*.mk)
 
 CORE_SOURCES := $(wildcard core/*.c core/measures/*.c)
-CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OUT)/%.o) $(EVENT_PARSER_OBJECTS)
+CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OUT)/%.o) $(EVENT_PARSER_OBJECTS) $(MIGRATIONS_OBJECTS)
 CORE := $(OUT)/libdovetail.a
 
 PROGRAMS := dovetail-speed dovetail-batch dovetail-serving dovetail

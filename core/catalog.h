@@ -58,6 +58,12 @@ enum status catalog_add_partitions(struct postgres *postgres, const char *topic,
                                    const int64_t *base_offsets, int count,
                                    struct error *error) MUST_CHECK;
 
+/* In the transaction that publishes `run`: says that the run folded this version, so that its batch
+ * rows are complete for the run's cut-offs. A version is readable only from such a run on. For every
+ * version that was folded, building or current, before catalog_promote. */
+enum status catalog_mark_built(struct postgres *postgres, int version, int64_t run,
+                               struct error *error) MUST_CHECK;
+
 /* In the caller's transaction: makes every building version current whose coverage the current run
  * has reached, retires the one it replaces and (re)creates the SQL view dovetail.<view>. */
 enum status catalog_promote(struct postgres *postgres, struct error *error) MUST_CHECK;
