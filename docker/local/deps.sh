@@ -1,26 +1,34 @@
 #!/bin/sh
 # Installs the Debian packages that are missing to build, run and test Dovetail. A repeat needs neither
 # network nor root.
+#
+#   deps.sh          everything
+#   deps.sh build    only what the compiler needs (docker/Dockerfile)
 set -eu
 
-build='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
-    libsimdjson-dev libzstd-dev libxxhash-dev libcmocka-dev'
-stack='maven kcat ca-certificates'
-tools='zstd curl jq procps'
+packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
+    libsimdjson-dev libzstd-dev libxxhash-dev'
+case ${1-} in
+    '') packages="$packages libcmocka-dev maven kcat ca-certificates zstd curl jq procps" ;;
+    build) ;;
+    *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+esac
+what=${1:-all}
 
 fail() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
 # What is missing, as words with a space after each.
 missing_packages() {
     # shellcheck disable=SC2086  # words
-    installed=" $(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' $build $stack $tools 2>/dev/null |
+    installed=" $(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' $packages 2>/dev/null |
         sed -n 's/^ii *//p' | tr '\n' ' ')"
-    for package in $build $stack $tools; do
+    for package in $packages; do
         case $installed in
             *" $package "*) ;;
             *) printf '%s ' "$package" ;;
         esac
     done
+    [ "$what" = all ] || return 0
     # Any version from anywhere will do.
     command -v psql > /dev/null || printf 'postgresql-client '
     ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || printf 'postgresql '
@@ -43,8 +51,8 @@ apt() {
 
 if ! command -v apt-get > /dev/null; then
     # shellcheck disable=SC2086  # words
-    fail "there is no apt-get here; install by hand what these Debian packages hold: " $build $stack \
-        $tools postgresql default-jre-headless
+    fail "there is no apt-get here; install by hand what these Debian packages hold: " $packages \
+        postgresql default-jre-headless
 fi
 
 missing=$(missing_packages)
