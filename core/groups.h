@@ -16,6 +16,7 @@ extern "C" {
 struct group {
     int64_t window_start_us;
     uint64_t hash;
+    uint64_t id; /* 1, 2, ... in the order of creation since the table was last cleared */
     struct group *next_changed; /* list of changed groups, see groups_changed */
     uint32_t key_length;
     bool changed; /* on the list */

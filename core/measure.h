@@ -48,7 +48,8 @@ struct measure_kind {
     enum status (*bind)(struct measure *measure, struct error *error);
 
     void (*init)(const struct measure *measure, void *state);
-    /* Folds one record in. `arguments` has argument_count evaluated values. */
+    /* Folds one record in. `arguments` has argument_count evaluated values. Fails only for want of
+     * memory: every sum has room for every value. */
     enum status (*fold)(const struct measure *measure, void *state, const struct value *arguments,
                         const struct measure_origin *origin, struct arena *arena,
                         struct error *error);
@@ -62,16 +63,16 @@ struct measure_kind {
     enum status (*decode)(const struct measure *measure, void *state,
                           const struct pgbinary_field *fields, struct arena *arena,
                           struct error *error);
-    /* The result. Strings are borrowed from the state. A decimal result that is too wide for struct
-     * value is given as text in measure_result.wide_text, allocated in the arena. */
+    /* The result. Strings are borrowed from the state. A decimal result of more than 38 digits does
+     * not fit struct value: then *wide_text is its text (trimmed), allocated in the arena, and *out
+     * has no meaning; otherwise *wide_text is NULL. */
     enum status (*finish)(const struct measure *measure, const void *state, struct arena *arena,
                           struct value *out, const char **wide_text, struct error *error);
 
-    /* The same merge and finish in SQL, over rows of states: for each column an aggregate such as
-     * "sum(%s)", where %s is the column's quoted name ("sql_merge"), and the result over the merged
-     * columns, %1$s being the first ("sql_finish"). */
-    const char *sql_merge[MEASURE_COLUMN_MAX];
-    const char *sql_finish;
+    /* The result in SQL over a group of rows of states: in the template every `{}` stands for the
+     * quoted name of the column without suffix, `{n}` for the one with suffix "n". Equal to merge
+     * and finish, value for value. Example: "trim_scale(sum({sum}) / nullif(sum({n}), 0))". */
+    const char *(*sql)(const struct measure *measure);
 };
 
 struct measure {
@@ -84,6 +85,8 @@ struct measure {
     size_t state_bytes;
     struct measure_column columns[MEASURE_COLUMN_MAX];
     size_t column_count;
+    size_t plain_field; /* the field that is the only argument, or SIZE_MAX: saves its evaluation */
+    struct arena arena; /* owns the expressions */
 };
 
 /* Parses and binds `text`, such as "sum(delay) FILTER (WHERE delay > 0)". */
@@ -91,10 +94,18 @@ enum status measure_create(const char *text, const struct source *source, struct
                            struct error *error) MUST_CHECK;
 void measure_destroy(struct measure *measure);
 
-/* Evaluates filter and arguments and folds one record in. */
-enum status measure_fold(const struct measure *measure, void *state, const struct value *fields,
-                         const struct measure_origin *origin, struct arena *scratch,
-                         struct arena *arena, struct error *error) MUST_CHECK;
+/* What one record gives one measure. */
+struct measure_input {
+    bool skip; /* the filter refused the record */
+    const struct value *arguments; /* of the fields, or evaluated[] */
+    struct value evaluated[MEASURE_ARGUMENT_MAX];
+};
+
+/* Evaluates filter and arguments, so that whatever can fail has failed before any state is touched.
+ * STATUS_REJECT: an expression failed on this record. */
+enum status measure_prepare(const struct measure *measure, const struct value *fields,
+                            struct arena *scratch, struct measure_input *input,
+                            struct error *error) MUST_CHECK;
 
 /* All kinds, ended by NULL: for documentation and tests. */
 const struct measure_kind *const *measure_kinds(void);

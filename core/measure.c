@@ -1,0 +1,153 @@
+/* Measures: parsing a call such as "sum(delay) FILTER (WHERE delay > 0)", and folding through it.
+ *
+ * The kinds themselves are in core/measures/, one file each; `kinds` is their only list. */
+#include "core/measure.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/expression_node.h"
+#include "core/expression_parser.h"
+#include "core/measures/kinds.h"
+
+static const struct measure_kind *const kinds[] = {
+    &measure_count, &measure_sum, &measure_avg, &measure_min, &measure_max, NULL,
+};
+
+const struct measure_kind *const *measure_kinds(void)
+{
+    return kinds;
+}
+
+/* The kind's name and its opening parenthesis. */
+static enum status parse_kind(struct expression_parser *parser, struct measure *measure)
+{
+    const struct token token = parser->lexer.token;
+
+    for (size_t i = 0; token.kind == TOKEN_NAME && kinds[i] != NULL; i++) {
+        if (strcmp(kinds[i]->name, token.text) == 0) {
+            bool accepted;
+            measure->kind = kinds[i];
+            enum status status = expression_parser_accept(parser, token.text, &accepted);
+            return status == STATUS_OK ? expression_parser_expect(parser, "(") : status;
+        }
+    }
+    char known[256] = "";
+    for (size_t i = 0; kinds[i] != NULL; i++) {
+        strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
+        strncat(known, kinds[i]->name, sizeof known - strlen(known) - 1);
+    }
+    return expression_parser_fault(parser, "wants a measure (%s), found \"%s\"", known, token.text);
+}
+
+/* `*` or a list of expressions, and the closing parenthesis. */
+static enum status parse_arguments(struct expression_parser *parser, struct measure *measure)
+{
+    bool more;
+
+    enum status status = expression_parser_accept(parser, "*", &more);
+    if (status == STATUS_OK && more) {
+        return expression_parser_expect(parser, ")");
+    }
+    if (status == STATUS_OK && parser->lexer.token.kind == TOKEN_NAME &&
+        strcmp(parser->lexer.token.text, "distinct") == 0) {
+        return expression_parser_fault(parser, "DISTINCT is not supported");
+    }
+    for (more = true; status == STATUS_OK && more;) {
+        if (measure->argument_count == MEASURE_ARGUMENT_MAX) {
+            return expression_parser_fault(parser, "more than %d arguments", MEASURE_ARGUMENT_MAX);
+        }
+        status = expression_parse(parser, &measure->arguments[measure->argument_count]);
+        measure->argument_count++;
+        status = status == STATUS_OK ? expression_parser_accept(parser, ",", &more) : status;
+    }
+    return status == STATUS_OK ? expression_parser_expect(parser, ")") : status;
+}
+
+static enum status parse_filter(struct expression_parser *parser, struct measure *measure)
+{
+    bool filtered;
+
+    enum status status = expression_parser_accept(parser, "filter", &filtered);
+    if (status != STATUS_OK || !filtered) {
+        return status;
+    }
+    status = expression_parser_expect(parser, "(");
+    status = status == STATUS_OK ? expression_parser_expect(parser, "where") : status;
+    status = status == STATUS_OK ? expression_parse_condition(parser, "WHERE", &measure->filter)
+                                 : status;
+    return status == STATUS_OK ? expression_parser_expect(parser, ")") : status;
+}
+
+enum status measure_create(const char *text, const struct source *source, struct measure **out,
+                           struct error *error)
+{
+    struct expression_parser parser;
+    struct measure *measure = calloc(1, sizeof *measure);
+
+    *out = NULL;
+    if (measure == NULL) {
+        return error_no_memory(error);
+    }
+    arena_init(&measure->arena);
+    measure->plain_field = SIZE_MAX;
+    enum status status = expression_parser_init(&parser, text, source, &measure->arena, error);
+    status = status == STATUS_OK ? parse_kind(&parser, measure) : status;
+    status = status == STATUS_OK ? parse_arguments(&parser, measure) : status;
+    status = status == STATUS_OK ? parse_filter(&parser, measure) : status;
+    status = status == STATUS_OK ? expression_parser_expect_end(&parser) : status;
+    if (status == STATUS_OK && measure->argument_count > 0) {
+        measure->argument_type = expression_type(measure->arguments[0]);
+        if (measure->argument_count == 1 && measure->arguments[0]->kind == EXPRESSION_FIELD) {
+            measure->plain_field = measure->arguments[0]->field;
+        }
+    }
+    if (status == STATUS_OK && measure->kind->bind(measure, error) != STATUS_OK) {
+        status = error_wrap(error, "column 1: %s", measure->kind->name);
+    }
+    if (status != STATUS_OK) {
+        measure_destroy(measure);
+        return status;
+    }
+    *out = measure;
+    return STATUS_OK;
+}
+
+void measure_destroy(struct measure *measure)
+{
+    if (measure != NULL) {
+        arena_deinit(&measure->arena);
+        free(measure);
+    }
+}
+
+enum status measure_prepare(const struct measure *measure, const struct value *fields,
+                            struct arena *scratch, struct measure_input *input, struct error *error)
+{
+    input->skip = false;
+    if (measure->filter != NULL) {
+        struct value condition;
+        enum status status =
+            expression_evaluate(measure->filter, fields, scratch, &condition, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (condition.is_null || !condition.boolean) {
+            input->skip = true;
+            return STATUS_OK;
+        }
+    }
+    if (measure->plain_field != SIZE_MAX) {
+        input->arguments = &fields[measure->plain_field];
+        return STATUS_OK;
+    }
+    input->arguments = input->evaluated;
+    for (size_t i = 0; i < measure->argument_count; i++) {
+        enum status status = expression_evaluate(measure->arguments[i], fields, scratch,
+                                                 &input->evaluated[i], error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,40 @@
+/* The kinds of measures there are; core/measure.c lists them. */
+#ifndef DOVETAIL_MEASURES_KINDS_H
+#define DOVETAIL_MEASURES_KINDS_H
+
+#include "core/measure.h"
+
+extern const struct measure_kind measure_count;
+extern const struct measure_kind measure_sum;
+extern const struct measure_kind measure_avg;
+extern const struct measure_kind measure_min;
+extern const struct measure_kind measure_max;
+
+/* The state of sum and avg: an exact sum and how many values are in it. Integers are added in 128
+ * bits, which 2^64 of them cannot fill; decimals in 384 (see decimal_wide.h). */
+struct exact_sum {
+    int64_t count; /* of values that were not NULL */
+    bool is_wide;  /* which of the two is in use: fixed by the argument's type */
+    union {
+        int128 integer;
+        struct decimal_wide decimal;
+    };
+};
+
+/* Shared by sum and avg, in sum.c. Bytes of the state for the measure's argument type. */
+size_t exact_sum_bytes(const struct measure *measure);
+void exact_sum_init(const struct measure *measure, void *state);
+enum status exact_sum_fold(const struct measure *measure, void *state,
+                           const struct value *arguments, const struct measure_origin *origin,
+                           struct arena *arena, struct error *error);
+enum status exact_sum_merge(const struct measure *measure, void *into, const void *from,
+                            struct arena *arena, struct error *error);
+void exact_sum_widen(const struct exact_sum *sum, struct decimal_wide *out);
+/* From a numeric column; refuses a fraction in an integer sum. */
+enum status exact_sum_decode(const struct measure *measure, struct exact_sum *sum,
+                             const struct pgbinary_field *field, struct error *error) MUST_CHECK;
+/* A wide decimal as a result: value or text, see measure_kind.finish. */
+enum status exact_sum_result(struct decimal_wide *wide, struct arena *arena, struct value *out,
+                             const char **wide_text, struct error *error) MUST_CHECK;
+
+#endif
