@@ -68,7 +68,7 @@ model_faults() {
         ((.depends_on // {} | keys[] | select($model.services[.] == null)),
          (.secrets // [] | .[].source | select($model.secrets[.] == null)),
          (.volumes // [] | .[] | select(.type == "volume") | .source
-             | select($model.volumes | has(.) | not))
+             | . as $volume | select($model.volumes | has($volume) | not))
          | "\($service) names \(.), which is not there"),
         (select(.healthcheck == null and $service != "init") | "\($service) has no health check"),
         (.ports // [] | .[] | select(.host_ip != "127.0.0.1")
