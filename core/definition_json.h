@@ -1,0 +1,26 @@
+/* Helpers for reading definitions from JSON: for definition_*.c only. */
+#ifndef DOVETAIL_DEFINITION_JSON_H
+#define DOVETAIL_DEFINITION_JSON_H
+
+#include <jansson.h>
+
+#include "core/arena.h"
+#include "core/error.h"
+
+/* True for [a-z][a-z0-9_]{0,47}. */
+bool definition_name_is_valid(const char *name);
+
+/* STATUS_REJECT "key: unknown key" for the first member that is not in `known` (NULL-terminated);
+ * "$schema" and "description" are known everywhere. `json` must be an object. */
+enum status definition_check_keys(const json_t *json, const char *const *known,
+                                  struct error *error) MUST_CHECK;
+
+/* A required name below `key`, copied into the arena. */
+enum status definition_get_name(const json_t *json, const char *key, struct arena *arena,
+                                const char **out, struct error *error) MUST_CHECK;
+
+/* A required string without U+0000; `wanted` says what it should be. Borrowed from the JSON. */
+enum status definition_get_string(const json_t *json, const char *key, const char *wanted,
+                                  const char **out, struct error *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,571 @@
+/* The table of groups: see groups.h.
+ *
+ * Invariant: a record is folded into all measures of its group or into none. Everything that can fail
+ * because of the record (conditions, keys, arguments) is evaluated before the group is touched; after
+ * that only memory can run out, which ends the process.
+ *
+ * Open addressing with linear probing, as in Knuth, The Art of Computer Programming, volume 3, 6.4,
+ * algorithm L; the table doubles at three quarters full. The hash (XXH3) is salted with an address, which the
+ * loader randomises, so that a producer cannot choose keys that collide. */
+#include "core/groups.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+struct slot {
+    uint64_t hash;
+    struct group *group; /* NULL: free */
+};
+
+struct groups {
+    const struct view *view;
+    struct slot *slots;
+    size_t slot_count; /* a power of two */
+    size_t group_count;
+    struct arena arena;   /* groups, keys, states */
+    struct arena scratch; /* of one record */
+    struct group *changed;
+    struct measure_input *inputs; /* of one record: one for each measure */
+    unsigned char *key;           /* of one record: room for any accepted key */
+};
+
+enum { SLOTS_AT_FIRST = 64 };
+
+/* Room for the keys of any record that is accepted. */
+static size_t key_room(const struct view *view)
+{
+    return view->key_count * VALUE_KEY_FIXED_BYTES + KEY_BYTES_MAX;
+}
+
+enum status groups_create(const struct view *view, struct groups **out, struct error *error)
+{
+    struct groups *groups = calloc(1, sizeof *groups);
+
+    *out = NULL;
+    if (groups == NULL) {
+        return error_no_memory(error);
+    }
+    groups->view = view;
+    arena_init(&groups->arena);
+    arena_init(&groups->scratch);
+    groups->slot_count = SLOTS_AT_FIRST;
+    groups->slots = calloc(groups->slot_count, sizeof *groups->slots);
+    groups->inputs = aligned_alloc(16, view->measure_count * sizeof *groups->inputs);
+    groups->key = malloc(key_room(view));
+    if (groups->slots == NULL || groups->inputs == NULL || groups->key == NULL) {
+        groups_destroy(groups);
+        return error_no_memory(error);
+    }
+    *out = groups;
+    return STATUS_OK;
+}
+
+void groups_destroy(struct groups *groups)
+{
+    if (groups == NULL) {
+        return;
+    }
+    arena_deinit(&groups->arena);
+    arena_deinit(&groups->scratch);
+    free(groups->slots);
+    free(groups->inputs);
+    free(groups->key);
+    free(groups);
+}
+
+void groups_clear(struct groups *groups)
+{
+    memset(groups->slots, 0, groups->slot_count * sizeof *groups->slots);
+    groups->group_count = 0;
+    groups->changed = NULL;
+    arena_reset(&groups->arena);
+}
+
+size_t groups_count(const struct groups *groups)
+{
+    return groups->group_count;
+}
+
+size_t groups_memory_bytes(const struct groups *groups)
+{
+    return groups->arena.reserved_bytes + groups->slot_count * sizeof *groups->slots;
+}
+
+struct arena *groups_arena(struct groups *groups)
+{
+    return &groups->arena;
+}
+
+const struct view *groups_view(const struct groups *groups)
+{
+    return groups->view;
+}
+
+static uint64_t hash_of(int64_t window_start_us, const unsigned char *key, size_t key_length)
+{
+    static const char salt;
+    uint64_t seed = (uint64_t)(uintptr_t)&salt ^ (uint64_t)window_start_us;
+    return XXH3_64bits_withSeed(key, key_length, seed);
+}
+
+/* The slot that holds the group, or the free one where it belongs. */
+static size_t find_slot(const struct groups *groups, uint64_t hash, int64_t window_start_us,
+                        const unsigned char *key, size_t key_length)
+{
+    size_t mask = groups->slot_count - 1;
+
+    for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
+        const struct group *group = groups->slots[i].group;
+        if (group == NULL) {
+            return i;
+        }
+        if (groups->slots[i].hash == hash && group->window_start_us == window_start_us &&
+            group->key_length == key_length && memcmp(group->key, key, key_length) == 0) {
+            return i;
+        }
+    }
+}
+
+static enum status grow(struct groups *groups, struct error *error)
+{
+    size_t count = groups->slot_count * 2, mask = count - 1;
+    struct slot *slots = calloc(count, sizeof *slots);
+
+    if (slots == NULL) {
+        return error_no_memory(error);
+    }
+    for (size_t i = 0; i < groups->slot_count; i++) {
+        if (groups->slots[i].group == NULL) {
+            continue;
+        }
+        size_t j = (size_t)groups->slots[i].hash & mask;
+        while (slots[j].group != NULL) {
+            j = (j + 1) & mask;
+        }
+        slots[j] = groups->slots[i];
+    }
+    free(groups->slots);
+    groups->slots = slots;
+    groups->slot_count = count;
+    return STATUS_OK;
+}
+
+static enum status add_group(struct groups *groups, uint64_t hash, int64_t window_start_us,
+                             const unsigned char *key, size_t key_length, struct group **out,
+                             struct error *error)
+{
+    const struct view *view = groups->view;
+    size_t state_at = (sizeof(struct group) + key_length + 15) & ~(size_t)15;
+    struct group *group = arena_alloc(&groups->arena, state_at + view->state_bytes);
+
+    if (group == NULL) {
+        return error_no_memory(error);
+    }
+    *group = (struct group){.window_start_us = window_start_us,
+                            .hash = hash,
+                            .id = ++groups->group_count,
+                            .key_length = (uint32_t)key_length,
+                            .state = (unsigned char *)group + state_at};
+    memcpy(group->key, key, key_length);
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        measure->kind->init(measure, group->state + view->state_offsets[i]);
+    }
+    *out = group;
+    return STATUS_OK;
+}
+
+static enum status find_or_add_hashed(struct groups *groups, uint64_t hash, int64_t window_start_us,
+                                      const unsigned char *key, size_t key_length,
+                                      struct group **out, struct error *error)
+{
+    size_t slot = find_slot(groups, hash, window_start_us, key, key_length);
+
+    if (groups->slots[slot].group != NULL) {
+        *out = groups->slots[slot].group;
+        return STATUS_OK;
+    }
+    if (groups->group_count >= groups->slot_count / 4 * 3) {
+        enum status status = grow(groups, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        slot = find_slot(groups, hash, window_start_us, key, key_length);
+    }
+    enum status status = add_group(groups, hash, window_start_us, key, key_length, out, error);
+    if (status == STATUS_OK) {
+        groups->slots[slot] = (struct slot){.hash = hash, .group = *out};
+    }
+    return status;
+}
+
+enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
+                               const unsigned char *key, size_t key_length, struct group **out,
+                               struct error *error)
+{
+    return find_or_add_hashed(groups, hash_of(window_start_us, key, key_length), window_start_us,
+                              key, key_length, out, error);
+}
+
+struct group *groups_find(const struct groups *groups, int64_t window_start_us,
+                          const unsigned char *key, size_t key_length)
+{
+    uint64_t hash = hash_of(window_start_us, key, key_length);
+    return groups->slots[find_slot(groups, hash, window_start_us, key, key_length)].group;
+}
+
+static void mark_changed(struct groups *groups, struct group *group)
+{
+    if (!group->changed) {
+        group->changed = true;
+        group->next_changed = groups->changed;
+        groups->changed = group;
+    }
+}
+
+struct group *groups_changed(const struct groups *groups)
+{
+    return groups->changed;
+}
+
+void groups_changed_reset(struct groups *groups)
+{
+    for (struct group *group = groups->changed; group != NULL;) {
+        struct group *next = group->next_changed;
+        group->changed = false;
+        group->next_changed = NULL;
+        group = next;
+    }
+    groups->changed = NULL;
+}
+
+/* --- folding --- */
+
+static enum status prepare_key(struct groups *groups, const struct event *event, size_t *key_length,
+                               struct error *error)
+{
+    const struct view *view = groups->view;
+    size_t length = 0, string_bytes = 0;
+
+    for (size_t i = 0; i < view->key_count; i++) {
+        struct value value;
+        enum status status = expression_evaluate(view->keys[i].expression, event->fields,
+                                                 &groups->scratch, &value, error);
+        if (status != STATUS_OK) {
+            return error_wrap(error, "view \"%s\": key \"%s\"", view->name, view->keys[i].name);
+        }
+        if (value.type == VALUE_STRING && !value.is_null) {
+            string_bytes += value.string.length;
+            if (string_bytes > KEY_BYTES_MAX) {
+                return error_set(error, STATUS_REJECT,
+                                 "view \"%s\": key \"%s\": the keys are longer than %d bytes",
+                                 view->name, view->keys[i].name, KEY_BYTES_MAX);
+            }
+        }
+        length += value_key_encode(&value, groups->key + length);
+    }
+    *key_length = length;
+    return STATUS_OK;
+}
+
+static enum status prepare_measures(struct groups *groups, const struct event *event,
+                                    struct error *error)
+{
+    const struct view *view = groups->view;
+
+    for (size_t i = 0; i < view->measure_count; i++) {
+        enum status status = measure_prepare(view->measures[i].measure, event->fields,
+                                             &groups->scratch, &groups->inputs[i], error);
+        if (status != STATUS_OK) {
+            return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
+                              view->measures[i].name);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status passes_where(struct groups *groups, const struct event *event, bool *passes,
+                                struct error *error)
+{
+    const struct view *view = groups->view;
+    struct value condition;
+
+    *passes = true;
+    if (view->where == NULL) {
+        return STATUS_OK;
+    }
+    enum status status =
+        expression_evaluate(view->where, event->fields, &groups->scratch, &condition, error);
+    if (status != STATUS_OK) {
+        return error_wrap(error, "view \"%s\": where", view->name);
+    }
+    *passes = !condition.is_null && condition.boolean;
+    return STATUS_OK;
+}
+
+enum status groups_fold(struct groups *groups, const struct event *event,
+                        const struct measure_origin *origin, enum fold_outcome *outcome,
+                        struct error *error)
+{
+    const struct view *view = groups->view;
+    struct group *group;
+    size_t key_length = 0;
+    bool passes;
+
+    if (groups->scratch.blocks != NULL) {
+        arena_reset(&groups->scratch);
+    }
+    enum status status = passes_where(groups, event, &passes, error);
+    if (status != STATUS_OK || !passes) {
+        *outcome = FOLD_FILTERED;
+        return status;
+    }
+    status = prepare_key(groups, event, &key_length, error);
+    status = status == STATUS_OK ? prepare_measures(groups, event, error) : status;
+    status = status == STATUS_OK
+                 ? groups_find_or_add(groups, window_start(&view->window, event->time_us),
+                                      groups->key, key_length, &group, error)
+                 : status;
+    for (size_t i = 0; status == STATUS_OK && i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        if (!groups->inputs[i].skip) {
+            status = measure->kind->fold(measure, group->state + view->state_offsets[i],
+                                         groups->inputs[i].arguments, origin, &groups->arena, error);
+        }
+    }
+    if (status == STATUS_OK) {
+        mark_changed(groups, group);
+        *outcome = FOLD_COUNTED;
+    }
+    return status;
+}
+
+/* --- merging --- */
+
+enum status groups_merge_states(struct groups *groups, struct group *into,
+                                const unsigned char *state, struct error *error)
+{
+    const struct view *view = groups->view;
+
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        size_t at = view->state_offsets[i];
+        enum status status = measure->kind->merge(measure, into->state + at, state + at,
+                                                  &groups->arena, error);
+        if (status != STATUS_OK) {
+            return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
+                              view->measures[i].name);
+        }
+    }
+    mark_changed(groups, into);
+    return STATUS_OK;
+}
+
+enum status groups_merge(struct groups *into, const struct groups *from, struct error *error)
+{
+    for (size_t i = 0; i < from->slot_count; i++) {
+        const struct group *group = from->slots[i].group;
+        struct group *target;
+        if (group == NULL) {
+            continue;
+        }
+        enum status status = find_or_add_hashed(into, group->hash, group->window_start_us,
+                                                group->key, group->key_length, &target, error);
+        status = status == STATUS_OK ? groups_merge_states(into, target, group->state, error)
+                                     : status;
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* --- walking --- */
+
+struct group *groups_next(const struct groups *groups, size_t *cursor)
+{
+    while (*cursor < groups->slot_count) {
+        struct group *group = groups->slots[(*cursor)++].group;
+        if (group != NULL) {
+            return group;
+        }
+    }
+    return NULL;
+}
+
+void group_keys(const struct view *view, const struct group *group, struct value *out)
+{
+    const unsigned char *next = group->key;
+
+    for (size_t i = 0; i < view->key_count; i++) {
+        next += value_key_decode(expression_type(view->keys[i].expression), next, &out[i]);
+    }
+}
+
+static int compare_groups(const void *left, const void *right, void *context)
+{
+    const struct view *view = context;
+    const struct group *a = *(struct group *const *)left;
+    const struct group *b = *(struct group *const *)right;
+
+    if (a->window_start_us != b->window_start_us) {
+        return a->window_start_us < b->window_start_us ? -1 : 1;
+    }
+    const unsigned char *at_a = a->key, *at_b = b->key;
+    for (size_t i = 0; i < view->key_count; i++) {
+        enum value_type type = expression_type(view->keys[i].expression);
+        struct value value_a, value_b;
+        at_a += value_key_decode(type, at_a, &value_a);
+        at_b += value_key_decode(type, at_b, &value_b);
+        int order = value_compare(&value_a, &value_b);
+        if (order != 0) {
+            return order;
+        }
+    }
+    return 0;
+}
+
+enum status groups_sorted(const struct groups *groups, struct group ***out, struct error *error)
+{
+    struct group **sorted = malloc((groups->group_count + 1) * sizeof(struct group *));
+    size_t cursor = 0, count = 0;
+    struct group *group;
+
+    *out = NULL;
+    if (sorted == NULL) {
+        return error_no_memory(error);
+    }
+    while ((group = groups_next(groups, &cursor)) != NULL) {
+        sorted[count++] = group;
+    }
+    assert(count == groups->group_count);
+    qsort_r(sorted, count, sizeof(struct group *), compare_groups, (void *)groups->view);
+    *out = sorted;
+    return STATUS_OK;
+}
+
+/* --- rows of states --- */
+
+size_t view_row_columns(const struct view *view)
+{
+    size_t columns = 1 + view->key_count;
+
+    for (size_t i = 0; i < view->measure_count; i++) {
+        columns += view->measures[i].measure->column_count;
+    }
+    return columns;
+}
+
+enum status group_encode_row(const struct view *view, const struct group *group,
+                             struct pgbinary_writer *writer, struct error *error)
+{
+    const unsigned char *next = group->key;
+
+    pgbinary_put_timestamp(writer, group->window_start_us);
+    for (size_t i = 0; i < view->key_count; i++) {
+        struct value value;
+        next += value_key_decode(expression_type(view->keys[i].expression), next, &value);
+        pgbinary_put_value(writer, &value);
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        enum status status = measure->kind->encode(measure, group->state + view->state_offsets[i],
+                                                   writer, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return pgbinary_writer_check(writer, error);
+}
+
+static enum status read_key(struct groups *groups, const struct pgbinary_field *fields,
+                            int64_t *window_start_us, size_t *key_length, struct error *error)
+{
+    const struct view *view = groups->view;
+    size_t length = 0, string_bytes = 0;
+
+    enum status status = pgbinary_get_timestamp(&fields[0], window_start_us, error);
+    for (size_t i = 0; status == STATUS_OK && i < view->key_count; i++) {
+        struct value value;
+        status = pgbinary_get_value(&fields[1 + i], expression_type(view->keys[i].expression),
+                                    &value, error);
+        if (status != STATUS_OK) {
+            break;
+        }
+        string_bytes += value.type == VALUE_STRING && !value.is_null ? value.string.length : 0;
+        if (string_bytes > KEY_BYTES_MAX) {
+            return error_set(error, STATUS_FATAL, "stored state: keys longer than %d bytes",
+                             KEY_BYTES_MAX);
+        }
+        length += value_key_encode(&value, groups->key + length);
+    }
+    *key_length = length;
+    return status;
+}
+
+/* Decodes the measures' columns into initialised states at `state`. */
+static enum status read_states(const struct view *view, const struct pgbinary_field *fields,
+                               unsigned char *state, struct arena *arena, struct error *error)
+{
+    const struct pgbinary_field *next = fields;
+
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        enum status status = measure->kind->decode(measure, state + view->state_offsets[i], next,
+                                                   arena, error);
+        if (status != STATUS_OK) {
+            return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
+                              view->measures[i].name);
+        }
+        next += measure->column_count;
+    }
+    return STATUS_OK;
+}
+
+static enum status merge_decoded(struct groups *groups, struct group *into,
+                                 const struct pgbinary_field *fields, struct error *error)
+{
+    const struct view *view = groups->view;
+
+    arena_reset(&groups->scratch);
+    unsigned char *state = arena_alloc(&groups->scratch, view->state_bytes);
+    if (state == NULL) {
+        return error_no_memory(error);
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        measure->kind->init(measure, state + view->state_offsets[i]);
+    }
+    enum status status = read_states(view, fields, state, &groups->scratch, error);
+    return status == STATUS_OK ? groups_merge_states(groups, into, state, error) : status;
+}
+
+enum status groups_merge_row(struct groups *groups, const struct pgbinary_field *fields,
+                             struct group **group, struct error *error)
+{
+    const struct view *view = groups->view;
+    const struct pgbinary_field *states = fields + 1 + view->key_count;
+    size_t count_before = groups->group_count, key_length = 0;
+    int64_t window_start_us = 0;
+    struct group *into;
+
+    enum status status = read_key(groups, fields, &window_start_us, &key_length, error);
+    status = status == STATUS_OK ? groups_find_or_add(groups, window_start_us, groups->key,
+                                                      key_length, &into, error)
+                                 : status;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (groups->group_count != count_before) { /* new: nothing to merge with */
+        status = read_states(view, states, into->state, &groups->arena, error);
+        mark_changed(groups, into);
+    } else {
+        status = merge_decoded(groups, into, states, error);
+    }
+    if (group != NULL) {
+        *group = into;
+    }
+    return status;
+}
