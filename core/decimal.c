@@ -160,8 +160,8 @@ static enum decimal_status add_scaled(const struct decimal *left, const struct d
     if (magnitude >= decimal_power10[DECIMAL_MAX_DIGITS]) {
         return DECIMAL_OVERFLOW;
     }
-    *result = (struct decimal){.coefficient = decimal_signed(magnitude, negative),
-                               .scale = fine->scale};
+    *result =
+        (struct decimal){.coefficient = decimal_signed(magnitude, negative), .scale = fine->scale};
     return DECIMAL_OK;
 }
 
@@ -192,8 +192,7 @@ enum decimal_status decimal_multiply(const struct decimal *left, const struct de
     int32_t scale = left->scale + right->scale;
     int128 product;
     if (scale > DECIMAL_MAX_SCALE ||
-        __builtin_mul_overflow(left->coefficient, right->coefficient, &product) ||
-        !fits(product)) {
+        __builtin_mul_overflow(left->coefficient, right->coefficient, &product) || !fits(product)) {
         return DECIMAL_OVERFLOW;
     }
     *result = (struct decimal){.coefficient = product, .scale = scale};
@@ -217,7 +216,7 @@ struct decimal_lead decimal_lead_of(uint128 coefficient, int32_t scale)
     }
     int32_t exponent = digit_count(coefficient) - 1 - scale; /* of the leading decimal digit */
     int32_t weight = (exponent + DIGITS_PER_GROUP * DECIMAL_MAX_SCALE) / DIGITS_PER_GROUP -
-                     DECIMAL_MAX_SCALE; /* exponent / 4, rounded down */
+                     DECIMAL_MAX_SCALE;                /* exponent / 4, rounded down */
     int32_t below = scale + DIGITS_PER_GROUP * weight; /* digits right of the leading group */
     uint128 first =
         below >= 0 ? coefficient / decimal_power10[below] : coefficient * decimal_power10[-below];
@@ -245,9 +244,8 @@ enum decimal_status decimal_divide(const struct decimal *left, const struct deci
     bool negative = (left->coefficient < 0) != (right->coefficient < 0);
     uint128 dividend = decimal_magnitude(left->coefficient);
     uint128 divisor = decimal_magnitude(right->coefficient);
-    int32_t scale =
-        decimal_quotient_scale(decimal_lead_of(dividend, left->scale), left->scale,
-                               decimal_lead_of(divisor, right->scale), right->scale);
+    int32_t scale = decimal_quotient_scale(decimal_lead_of(dividend, left->scale), left->scale,
+                                           decimal_lead_of(divisor, right->scale), right->scale);
     if (scale > DECIMAL_MAX_SCALE) {
         return DECIMAL_OVERFLOW;
     }
@@ -268,13 +266,11 @@ enum decimal_status decimal_divide(const struct decimal *left, const struct deci
         }
         quotient = (uint128)word[1] << 64 | word[0];
     }
-    if (quotient >= decimal_power10[DECIMAL_MAX_DIGITS]) {
+    unsigned up = remainder >= divisor - remainder; /* half away from zero */
+    if (quotient >= decimal_power10[DECIMAL_MAX_DIGITS] - up) {
         return DECIMAL_OVERFLOW;
     }
-    quotient += remainder >= divisor - remainder; /* half away from zero */
-    if (quotient >= decimal_power10[DECIMAL_MAX_DIGITS]) {
-        return DECIMAL_OVERFLOW;
-    }
+    quotient += up;
     *result = (struct decimal){.coefficient = decimal_signed(quotient, negative), .scale = scale};
     return DECIMAL_OK;
 }

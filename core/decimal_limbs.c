@@ -101,36 +101,21 @@ static uint64_t divide_step(uint128 *remainder, uint64_t next, uint128 divisor)
 {
     uint64_t divisor_high = (uint64_t)(divisor >> 64);
     uint64_t divisor_low = (uint64_t)divisor;
-    uint64_t remainder_high = (uint64_t)(*remainder >> 64);
 
-    /* D3: estimate from the leading words, then correct with the second; at most two too large. */
-    uint128 estimate = *remainder / divisor_high;
-    uint128 rest = *remainder - estimate * divisor_high;
-    assert(remainder_high <= divisor_high);
-    while (estimate >> 64 != 0 || estimate * divisor_low > (rest << 64 | next)) {
-        estimate--;
+    /* D3: estimate the digit from the leading word, then correct it with the second. A divisor of
+     * two words has no third, so the corrected digit is exact, and step D6 has nothing to mend. */
+    uint128 digit = *remainder / divisor_high;
+    uint128 rest = *remainder - digit * divisor_high;
+    while (digit >> 64 != 0 || digit * divisor_low > (rest << 64 | next)) {
+        digit--; /* at most twice */
         rest += divisor_high;
         if (rest >> 64 != 0) {
             break;
         }
     }
-
-    /* D4: multiply and subtract. The true result is below 2^128, so wrapping arithmetic gives it
-     * modulo 2^128, unless the estimate is one too large; then it wraps to a value that D6 mends. */
-    uint64_t digit = (uint64_t)estimate;
-    uint128 low_product = (uint128)digit * divisor_low;
-    uint128 high_product = (uint128)digit * divisor_high + (uint64_t)(low_product >> 64);
-    uint64_t low = next - (uint64_t)low_product;
-    uint128 high = *remainder - high_product - (next < (uint64_t)low_product);
-    uint128 result = high << 64 | low;
-
-    /* D6: a borrow out of three words shows in the high part; add the divisor back. */
-    if (high >> 127 != 0) {
-        digit--;
-        result += divisor;
-    }
-    *remainder = result;
-    return digit;
+    /* D4. The result is below 2^128, so arithmetic modulo 2^128 gives it. */
+    *remainder = (rest << 64 | next) - digit * divisor_low;
+    return (uint64_t)digit;
 }
 
 /* Knuth, The Art of Computer Programming, volume 2, section 4.3.1, algorithm D. */
@@ -197,7 +182,7 @@ void decimal_groups_from_limbs(struct decimal_groups *groups,
     }
     (void)decimal_limbs_scale_up(rest, ++used, fill);
 
-    uint16_t reversed[4 * 9]; /* 2^384 × 10^3 < 10^119: eight divisions by 10^16 */
+    uint16_t reversed[4 * 9] = {0}; /* 2^384 × 10^3 < 10^119: eight divisions by 10^16 */
     int32_t count = 0;
     while (used > 0) {
         if (rest[used - 1] == 0) {

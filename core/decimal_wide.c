@@ -130,8 +130,7 @@ void decimal_wide_merge(struct decimal_wide *sum, const struct decimal_wide *oth
 
 bool decimal_wide_equal(const struct decimal_wide *left, const struct decimal_wide *right)
 {
-    return left->scale == right->scale &&
-           memcmp(left->word, right->word, sizeof(left->word)) == 0;
+    return left->scale == right->scale && memcmp(left->word, right->word, sizeof(left->word)) == 0;
 }
 
 int decimal_wide_compare(const struct decimal_wide *left, const struct decimal_wide *right)
@@ -221,8 +220,8 @@ enum decimal_status decimal_wide_to_decimal(const struct decimal_wide *value,
         magnitude >= decimal_power10[DECIMAL_MAX_DIGITS]) {
         return DECIMAL_OVERFLOW;
     }
-    *result = (struct decimal){.coefficient = decimal_signed(magnitude, negative),
-                               .scale = value->scale};
+    *result =
+        (struct decimal){.coefficient = decimal_signed(magnitude, negative), .scale = value->scale};
     return DECIMAL_OK;
 }
 

@@ -12,7 +12,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define DAYS_PER_ERA 146097      /* 400 years */
+#define DAYS_PER_ERA 146097       /* 400 years */
 #define DAYS_TO_UNIX_EPOCH 719468 /* from 0000-03-01, where eras start */
 
 struct civil_date {
@@ -24,7 +24,8 @@ struct civil_date {
 /* Days since 1970-01-01 of a date in the years 0 to 9999. */
 static int64_t days_from_civil(uint32_t year, uint32_t month, uint32_t day)
 {
-    /* The year begins in March, so that the leap day is its last. One era more keeps it positive. */
+    /* The year begins in March, so that the leap day is its last. One era more keeps it positive.
+     */
     uint32_t shifted = year + 400 - (month <= 2);
     uint32_t era = shifted / 400;
     uint32_t year_of_era = shifted % 400;
@@ -297,8 +298,7 @@ enum timestamp_status timestamp_from_postgres(int64_t pg_us, int64_t *us)
 {
     int64_t result;
     /* INT64_MIN and INT64_MAX stand for the infinities; the latter overflows here by itself. */
-    if (pg_us == INT64_MIN ||
-        __builtin_add_overflow(pg_us, TIMESTAMP_POSTGRES_EPOCH_US, &result)) {
+    if (pg_us == INT64_MIN || __builtin_add_overflow(pg_us, TIMESTAMP_POSTGRES_EPOCH_US, &result)) {
         return TIMESTAMP_RANGE;
     }
     *us = result;

@@ -1,6 +1,6 @@
 /*
- * Decimals against a real PostgreSQL, to the character: texts, + - * / %, order, trim_scale, sum and
- * avg of random lists, and the binary format in both directions.
+ * Decimals against a real PostgreSQL, to the character: texts, + - * / %, order, trim_scale, sum
+ * and avg of random lists, and the binary format in both directions.
  *
  * Reads only; needs no schema. DOVETAIL_POSTGRES is the libpq conninfo; without it the tests are
  * skipped.
@@ -76,8 +76,8 @@ static void array_add(struct array *array, const char *element)
 static PGresult *query(const char *sql, const struct array *first, const struct array *second)
 {
     const char *values[2] = {first->text, second != NULL ? second->text : NULL};
-    PGresult *result = PQexecParams(connection, sql, second != NULL ? 2 : 1, NULL, values, NULL,
-                                    NULL, 0);
+    PGresult *result =
+        PQexecParams(connection, sql, second != NULL ? 2 : 1, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
         fail_msg("%s", PQerrorMessage(connection));
     }
@@ -356,9 +356,9 @@ static void check_binary(const uint8_t *bytes, size_t length, const char *text)
     const char *values[1] = {(const char *)bytes};
     int lengths[1] = {(int)length};
     int formats[1] = {1};
-    PGresult *result = PQexecParams(connection,
-                                    "SELECT $1::numeric, convert_to($1::numeric::text, 'UTF8')", 1,
-                                    &numeric, values, lengths, formats, 1);
+    PGresult *result =
+        PQexecParams(connection, "SELECT $1::numeric, convert_to($1::numeric::text, 'UTF8')", 1,
+                     &numeric, values, lengths, formats, 1);
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
         fail_msg("%s: %s", text, PQerrorMessage(connection));
     }
@@ -401,12 +401,9 @@ int main(void)
 {
     model_random_start("test_decimal_oracle");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(operations),
-        cmocka_unit_test(texts),
-        cmocka_unit_test(sums_and_averages),
-        cmocka_unit_test(integer_sums_and_averages),
-        cmocka_unit_test(averages_of_many),
-        cmocka_unit_test(binary_format),
+        cmocka_unit_test(operations),        cmocka_unit_test(texts),
+        cmocka_unit_test(sums_and_averages), cmocka_unit_test(integer_sums_and_averages),
+        cmocka_unit_test(averages_of_many),  cmocka_unit_test(binary_format),
     };
     return cmocka_run_group_tests(tests, connect_once, disconnect);
 }

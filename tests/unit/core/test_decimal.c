@@ -59,7 +59,10 @@ static void parse_follows_postgres(void **state)
         {"1e0", "1", 0},
         {"1e-0", "1", 0},
         {"1e00000000000000000000000000000000002", "100", 0},
-        {"1e37", "1" "0000000000000000000000000000000000000", 0},
+        {"1e37",
+         "1"
+         "0000000000000000000000000000000000000",
+         0},
         {"0.00000000000000000000000000000000000000000000000001e20",
          "0.000000000000000000000000000001", 30},
         {"1e-38", "0.00000000000000000000000000000000000001", 38},
@@ -161,8 +164,13 @@ static void trim_and_integers(void **state)
 {
     (void)state;
     static const char *const trims[][2] = {
-        {"1.500", "1.5"}, {"0.000", "0"},   {"100", "100"},         {"100.00", "100"},
-        {"-7.10", "-7.1"}, {"-3.00", "-3"}, {"0.00000000010", "0.0000000001"},
+        {"1.500", "1.5"},
+        {"0.000", "0"},
+        {"100", "100"},
+        {"100.00", "100"},
+        {"-7.10", "-7.1"},
+        {"-3.00", "-3"},
+        {"0.00000000010", "0.0000000001"},
         {"1.0000000000000000000000000000000000000", "1"},
         {"2.0000000000000000000000000000000000002", "2.0000000000000000000000000000000000002"},
     };
@@ -248,6 +256,7 @@ static void operations_follow_postgres(void **state)
         {decimal_divide, "30000", "1", "30000.000000000000", DECIMAL_OK},
         {decimal_divide, "1e37", "1", "10000000000000000000000000000000000000", DECIMAL_OK},
         {decimal_divide, "1e37", "0.01", NULL, DECIMAL_OVERFLOW},
+        {decimal_divide, NINES_38, "0.1", NULL, DECIMAL_OVERFLOW},
         {decimal_divide, "1", "3e30", NULL, DECIMAL_OVERFLOW},
         {decimal_divide, "1", "0", NULL, DECIMAL_DIVISION_BY_ZERO},
         {decimal_divide, "0", "0.00", NULL, DECIMAL_DIVISION_BY_ZERO},
@@ -257,8 +266,7 @@ static void operations_follow_postgres(void **state)
         {decimal_modulo, "7.5", "2", "1.5", DECIMAL_OK},
         {decimal_modulo, "6", "0.25", "0.00", DECIMAL_OK},
         {decimal_modulo, NINES_38, "0." NINES_38, NULL, DECIMAL_OK},
-        {decimal_modulo, "1e-38", NINES_38, "0.00000000000000000000000000000000000001",
-         DECIMAL_OK},
+        {decimal_modulo, "1e-38", NINES_38, "0.00000000000000000000000000000000000001", DECIMAL_OK},
         {decimal_modulo, "1", "0.0", NULL, DECIMAL_DIVISION_BY_ZERO},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -435,6 +443,14 @@ static void powers_of_ten_and_two(void **state)
     }
 }
 
+static void statuses_have_words(void **state)
+{
+    (void)state;
+    for (int status = DECIMAL_OK; status <= DECIMAL_SYNTAX; status++) {
+        assert_true(strlen(decimal_status_text((enum decimal_status)status)) > 0);
+    }
+}
+
 static void results_may_be_operands(void **state)
 {
     (void)state;
@@ -485,7 +501,7 @@ static void binary_format_is_not_trusted(void **state)
         const char *text;
     } cases[] = {
         {BYTES(0, 0, 0, 0, 0, 0, 0, 0), DECIMAL_OK, "0"},
-        {BYTES(0, 0, 0, 0, 0x40, 0, 0, 2), DECIMAL_OK, "0.00"}, /* minus zero */
+        {BYTES(0, 0, 0, 0, 0x40, 0, 0, 2), DECIMAL_OK, "0.00"},             /* minus zero */
         {BYTES(0, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0), DECIMAL_OK, "5"}, /* outer zeros */
         {BYTES(0, 1, 0x7f, 0xff, 0, 0, 0, 0, 0, 0), DECIMAL_OK, "0"},
         {BYTES(0, 1, 0, 0, 0, 0, 0, 0, 0x27, 0x0f), DECIMAL_OK, "9999"},
@@ -554,6 +570,7 @@ int main(void)
         cmocka_unit_test(random_long_divisions_match_model),
         cmocka_unit_test(random_texts_round_trip),
         cmocka_unit_test(powers_of_ten_and_two),
+        cmocka_unit_test(statuses_have_words),
         cmocka_unit_test(results_may_be_operands),
         cmocka_unit_test(binary_format),
         cmocka_unit_test(binary_format_is_not_trusted),

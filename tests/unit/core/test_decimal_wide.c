@@ -134,7 +134,8 @@ static void nothing_overflows(void **state)
     }
 }
 
-/* Splits terms[0..count) at random into partial sums, in random order, and merges them at random. */
+/* Splits terms[0..count) at random into partial sums, in random order, and merges them at random.
+ */
 static struct decimal_wide sum_somehow(struct decimal *terms, int count)
 {
     for (int i = count; i > 1; i--) {

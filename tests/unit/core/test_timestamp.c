@@ -57,9 +57,8 @@ static void parses_rfc3339(void **state)
         if (us != cases[i].us) {
             fail_msg("%s: %lld", cases[i].text, (long long)us);
         }
-        assert_int_equal(
-            timestamp_parse_date_or_rfc3339(cases[i].text, strlen(cases[i].text), &us),
-            TIMESTAMP_OK);
+        assert_int_equal(timestamp_parse_date_or_rfc3339(cases[i].text, strlen(cases[i].text), &us),
+                         TIMESTAMP_OK);
     }
 }
 
@@ -130,7 +129,7 @@ static void refuses_what_is_no_time(void **state)
         assert_int_equal(us, 42);
     }
     static const char *const outside[] = {
-        "0000-12-31T23:59:59.999999Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+00:01",
+        "0000-12-31T23:59:59.999999Z", "0000-01-01T00:00:00Z",      "0001-01-01T00:00:00+00:01",
         "9999-12-31T23:59:60Z",        "9999-12-31T23:59:59-00:01",
     };
     for (size_t i = 0; i < COUNT(outside); i++) {
@@ -141,7 +140,8 @@ static void refuses_what_is_no_time(void **state)
     }
 }
 
-/* Any one byte of a good text changed: accepted only with a meaning, and never read past the end. */
+/* Any one byte of a good text changed: accepted only with a meaning, and never read past the end.
+ */
 static void survives_damage(void **state)
 {
     (void)state;
@@ -197,9 +197,9 @@ static void agrees_with_libc(void **state)
         assert_true(timegm(&tm) == seconds);
 
         char expected[64];
-        int length = snprintf(expected, sizeof(expected), "%04d-%02d-%02dT%02d:%02d:%02d",
-                              tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-                              tm.tm_sec);
+        int length =
+            snprintf(expected, sizeof(expected), "%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year + 1900,
+                     tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
         if (fraction != 0) {
             length += snprintf(expected + length, sizeof(expected) - (size_t)length, ".%06d",
                                (int)fraction);
@@ -382,14 +382,10 @@ int main(void)
 {
     model_random_start("test_timestamp");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses_rfc3339),
-        cmocka_unit_test(refuses_what_is_no_time),
-        cmocka_unit_test(survives_damage),
-        cmocka_unit_test(parses_dates_for_parameters),
-        cmocka_unit_test(agrees_with_libc),
-        cmocka_unit_test(formats_beyond_the_range),
-        cmocka_unit_test(reads_epochs),
-        cmocka_unit_test(converts_to_postgres),
+        cmocka_unit_test(parses_rfc3339),   cmocka_unit_test(refuses_what_is_no_time),
+        cmocka_unit_test(survives_damage),  cmocka_unit_test(parses_dates_for_parameters),
+        cmocka_unit_test(agrees_with_libc), cmocka_unit_test(formats_beyond_the_range),
+        cmocka_unit_test(reads_epochs),     cmocka_unit_test(converts_to_postgres),
         cmocka_unit_test(durations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
