@@ -165,6 +165,25 @@ static void survives_damage(void **state)
     }
 }
 
+/* The last day of every month of every year is one, and the next is none. */
+static void knows_the_length_of_every_month(void **state)
+{
+    (void)state;
+    for (int year = 1; year <= 9999; year++) {
+        for (int month = 0; month < 12; month++) {
+            struct tm last = {.tm_year = year - 1900, .tm_mon = month + 1, .tm_mday = 0};
+            time_t seconds = timegm(&last); /* sets tm_mday as well */
+            char text[48];
+            int64_t us = 42;
+            snprintf(text, sizeof(text), "%04d-%02d-%02d", year, month + 1, last.tm_mday);
+            assert_int_equal(timestamp_parse_date_or_rfc3339(text, 10, &us), TIMESTAMP_OK);
+            assert_true(us == seconds * SECOND);
+            snprintf(text, sizeof(text), "%04d-%02d-%02d", year, month + 1, last.tm_mday + 1);
+            assert_int_equal(timestamp_parse_date_or_rfc3339(text, 10, &us), TIMESTAMP_SYNTAX);
+        }
+    }
+}
+
 static void parses_dates_for_parameters(void **state)
 {
     (void)state;
