@@ -401,10 +401,15 @@ int main(void)
 {
     model_random_start("test_timestamp");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parses_rfc3339),   cmocka_unit_test(refuses_what_is_no_time),
-        cmocka_unit_test(survives_damage),  cmocka_unit_test(parses_dates_for_parameters),
-        cmocka_unit_test(agrees_with_libc), cmocka_unit_test(formats_beyond_the_range),
-        cmocka_unit_test(reads_epochs),     cmocka_unit_test(converts_to_postgres),
+        cmocka_unit_test(parses_rfc3339),
+        cmocka_unit_test(refuses_what_is_no_time),
+        cmocka_unit_test(survives_damage),
+        cmocka_unit_test(knows_the_length_of_every_month),
+        cmocka_unit_test(parses_dates_for_parameters),
+        cmocka_unit_test(agrees_with_libc),
+        cmocka_unit_test(formats_beyond_the_range),
+        cmocka_unit_test(reads_epochs),
+        cmocka_unit_test(converts_to_postgres),
         cmocka_unit_test(durations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
