@@ -48,7 +48,9 @@ EOF
     mv -f "$run/env.part" "$run/env"
 }
 
-# Runs two functions side by side; fails when either does.
+# Runs two functions side by side and ends with MESSAGE when either fails. Not a status for the caller to
+# test: called in a condition, the functions would run without set -e.
+# usage: both FUNCTION FUNCTION MESSAGE
 both() {
     local first second status=0
     "$1" &
@@ -60,7 +62,7 @@ both() {
     wait "$first" || status=1
     wait "$second" || status=1
     trap - INT TERM
-    return "$status"
+    [ "$status" = 0 ] || fail "$3"
 }
 
 stack_up() {
@@ -68,7 +70,7 @@ stack_up() {
     # State is never committed, wherever the directory lies.
     printf '*\n' > "$run/.gitignore"
     take_lock
-    both kafka_up postgres_up || fail "the stack is not up"
+    both kafka_up postgres_up "the stack is not up"
     write_env
     say "ready; connection settings are in $run/env"
 }
@@ -79,7 +81,7 @@ stack_down() {
         return
     fi
     take_lock
-    both kafka_down postgres_down || fail "the stack is not fully stopped"
+    both kafka_down postgres_down "the stack is not fully stopped"
     rm -f "$run/env"
 }
 
