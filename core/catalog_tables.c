@@ -210,42 +210,18 @@ char *catalog_tables_drop_sql(int version)
 
 /* --- the SQL view --- */
 
-/* Writes a measure kind's template: "%s" is the measure's column `own`, "%2$s" its second column,
- * "%%" a per cent sign; `prefix` goes before each name. */
-static void put_template(FILE *out, const char *template, const struct view_measure *measure,
-                         size_t own, const char *prefix)
+/* Writes a measure kind's template (measure_kind.sql): "{}" is the measure's column without suffix,
+ * "{n}" the one with suffix "n". */
+static void put_template(FILE *out, const struct view_measure *measure)
 {
-    for (const char *at = template; *at != '\0'; at++) {
-        size_t column = own;
-        if (*at != '%') {
+    for (const char *at = measure->measure->kind->sql(measure->measure); *at != '\0'; at++) {
+        if (*at != '{') {
             fputc(*at, out);
             continue;
         }
-        at++;
-        if (*at == '%') {
-            fputc('%', out);
-            continue;
-        }
-        if (*at >= '1' && *at <= '9' && at[1] == '$') {
-            column = (size_t)(*at - '1');
-            at += 2;
-        }
-        assert(*at == 's' && column < measure->measure->column_count);
-        fputs(prefix, out);
-        put_column(out, measure, column);
-    }
-}
-
-static void put_merged_columns(FILE *out, const struct view *view)
-{
-    for (size_t i = 0; i < view->measure_count; i++) {
-        const struct measure *measure = view->measures[i].measure;
-        for (size_t c = 0; c < measure->column_count; c++) {
-            fputs(",\n           ", out);
-            put_template(out, measure->kind->sql_merge[c], &view->measures[i], c, "u.");
-            fputs(" AS ", out);
-            put_column(out, &view->measures[i], c);
-        }
+        size_t length = strcspn(++at, "}");
+        fprintf(out, "u.\"%s%s%.*s\"", measure->name, length == 0 ? "" : "$", (int)length, at);
+        at += length;
     }
 }
 
@@ -278,11 +254,9 @@ static void put_visible_states(FILE *out, const struct view *view, int version)
 static void put_results(FILE *out, const struct view *view)
 {
     for (size_t i = 0; i < view->measure_count; i++) {
-        const struct measure *measure = view->measures[i].measure;
-        bool decimal = measure->result_type == VALUE_DECIMAL;
-        fprintf(out, ",\n       %s(", decimal ? "pg_catalog.trim_scale" : "");
-        put_template(out, measure->kind->sql_finish, &view->measures[i], 0, "g.");
-        fprintf(out, ")::%s AS \"%s\"", value_type_sql(measure->result_type),
+        fputs(",\n       (", out);
+        put_template(out, &view->measures[i]);
+        fprintf(out, ")::%s AS \"%s\"", value_type_sql(view->measures[i].measure->result_type),
                 view->measures[i].name);
     }
 }
@@ -298,25 +272,21 @@ char *catalog_view_sql(const struct view *view, int version)
     /* Microseconds only, no days: the sum does not depend on the reader's time zone. */
     fprintf(out,
             "CREATE OR REPLACE VIEW dovetail.\"%s\" AS\n"
-            "SELECT g.window_start,\n"
-            "       g.window_start + interval '%" PRId64 " microseconds' AS window_end",
+            "SELECT u.window_start,\n"
+            "       u.window_start + interval '%" PRId64 " microseconds' AS window_end",
             view->name, view->window.size_us);
     for (size_t i = 0; i < view->key_count; i++) {
-        fprintf(out, ",\n       g.\"%s\"", view->keys[i].name);
+        fprintf(out, ",\n       u.\"%s\"", view->keys[i].name);
     }
     put_results(out, view);
-    fprintf(out, ",\n       COALESCE(g.window_start + interval '%" PRId64 " microseconds'"
+    fprintf(out, ",\n       COALESCE(u.window_start + interval '%" PRId64 " microseconds'"
                  " > (SELECT dovetail_internal.watermark(",
             view->window.size_us);
     put_literal(out, view->source->topic);
-    fputs(")), true) AS provisional\nFROM (\n    SELECT ", out);
-    put_key_columns(out, view, "u.");
-    put_merged_columns(out, view);
-    fputs("\n    FROM (\n", out);
+    fputs(")), true) AS provisional\nFROM (\n", out);
     put_visible_states(out, view, version);
-    fputs("    ) AS u\n    GROUP BY ", out);
+    fputs(") AS u\nGROUP BY ", out);
     put_key_columns(out, view, "u.");
-    fputs("\n) AS g", out);
     return text_close(out, &text);
 }
 

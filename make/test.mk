@@ -1,0 +1,45 @@
+# Tests. tests/<kind>/**/test_*.c are one program each, linked with the library, the helpers in
+# tests/support/ and, below tests/unit/<folder>/, with that folder's objects.
+#
+#   unit, property   pure; no servers
+#   integration      a real Kafka and a real PostgreSQL of their own (not the ones of stack-up)
+
+TEST_SOURCES := $(sort $(shell find tests -name 'test_*.c'))
+TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(OUT)/%)
+SUPPORT_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/support/*.c))
+FAST_TESTS := $(filter $(OUT)/tests/unit/% $(OUT)/tests/property/%,$(TEST_PROGRAMS))
+STACK_TESTS := $(filter $(OUT)/tests/integration/% $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
+
+TEST_STACK := DOVETAIL_RUN_DIR=.run/test DOVETAIL_KAFKA_PORT=29192 \
+              DOVETAIL_KAFKA_CONTROLLER_PORT=29193 DOVETAIL_POSTGRES_PORT=25432
+
+test_folder = $(word 3,$(subst /, ,$(1)))
+test_objects = $(if $(filter tests/unit/%,$(1)),$(filter-out %/main.o,$(call objects_of,$(call test_folder,$(1)))))
+
+define test_rule
+$(OUT)/$(basename $(1)): $(OUT)/$(1:.c=.o) $(SUPPORT_OBJECTS) $(if $(filter-out core,$(call test_folder,$(1))),$(call test_objects,$(1))) $(CORE)
+	@echo "  LINK    $$@"
+	@$(CXX) $(LDFLAGS) -o $$@ $$^ -lcmocka -lcurl $(LDLIBS)
+endef
+$(foreach t,$(TEST_SOURCES),$(eval $(call test_rule,$(t))))
+
+.PHONY: tests test check unit integration
+tests: all $(TEST_PROGRAMS)
+
+unit: $(FAST_TESTS) ## run the tests that need no servers
+	@tests/run.sh $(FAST_TESTS)
+
+integration: all $(STACK_TESTS) ## run the tests on a real Kafka and PostgreSQL
+	@$(TEST_STACK) docker/local/stack.sh up
+	@DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
+	  $(TEST_STACK) docker/local/stack.sh down; exit $$status
+
+# One after the other, so that the output is readable and the fast tests fail first.
+test: deps ## install what is missing, build, run all tests
+	@$(MAKE) --no-print-directory -j2 tests
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory integration
+
+.PHONY: asan tsan
+asan tsan: ## run the unit tests under AddressSanitizer and UBSan, or ThreadSanitizer
+	@$(MAKE) --no-print-directory MODE=$@ unit
