@@ -1,0 +1,290 @@
+/* dovetail produce: JSON lines into a source's topic.
+ *
+ * Lines are sent as they are, bad ones too: judging them is the layers' business. Success means that
+ * every record is acknowledged by all in-sync replicas. On SIGTERM reading stops and what was read
+ * is delivered. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/lines.h"
+#include "core/event_parser.h"
+#include "core/kafka.h"
+
+enum { FLUSH_STEP_MS = 500, KAFKA_TIMEOUT_MS = 15000, PROGRESS_EVERY = 4096 };
+
+struct arguments {
+    const char *source;
+    const char *file;
+    const char *key;
+    int64_t rate;      /* records a second, 0 = no limit */
+    int64_t partition; /* -1: by key, or spread */
+    bool offsets;
+};
+
+struct producing {
+    const struct arguments *arguments;
+    const struct config *config;
+    const struct source *source;
+    struct kafka_producer *producer;
+    struct lines *lines;
+    struct event_parser *parser; /* only for --key */
+    size_t key_field;
+    struct arena arena; /* the key's text */
+    int64_t sent;
+    int64_t start_us;
+};
+
+enum option { OPTION_KEY, OPTION_RATE, OPTION_PARTITION, OPTION_OFFSETS };
+
+static const struct option_spec specs[] = {
+    [OPTION_KEY] = {"--key", true},
+    [OPTION_RATE] = {"--rate", true},
+    [OPTION_PARTITION] = {"--partition", true},
+    [OPTION_OFFSETS] = {"--offsets", false},
+    {NULL, false},
+};
+
+static bool take_option(struct arguments *out, enum option option, const char *value)
+{
+    switch (option) {
+    case OPTION_KEY:
+        out->key = value;
+        return true;
+    case OPTION_RATE:
+        return option_int64("--rate", value, 1, 1000000000, &out->rate);
+    case OPTION_PARTITION:
+        return option_int64("--partition", value, 0, INT32_MAX, &out->partition);
+    case OPTION_OFFSETS:
+        out->offsets = true;
+        return true;
+    }
+    return false;
+}
+
+static bool parse(const struct program_arguments *program, struct arguments *out)
+{
+    struct option_reader reader = {.next = program->rest, .specs = specs};
+    for (;;) {
+        size_t index = 0;
+        const char *value = NULL;
+        switch (option_next(&reader, &index, &value)) {
+        case OPTION_FOUND:
+            if (!take_option(out, (enum option)index, value))
+                return false;
+            break;
+        case OPTION_POSITIONAL:
+            if (out->source == NULL) {
+                out->source = value;
+            } else if (out->file == NULL) {
+                out->file = value;
+            } else {
+                command_complain("%s: unexpected argument (see --help)", value);
+                return false;
+            }
+            break;
+        case OPTION_FAULT:
+            return false;
+        case OPTION_END:
+            if (out->source == NULL)
+                command_complain("which source? (see --help)");
+            return out->source != NULL;
+        }
+    }
+}
+
+static bool find_field(const struct source *source, const char *name, size_t *out)
+{
+    for (size_t i = 0; i < source->field_count; i++) {
+        if (strcmp(source->fields[i].name, name) == 0) {
+            *out = i;
+            return true;
+        }
+    }
+    command_complain("--key: source %s has no field %s", source->name, name);
+    return false;
+}
+
+/* The key field's text; none for NULL and for lines that are no records. */
+static enum status find_key(struct producing *producing, const char *line, size_t length,
+                            const char **key, size_t *key_length, struct error *error)
+{
+    struct event event;
+    *key = NULL;
+    *key_length = 0;
+    if (producing->parser == NULL)
+        return STATUS_OK;
+    enum status status =
+        event_parser_parse(producing->parser, line, length, length, &event, error);
+    if (status == STATUS_REJECT)
+        return STATUS_OK;
+    if (status != STATUS_OK || event.fields[producing->key_field].is_null)
+        return status;
+    arena_reset(&producing->arena);
+    *key = value_text(&event.fields[producing->key_field], &producing->arena, key_length);
+    return *key != NULL ? STATUS_OK : error_no_memory(error);
+}
+
+/* Waits until `sent` records are due. */
+static void keep_rate(const struct producing *producing)
+{
+    int64_t rate = producing->arguments->rate;
+    if (rate == 0)
+        return;
+    int64_t due_us = producing->start_us + producing->sent / rate * 1000000 +
+                     producing->sent % rate * 1000000 / rate;
+    int64_t left_us = due_us - program_monotonic_us();
+    if (left_us >= 1000)
+        (void)program_wait_ms(left_us / 1000); /* the loop sees the stop */
+}
+
+static enum status send_lines(struct producing *producing, struct error *error)
+{
+    for (;;) {
+        const char *line;
+        const char *key;
+        size_t length;
+        size_t key_length;
+        keep_rate(producing);
+        enum status status = lines_next(producing->lines, &line, &length, error);
+        if (status != STATUS_OK || line == NULL)
+            return status;
+        if (length == 0)
+            continue;
+        status = find_key(producing, line, length, &key, &key_length, error);
+        if (status == STATUS_OK)
+            status = kafka_producer_send(producing->producer, producing->source->topic,
+                                         producing->arguments->partition < 0
+                                             ? RD_KAFKA_PARTITION_UA
+                                             : (int32_t)producing->arguments->partition,
+                                         key, key_length, line, length, NULL, error);
+        if (status != STATUS_OK)
+            return status;
+        if (++producing->sent % PROGRESS_EVERY == 0)
+            command_progress("%" PRId64 " records", producing->sent);
+    }
+}
+
+/* As long as the broker takes; message.timeout.ms ends it. */
+static enum status flush(struct producing *producing, struct error *error)
+{
+    enum status status;
+    do {
+        status = kafka_producer_flush(producing->producer, FLUSH_STEP_MS, error);
+        command_progress("%" PRId64 " of %" PRId64 " records acknowledged",
+                         kafka_producer_acknowledged(producing->producer), producing->sent);
+    } while (status == STATUS_RETRY);
+    command_progress_end();
+    return status;
+}
+
+/* {"topic": [next offsets]}, as the at_least parameter of a query takes it. */
+static enum status print_offsets(const struct producing *producing, struct error *error)
+{
+    const char *topic = producing->source->topic;
+    struct kafka_consumer *consumer = NULL;
+    int count = 0;
+    enum status status = kafka_topic_partitions(producing->config->kafka, topic, KAFKA_TIMEOUT_MS,
+                                                &count, error);
+    if (status == STATUS_OK)
+        status = kafka_consumer_assign(producing->config->kafka, NULL, 0, &consumer, error);
+    if (status == STATUS_OK)
+        printf("{\"%s\": [", topic);
+    for (int32_t i = 0; status == STATUS_OK && i < count; i++) {
+        int64_t low;
+        int64_t high;
+        status = kafka_consumer_watermarks(consumer, topic, i, KAFKA_TIMEOUT_MS, &low, &high, error);
+        if (status == STATUS_OK)
+            printf("%s%" PRId64, i > 0 ? ", " : "", high);
+    }
+    if (status == STATUS_OK)
+        puts("]}");
+    kafka_consumer_close(consumer);
+    return status;
+}
+
+static enum status produce(struct producing *producing, struct error *error)
+{
+    const struct arguments *arguments = producing->arguments;
+    enum status status = lines_open(arguments->file, &producing->lines, error);
+    if (status == STATUS_OK && arguments->key != NULL)
+        status = event_parser_create(producing->source, &producing->parser, error);
+    if (status == STATUS_OK)
+        status = kafka_producer_create(producing->config->kafka, &producing->producer, error);
+    if (status != STATUS_OK)
+        return status;
+    producing->start_us = program_monotonic_us();
+    status = send_lines(producing, error);
+    struct error flush_error = {0};
+    enum status flushed = flush(producing, &flush_error); /* what was sent counts, whatever came */
+    if (status == STATUS_OK && flushed != STATUS_OK) {
+        *error = flush_error;
+        status = flushed;
+    }
+    printf("produced %" PRId64 " records\n", kafka_producer_acknowledged(producing->producer));
+    if (status == STATUS_OK && arguments->offsets)
+        status = print_offsets(producing, error);
+    return status;
+}
+
+static int run_with(const struct arguments *arguments, const struct config *config,
+                    const struct source *source)
+{
+    struct error error = {0};
+    struct producing producing = {.arguments = arguments, .config = config, .source = source};
+    if (arguments->key != NULL && !find_field(source, arguments->key, &producing.key_field))
+        return PROGRAM_USAGE;
+    arena_init(&producing.arena);
+    enum status status = produce(&producing, &error);
+    kafka_producer_destroy(producing.producer);
+    event_parser_destroy(producing.parser);
+    lines_close(producing.lines);
+    arena_deinit(&producing.arena);
+    int written = command_finish_output();
+    return status == STATUS_OK ? written : command_fail(&error);
+}
+
+static int run(const struct program_arguments *program)
+{
+    struct arguments arguments = {.partition = -1};
+    struct session session = {0};
+    struct definitions definitions = {0};
+    const struct source *source = NULL;
+    if (!parse(program, &arguments))
+        return PROGRAM_USAGE;
+    int code = session_load_config(&session, program);
+    if (code == PROGRAM_OK)
+        code = command_load_definitions(session.config, &definitions);
+    for (size_t i = 0; code == PROGRAM_OK && i < definitions.source_count; i++)
+        if (strcmp(definitions.sources[i]->name, arguments.source) == 0)
+            source = definitions.sources[i];
+    if (code == PROGRAM_OK && source == NULL) {
+        command_complain("there is no source %s in %s/sources", arguments.source,
+                         session.config->schemas);
+        code = PROGRAM_USAGE;
+    }
+    if (code == PROGRAM_OK)
+        code = run_with(&arguments, session.config, source);
+    definitions_deinit(&definitions);
+    session_close(&session);
+    return code;
+}
+
+const struct command command_produce = {
+    .name = "produce",
+    .summary = "send JSON lines to a source's topic",
+    .help = "usage: dovetail produce SOURCE [FILE] [OPTION]...\n"
+            "\n"
+            "Sends the lines of FILE, or of standard input, to the source's topic: each as it is,\n"
+            "empty lines left out. FILE may be compressed with zstd (for gzip: zcat FILE |).\n"
+            "Exit code 0 means that all records are acknowledged.\n"
+            "\n"
+            "  --key FIELD     this field's text is the record's key\n"
+            "  --partition N   all to this partition; else by key, or spread\n"
+            "  --rate N        at most N records a second\n"
+            "  --offsets       print the topic's end offsets afterwards, for at_least\n"
+            "\n"
+            "options of all commands:",
+    .run = run,
+};
