@@ -38,7 +38,7 @@ CXXFLAGS += -std=c++17 $(COMMON) $(WARNINGS) -fno-exceptions -fno-rtti -DSIMDJSO
 LDFLAGS  += $(FLAGS_$(MODE)) -pthread
 LDLIBS   := $(PKG_LIBS) -lm
 
-include $(wildcard make/*.mk)
+include make/event_parser.mk make/migrations.mk make/stack.mk
 
 CORE_SOURCES := $(wildcard core/*.c core/measures/*.c)
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OUT)/%.o) $(EVENT_PARSER_OBJECTS) $(MIGRATIONS_OBJECTS)
@@ -73,6 +73,8 @@ $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 
 build/%: build/release/%
 	@cp $< $@
+
+include make/test.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
