@@ -53,7 +53,7 @@ objects_of = $(patsubst %.c,$(OUT)/%.o,$(wildcard $(1)/*.c))
 
 .PHONY: all
 .DEFAULT_GOAL := all
-all: $(PROGRAMS:%=build/%)
+all: $(PROGRAMS:%=build/%) ## build the programs into build/
 
 $(CORE): $(CORE_OBJECTS)
 	@rm -f $@
@@ -78,6 +78,26 @@ include make/test.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
-.PHONY: clean
-clean:
+.PHONY: install clean help demo stop
+install: all ## install programs, definitions and documents below DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/dovetail/schemas/meta \
+	    $(DESTDIR)$(PREFIX)/share/doc/dovetail
+	install -m 755 $(PROGRAMS:%=build/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 schemas/meta/*.json $(DESTDIR)$(PREFIX)/share/dovetail/schemas/meta
+	install -m 644 schemas/openapi.json $(DESTDIR)$(PREFIX)/share/dovetail
+	install -m 644 README.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/dovetail
+
+demo: deps ## show the whole pipeline on real flights; it stays up until `make stop`
+	@$(MAKE) --no-print-directory -j2 all
+	@docker/local/demo.sh
+
+stop: ## stop the demonstration and the local stack
+	@docker/local/demo.sh --stop
+	@docker/local/stack.sh down
+
+clean: ## remove what was built
 	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1|\2/p' Makefile make/*.mk | \
+	    awk -F'|' '{printf "  %-12s %s\n", $$1, $$2}'
