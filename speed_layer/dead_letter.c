@@ -1,0 +1,148 @@
+/* Collecting and sending bad records: see dead_letter.h. */
+#include "speed_layer/dead_letter.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/timestamp.h"
+
+struct dead_letter {
+    const char *topic;
+    char *bytes; /* key, then value; owned */
+    size_t key_length;
+    size_t value_length;
+    bool has_key;
+    bool has_value;
+    rd_kafka_headers_t *headers; /* owned; sending takes a copy, so that it can be repeated */
+};
+
+void dead_letters_clear(struct dead_letters *letters)
+{
+    for (size_t i = 0; i < letters->count; i++) {
+        free(letters->letters[i].bytes);
+        if (letters->letters[i].headers != NULL)
+            rd_kafka_headers_destroy(letters->letters[i].headers);
+    }
+    letters->count = 0;
+    letters->bytes = 0;
+}
+
+void dead_letters_deinit(struct dead_letters *letters)
+{
+    dead_letters_clear(letters);
+    free(letters->letters);
+    *letters = (struct dead_letters){0};
+}
+
+static bool add_header(rd_kafka_headers_t *headers, const char *name, const char *text)
+{
+    return rd_kafka_header_add(headers, name, -1, text, -1) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static bool add_number_header(rd_kafka_headers_t *headers, const char *name, int64_t number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, number);
+    return add_header(headers, name, text);
+}
+
+static bool add_timestamp_header(rd_kafka_headers_t *headers, const rd_kafka_message_t *message)
+{
+    int64_t timestamp_ms = rd_kafka_message_timestamp(message, NULL);
+    if (timestamp_ms < 0)
+        return true;
+    char text[TIMESTAMP_TEXT_SIZE];
+    int64_t timestamp_us;
+    if (__builtin_mul_overflow(timestamp_ms, INT64_C(1000), &timestamp_us))
+        return true; /* a producer wrote nonsense; the record keeps it */
+    timestamp_format(timestamp_us, text, sizeof text);
+    return add_header(headers, "dovetail.timestamp", text);
+}
+
+static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
+                                         const struct rejection *rejection)
+{
+    rd_kafka_headers_t *original = NULL;
+    rd_kafka_headers_t *headers =
+        rd_kafka_message_headers(message, &original) == RD_KAFKA_RESP_ERR_NO_ERROR
+            ? rd_kafka_headers_copy(original)
+            : rd_kafka_headers_new(8);
+    if (headers == NULL)
+        return NULL;
+    bool good = add_header(headers, "dovetail.topic", rd_kafka_topic_name(message->rkt)) &&
+                add_number_header(headers, "dovetail.partition", message->partition) &&
+                add_number_header(headers, "dovetail.offset", message->offset) &&
+                add_timestamp_header(headers, message) &&
+                add_header(headers, "dovetail.reason", rejection->reason);
+    for (size_t i = 0; good && i < rejection->view_count; i++)
+        good = add_header(headers, "dovetail.view", rejection->views[i]);
+    if (!good) {
+        rd_kafka_headers_destroy(headers);
+        return NULL;
+    }
+    return headers;
+}
+
+static bool make_room(struct dead_letters *letters)
+{
+    if (letters->count < letters->capacity)
+        return true;
+    size_t capacity = letters->capacity == 0 ? 16 : letters->capacity * 2;
+    struct dead_letter *grown = reallocarray(letters->letters, capacity, sizeof *grown);
+    if (grown == NULL)
+        return false;
+    letters->letters = grown;
+    letters->capacity = capacity;
+    return true;
+}
+
+enum status dead_letters_add(struct dead_letters *letters, const char *topic,
+                             const rd_kafka_message_t *message, const struct rejection *rejection,
+                             struct error *error)
+{
+    if (!make_room(letters))
+        return error_no_memory(error);
+    struct dead_letter letter = {
+        .topic = topic,
+        .has_key = message->key != NULL,
+        .has_value = message->payload != NULL,
+        .key_length = message->key != NULL ? message->key_len : 0,
+        .value_length = message->payload != NULL ? message->len : 0,
+    };
+    letter.bytes = malloc(letter.key_length + letter.value_length + 1);
+    letter.headers = build_headers(message, rejection);
+    if (letter.bytes == NULL || letter.headers == NULL) {
+        free(letter.bytes);
+        if (letter.headers != NULL)
+            rd_kafka_headers_destroy(letter.headers);
+        return error_no_memory(error);
+    }
+    if (letter.has_key)
+        memcpy(letter.bytes, message->key, letter.key_length);
+    if (letter.has_value)
+        memcpy(letter.bytes + letter.key_length, message->payload, letter.value_length);
+    letters->letters[letters->count++] = letter;
+    letters->bytes += sizeof letter + letter.key_length + letter.value_length;
+    return STATUS_OK;
+}
+
+enum status dead_letters_send(const struct dead_letters *letters, struct kafka_producer *producer,
+                              struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < letters->count; i++) {
+        const struct dead_letter *letter = &letters->letters[i];
+        rd_kafka_headers_t *headers = rd_kafka_headers_copy(letter->headers);
+        if (headers == NULL)
+            return error_no_memory(error);
+        status = kafka_producer_send(producer, letter->topic, RD_KAFKA_PARTITION_UA,
+                                     letter->has_key ? letter->bytes : NULL, letter->key_length,
+                                     letter->has_value ? letter->bytes + letter->key_length : NULL,
+                                     letter->value_length, headers, error);
+        if (status != STATUS_OK)
+            rd_kafka_headers_destroy(headers);
+    }
+    return status;
+}

@@ -1,0 +1,49 @@
+/* Dead letters: bad records, kept whole, on their way to the source's dead-letter topic.
+ *
+ * A letter has the record's key, value and headers, and tells by further headers where it stood and
+ * why it was refused:
+ *   dovetail.topic, dovetail.partition, dovetail.offset   its place, which identifies it
+ *   dovetail.timestamp                                    the broker's, RFC 3339
+ *   dovetail.reason                                       why
+ *   dovetail.view                                         one for each view that refused it; absent
+ *                                                         where the record is bad for every view
+ *
+ * Invariant: P never passes a bad record whose letter is not acknowledged. Letters are collected by
+ * the main thread and sent by the flusher, before the transaction that moves P; a crash in between
+ * sends them again. */
+#ifndef DOVETAIL_SPEED_DEAD_LETTER_H
+#define DOVETAIL_SPEED_DEAD_LETTER_H
+
+#include "core/kafka.h"
+
+enum { REJECTION_VIEWS_MAX = 16 };
+
+/* Why a record was refused. */
+struct rejection {
+    const char *views[REJECTION_VIEWS_MAX]; /* borrowed from the catalogue */
+    size_t view_count;                      /* 0: bad for every view */
+    char reason[ERROR_TEXT_BYTES];
+};
+
+struct dead_letter;
+
+struct dead_letters {
+    struct dead_letter *letters;
+    size_t count;
+    size_t capacity;
+    size_t bytes; /* of keys and values */
+};
+
+void dead_letters_clear(struct dead_letters *letters); /* keeps the array */
+void dead_letters_deinit(struct dead_letters *letters);
+
+/* Copies the record. `topic` (where to) is borrowed until the letters are cleared. */
+enum status dead_letters_add(struct dead_letters *letters, const char *topic,
+                             const rd_kafka_message_t *message, const struct rejection *rejection,
+                             struct error *error) MUST_CHECK;
+
+/* Queues all of them; kafka_producer_flush tells when they have arrived. */
+enum status dead_letters_send(const struct dead_letters *letters, struct kafka_producer *producer,
+                              struct error *error) MUST_CHECK;
+
+#endif

@@ -1,0 +1,93 @@
+/* The parsers and versions of each topic: see feed.h. Fails only for want of memory. */
+#include "speed_layer/feed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The parser for a definition equal to `source`'s, made where there is none yet. */
+static enum status find_or_add_parser(struct feed *feed, const struct source *source, size_t *index,
+                                      struct error *error)
+{
+    for (size_t i = 0; i < feed->parser_count; i++) {
+        if (json_equal(feed->parsers[i].source->json, source->json)) {
+            *index = i;
+            return STATUS_OK;
+        }
+    }
+    struct feed_parser *parser = &feed->parsers[feed->parser_count];
+    enum status status = event_parser_create(source, &parser->parser, error);
+    if (status != STATUS_OK)
+        return status;
+    parser->source = source;
+    *index = feed->parser_count++;
+    return STATUS_OK;
+}
+
+static enum status build_feed(struct feed *feed, const struct catalog *catalog,
+                              const struct source *source, struct error *error)
+{
+    feed->source = source;
+    feed->parsers = calloc(catalog->version_count + 1, sizeof *feed->parsers);
+    feed->versions = calloc(catalog->version_count + 1, sizeof *feed->versions);
+    if (feed->parsers == NULL || feed->versions == NULL)
+        return error_no_memory(error);
+    size_t newest = 0;
+    enum status status = find_or_add_parser(feed, source, &newest, error);
+    for (size_t i = 0; status == STATUS_OK && i < catalog->version_count; i++) {
+        const struct catalog_version *version = &catalog->versions[i];
+        if (strcmp(version->source->topic, source->topic) != 0)
+            continue;
+        struct feed_version *entry = &feed->versions[feed->version_count++];
+        entry->version = version;
+        entry->index = i;
+        status = find_or_add_parser(feed, version->source, &entry->parser, error);
+    }
+    return status;
+}
+
+enum status feeds_create(struct catalog *catalog, struct feeds **out, struct error *error)
+{
+    *out = NULL;
+    struct feeds *feeds = calloc(1, sizeof *feeds);
+    if (feeds == NULL) {
+        catalog_destroy(catalog);
+        return error_no_memory(error);
+    }
+    feeds->catalog = catalog;
+    enum status status = STATUS_OK;
+    feeds->feeds = calloc(catalog->source_count + 1, sizeof *feeds->feeds);
+    if (feeds->feeds == NULL)
+        status = error_no_memory(error);
+    for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++)
+        status = build_feed(&feeds->feeds[feeds->count++], catalog, catalog->sources[i], error);
+    if (status != STATUS_OK) {
+        feeds_destroy(feeds);
+        return status;
+    }
+    *out = feeds;
+    return STATUS_OK;
+}
+
+void feeds_destroy(struct feeds *feeds)
+{
+    if (feeds == NULL)
+        return;
+    for (size_t i = 0; i < feeds->count; i++) {
+        struct feed *feed = &feeds->feeds[i];
+        for (size_t p = 0; p < feed->parser_count; p++)
+            event_parser_destroy(feed->parsers[p].parser);
+        free(feed->parsers);
+        free(feed->versions);
+    }
+    free(feeds->feeds);
+    catalog_destroy(feeds->catalog);
+    free(feeds);
+}
+
+struct feed *feeds_find(const struct feeds *feeds, const char *topic)
+{
+    for (size_t i = 0; feeds != NULL && i < feeds->count; i++)
+        if (strcmp(feeds->feeds[i].source->topic, topic) == 0)
+            return &feeds->feeds[i];
+    return NULL;
+}

@@ -1,0 +1,50 @@
+/* What the records of each topic go through: the parsers and view versions of one catalogue.
+ *
+ * A view version keeps the definition its source had when it was registered, because what a version
+ * counts must never change. Versions whose source definitions are equal share one parser, so that a
+ * record is parsed once for each distinct definition. Main thread only, but for the catalogue, which
+ * is immutable. */
+#ifndef DOVETAIL_SPEED_FEED_H
+#define DOVETAIL_SPEED_FEED_H
+
+#include "core/catalog.h"
+#include "core/event_parser.h"
+
+/* One distinct definition of a source, and what it made of the record at hand. */
+struct feed_parser {
+    const struct source *source;
+    struct event_parser *parser; /* owned */
+    struct event event;
+    bool parsed; /* false: this definition refuses the record */
+};
+
+struct feed_version {
+    const struct catalog_version *version;
+    size_t index;  /* in the catalogue's versions */
+    size_t parser; /* index into feed->parsers */
+};
+
+/* One topic. */
+struct feed {
+    const struct source *source;  /* its newest definition: the parser at index 0 */
+    struct feed_parser *parsers;  /* at least one */
+    size_t parser_count;
+    struct feed_version *versions;
+    size_t version_count;
+};
+
+struct feeds {
+    struct catalog *catalog; /* owned */
+    struct feed *feeds;      /* one for each source */
+    size_t count;
+};
+
+/* Takes the catalogue, also when it fails. */
+enum status feeds_create(struct catalog *catalog, struct feeds **out,
+                         struct error *error) MUST_CHECK;
+void feeds_destroy(struct feeds *feeds); /* accepts NULL */
+
+/* The feed of a topic; NULL when no source has it. */
+struct feed *feeds_find(const struct feeds *feeds, const char *topic);
+
+#endif

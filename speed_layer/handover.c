@@ -1,0 +1,174 @@
+/* Between folding and writing: see speed.h.
+ *
+ * Two flushes take turns: one is filled by the main thread while the other is with the flusher. A
+ * slice that closes while a flush is under way leaves its rows in the one being filled, so its groups
+ * can go. Memory is bounded by open slices (speed.memory) plus two flushes: beyond a bound on the
+ * one being filled consumption pauses, while polls keep the membership alive. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/program.h"
+#include "speed_layer/speed.h"
+
+enum {
+    DRAIN_STEP_MS = 50,
+    OPEN_FLUSH_SHARE = 4, /* of the memory bound, for what waits for the flusher */
+};
+
+enum status handover_begin(struct speed *speed, bool touch, struct error *error)
+{
+    if (speed->in_flight)
+        return STATUS_OK;
+    int64_t clock_us = program_clock_us();
+    for (size_t i = 0; i < speed->partition_count; i++) {
+        struct partition *partition = &speed->partitions[i];
+        if (!partition_has_news(partition) && !(touch && partition->claimed))
+            continue;
+        enum status status = partition_hand_over(partition, speed->open, clock_us, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    if (flush_is_empty(speed->open))
+        return STATUS_OK;
+    speed->open->generation = speed->generation;
+    flusher_submit(speed->flusher, speed->open);
+    speed->in_flight = true;
+    speed->open = speed->open == &speed->flushes[0] ? &speed->flushes[1] : &speed->flushes[0];
+    speed->next_flush_us = speed->now_us + speed->config->speed_flush_interval_ms * 1000;
+    return STATUS_OK;
+}
+
+/* A batch run asks for new slices: they begin where folding is, and the next flush tells. */
+static enum status answer_cuts(struct speed *speed, const struct flush *flush, struct error *error)
+{
+    for (size_t i = 0; i < flush->partition_count; i++) {
+        const struct flush_partition *entry = &flush->partitions[i];
+        if (!entry->cut_requested)
+            continue;
+        struct partition *partition = ownership_find(speed, entry->topic, entry->partition);
+        if (partition == NULL || !partition->claimed)
+            continue;
+        enum status status = partition_cut(partition, speed->open, speed->now_us, error);
+        if (status != STATUS_OK)
+            return status;
+        partition->cut_answered = true;
+        speed->next_flush_us = speed->now_us;
+    }
+    return STATUS_OK;
+}
+
+static enum status handle_outcome(struct speed *speed, const struct flush *flush,
+                                  struct error *error)
+{
+    if (flush->generation != speed->generation)
+        return STATUS_OK; /* its partitions are not ours any more, or were claimed anew */
+    switch (flush->status) {
+    case STATUS_OK:
+        speed->reclaim_pause_us = 0;
+        return answer_cuts(speed, flush, error);
+    case STATUS_FENCED:
+        program_log(LOG_NOTICE, "fenced, nothing was written: %s", flush->error.text);
+        ownership_lose(speed);
+        return STATUS_OK;
+    case STATUS_RETRY: /* abandoned: P is read again before anything else is done */
+        ownership_lose(speed);
+        return STATUS_OK;
+    default:
+        *error = flush->error;
+        return error_wrap(error, "flush");
+    }
+}
+
+enum status handover_finish(struct speed *speed, int timeout_ms, struct error *error)
+{
+    if (!speed->in_flight)
+        return STATUS_OK;
+    struct flush *flush = flusher_take(speed->flusher, timeout_ms);
+    if (flush == NULL)
+        return STATUS_OK;
+    speed->in_flight = false;
+    enum status status = handle_outcome(speed, flush, error);
+    flush_clear(flush);
+    return status;
+}
+
+static bool has_news(const struct speed *speed)
+{
+    for (size_t i = 0; i < speed->partition_count; i++)
+        if (partition_has_news(&speed->partitions[i]))
+            return true;
+    return false;
+}
+
+enum status handover_drain(struct speed *speed, int timeout_ms, bool *clean, struct error *error)
+{
+    int64_t end_us = program_monotonic_us() + timeout_ms * INT64_C(1000);
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && (speed->in_flight || has_news(speed)) &&
+           program_monotonic_us() < end_us) {
+        status = handover_begin(speed, false, error);
+        if (status == STATUS_OK)
+            status = handover_finish(speed, DRAIN_STEP_MS, error);
+    }
+    *clean = status == STATUS_OK && !speed->in_flight && !has_news(speed);
+    if (speed->in_flight)
+        flusher_abandon(speed->flusher);
+    return status;
+}
+
+enum status handover_cut_all(struct speed *speed, bool answer, struct error *error)
+{
+    for (size_t i = 0; i < speed->partition_count; i++) {
+        struct partition *partition = &speed->partitions[i];
+        if (!partition->claimed)
+            continue;
+        enum status status = partition_cut(partition, speed->open, speed->now_us, error);
+        if (status != STATUS_OK)
+            return status;
+        partition->cut_answered = partition->cut_answered || answer;
+    }
+    if (answer)
+        speed->next_flush_us = speed->now_us;
+    return STATUS_OK;
+}
+
+enum status handover_apply_limits(struct speed *speed, struct error *error)
+{
+    size_t limit = (size_t)speed->config->speed_memory_bytes;
+    size_t bytes = 0;
+    for (size_t i = 0; i < speed->partition_count; i++)
+        bytes += partition_memory_bytes(&speed->partitions[i]);
+    enum status status = STATUS_OK;
+    if (bytes > limit)
+        status = handover_cut_all(speed, false, error);
+    bool full = flush_bytes(speed->open) > limit / OPEN_FLUSH_SHARE;
+    if (status == STATUS_OK && full && !speed->in_flight) {
+        status = handover_begin(speed, false, error);
+        full = false;
+    }
+    if (status != STATUS_OK || full == speed->paused)
+        return status;
+    if (full)
+        program_log(LOG_NOTICE, "consumption pauses until the flush under way is written");
+    status = kafka_consumer_pause(speed->consumer, full, error);
+    speed->paused = full;
+    if (!full)
+        program_log(LOG_NOTICE, "consumption goes on");
+    return status;
+}
+
+void handover_commit_hint(struct speed *speed)
+{
+    struct kafka_position *positions = calloc(speed->partition_count + 1, sizeof *positions);
+    size_t count = 0;
+    for (size_t i = 0; positions != NULL && i < speed->partition_count; i++) {
+        const struct partition *partition = &speed->partitions[i];
+        if (partition->claimed)
+            positions[count++] = (struct kafka_position){.topic = partition->topic,
+                                                         .partition = partition->partition,
+                                                         .offset = partition->handed_offset};
+    }
+    if (count > 0)
+        kafka_consumer_commit_hint(speed->consumer, positions, count);
+    free(positions);
+}

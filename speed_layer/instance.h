@@ -1,0 +1,29 @@
+/* The instance: this process's static membership in the consumer group.
+ *
+ * Kafka gives a member that comes back under the same instance name its partitions at once, without
+ * waiting for a session time-out. So the name must be the same after a crash and never shared by two
+ * processes: it is the first free slot of this host, a slot being a PostgreSQL advisory lock that
+ * lives with a session, which a crash ends. Main thread only. */
+#ifndef DOVETAIL_SPEED_INSTANCE_H
+#define DOVETAIL_SPEED_INSTANCE_H
+
+#include "core/postgres.h"
+
+enum { INSTANCE_SLOTS = 256, INSTANCE_NAME_BYTES = 200 };
+
+struct instance {
+    char name[INSTANCE_NAME_BYTES]; /* Kafka's group.instance.id */
+    char lock[512];                 /* what the lock's number is a hash of */
+    int slot;                       /* -1: named by the operator */
+};
+
+/* Takes the first free slot of this host in `group`, or, where `name` is not NULL, that name.
+ * STATUS_REJECT: the name, or every slot, is taken. The lock lasts as long as the session. */
+enum status instance_take(struct postgres *postgres, const char *group, const char *name,
+                          struct instance *out, struct error *error) MUST_CHECK;
+
+/* Takes the same instance in a new session. STATUS_REJECT: another process was faster. */
+enum status instance_take_again(struct postgres *postgres, const struct instance *instance,
+                                struct error *error) MUST_CHECK;
+
+#endif

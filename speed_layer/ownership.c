@@ -1,0 +1,249 @@
+/* Which partitions are ours: see speed.h.
+ *
+ * Kafka's group says who should work on a partition; the claim in PostgreSQL says who may. The two
+ * can differ for a while (a process that was stopped, a session that timed out), and then the claim
+ * decides: a flush whose fence matches no row is thrown away with everything in memory, and what is
+ * still ours is claimed again. Assignment and fence take the same way through claim_all. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/program.h"
+#include "speed_layer/speed.h"
+
+enum {
+    REVOKE_TIMEOUT_MS = 10000, /* well below max.poll.interval.ms */
+    RECLAIM_FIRST_PAUSE_US = 50000,
+    RECLAIM_LONGEST_PAUSE_US = 2000000,
+};
+
+/* --- the session --- */
+
+enum status ownership_ensure_session(struct speed *speed, struct error *error)
+{
+    if (speed->postgres != NULL && postgres_is_connected(speed->postgres) &&
+        postgres_execute(speed->postgres, "SELECT", error) == STATUS_OK)
+        return STATUS_OK;
+    enum status status = speed->postgres == NULL
+                             ? postgres_connect(speed->config->postgres, "dovetail-speed",
+                                                &speed->postgres, error)
+                             : postgres_reconnect(speed->postgres, error);
+    if (status == STATUS_OK && speed->instance.name[0] != '\0')
+        status = instance_take_again(speed->postgres, &speed->instance, error);
+    return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
+}
+
+/* --- partitions --- */
+
+struct partition *ownership_find(struct speed *speed, const char *topic, int32_t partition)
+{
+    for (size_t i = 0; i < speed->partition_count; i++)
+        if (speed->partitions[i].partition == partition &&
+            strcmp(speed->partitions[i].topic, topic) == 0)
+            return &speed->partitions[i];
+    return NULL;
+}
+
+static void discard_work(struct speed *speed)
+{
+    for (size_t i = 0; i < speed->partition_count; i++)
+        partition_discard(&speed->partitions[i]);
+    flush_clear(speed->open);
+    speed->generation++;
+}
+
+void ownership_drop_partitions(struct speed *speed)
+{
+    discard_work(speed);
+    for (size_t i = 0; i < speed->partition_count; i++)
+        partition_deinit(&speed->partitions[i]);
+    free(speed->partitions);
+    speed->partitions = NULL;
+    speed->partition_count = 0;
+    speed->newest = 0;
+    speed->reclaim_us = 0;
+}
+
+static int compare_partitions(const void *left, const void *right)
+{
+    const struct partition *a = left;
+    const struct partition *b = right;
+    int order = strcmp(a->topic, b->topic);
+    return order != 0 ? order : (a->partition > b->partition) - (a->partition < b->partition);
+}
+
+static enum status set_partitions(struct speed *speed, const struct kafka_position *positions,
+                                  size_t count, struct error *error)
+{
+    ownership_drop_partitions(speed);
+    speed->partitions = calloc(count + 1, sizeof *speed->partitions);
+    if (speed->partitions == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < count; i++) {
+        enum status status = partition_init(&speed->partitions[speed->partition_count],
+                                            positions[i].topic, positions[i].partition, error);
+        if (status != STATUS_OK)
+            return status;
+        speed->partition_count++;
+    }
+    qsort(speed->partitions, count, sizeof *speed->partitions, compare_partitions);
+    return STATUS_OK;
+}
+
+/* --- claiming --- */
+
+/* Replaces the feeds; nothing refers to the old ones: all work was discarded, no flush is away. */
+static enum status install_catalog(struct speed *speed, struct catalog *catalog,
+                                   struct error *error)
+{
+    struct feeds *feeds = NULL;
+    enum status status = feeds_create(catalog, &feeds, error);
+    for (size_t i = 0; status == STATUS_OK && i < 2; i++)
+        status = flush_prepare(&speed->flushes[i], feeds->catalog, error);
+    if (status != STATUS_OK) {
+        feeds_destroy(feeds);
+        return error_set(error, STATUS_FATAL, "%s", error->text);
+    }
+    feeds_destroy(speed->feeds);
+    speed->feeds = feeds;
+    return STATUS_OK;
+}
+
+static enum status install_claims(struct speed *speed, struct claim *claims, struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
+        struct partition *partition = &speed->partitions[i];
+        struct feed *feed = feeds_find(speed->feeds, partition->topic);
+        if (!claims[i].claimed || feed == NULL) {
+            program_log(LOG_NOTICE, "%s[%" PRId32 "] belongs to another process", partition->topic,
+                        partition->partition);
+            continue;
+        }
+        status = partition_begin(partition, &claims[i], feed, speed->now_us, error);
+        program_log(LOG_INFO, "%s[%" PRId32 "] from offset %" PRId64 ", owner epoch %" PRId64,
+                    partition->topic, partition->partition, partition->next_offset,
+                    partition->epoch);
+    }
+    return status;
+}
+
+/* Claims all partitions in speed->partitions, which have no work in memory. */
+static enum status claim_all(struct speed *speed, bool only_mine, struct error *error)
+{
+    enum status status = handover_finish(speed, 0, error);
+    if (status != STATUS_OK)
+        return status;
+    if (speed->in_flight)
+        return error_set(error, STATUS_RETRY, "an earlier flush is still under way");
+    status = ownership_ensure_session(speed, error);
+    if (status != STATUS_OK)
+        return status;
+    struct claim *claims = calloc(speed->partition_count + 1, sizeof *claims);
+    if (claims == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < speed->partition_count; i++) {
+        claims[i].topic = speed->partitions[i].topic;
+        claims[i].partition = speed->partitions[i].partition;
+    }
+    struct catalog *catalog = NULL;
+    status = claims_take(claims, speed->partition_count, speed->postgres, speed->consumer,
+                         speed->owner, only_mine, &catalog, error);
+    if (status == STATUS_OK)
+        status = install_catalog(speed, catalog, error);
+    if (status == STATUS_OK)
+        status = install_claims(speed, claims, error);
+    claims_deinit(claims, speed->partition_count);
+    free(claims);
+    return status;
+}
+
+/* --- the group's callbacks --- */
+
+static enum status on_assign(struct kafka_position *positions, size_t count, void *context,
+                             struct error *error)
+{
+    struct speed *speed = context;
+    speed->now_us = program_monotonic_us();
+    enum status status = set_partitions(speed, positions, count, error);
+    if (status == STATUS_OK)
+        status = claim_all(speed, false, error);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        const struct partition *partition =
+            ownership_find(speed, positions[i].topic, positions[i].partition);
+        positions[i].offset = partition->next_offset;
+    }
+    /* On failure nothing is assigned, and the next poll asks again. */
+    return status;
+}
+
+static enum status on_revoke(const struct kafka_position *positions, size_t count, bool lost,
+                             void *context, struct error *error)
+{
+    (void)positions; /* always all of them: the protocol is eager */
+    struct speed *speed = context;
+    enum status status = STATUS_OK;
+    bool clean = false;
+    speed->now_us = program_monotonic_us();
+    if (!lost)
+        status = handover_drain(speed, REVOKE_TIMEOUT_MS, &clean, error);
+    else if (speed->in_flight)
+        flusher_abandon(speed->flusher);
+    if (status == STATUS_OK && clean)
+        handover_commit_hint(speed);
+    program_log(LOG_INFO, "%zu partitions %s%s", count, lost ? "lost" : "given back",
+                clean || lost ? "" : "; what was not written will be read again");
+    ownership_drop_partitions(speed);
+    return status;
+}
+
+struct kafka_group_callbacks ownership_callbacks(struct speed *speed)
+{
+    return (struct kafka_group_callbacks){
+        .on_assign = on_assign, .on_revoke = on_revoke, .context = speed};
+}
+
+/* --- after a fence --- */
+
+void ownership_lose(struct speed *speed)
+{
+    discard_work(speed);
+    /* At once the first time: `dovetail init` or a batch run wants us to look again. */
+    speed->reclaim_us = speed->now_us + speed->reclaim_pause_us;
+    if (speed->reclaim_us == 0)
+        speed->reclaim_us = 1;
+    int64_t pause_us = speed->reclaim_pause_us * 2;
+    if (pause_us < RECLAIM_FIRST_PAUSE_US)
+        pause_us = RECLAIM_FIRST_PAUSE_US;
+    speed->reclaim_pause_us =
+        pause_us > RECLAIM_LONGEST_PAUSE_US ? RECLAIM_LONGEST_PAUSE_US : pause_us;
+}
+
+enum status ownership_reclaim(struct speed *speed, struct error *error)
+{
+    if (speed->reclaim_us == 0 || speed->now_us < speed->reclaim_us)
+        return STATUS_OK;
+    enum status status = claim_all(speed, true, error);
+    if (status == STATUS_RETRY) {
+        speed_complain(speed, "partitions cannot be claimed", error);
+        speed->reclaim_us = speed->now_us + RECLAIM_LONGEST_PAUSE_US / 4;
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK)
+        return status;
+    speed->reclaim_us = 0;
+    struct kafka_position *positions = calloc(speed->partition_count + 1, sizeof *positions);
+    size_t count = 0;
+    if (positions == NULL)
+        return error_no_memory(error);
+    /* What belongs to somebody else is not read; the group will take it from us, or give it anew. */
+    for (size_t i = 0; i < speed->partition_count; i++)
+        if (speed->partitions[i].claimed)
+            positions[count++] = (struct kafka_position){
+                .topic = speed->partitions[i].topic,
+                .partition = speed->partitions[i].partition,
+                .offset = speed->partitions[i].next_offset};
+    status = kafka_consumer_restart(speed->consumer, positions, count, error);
+    free(positions);
+    return status;
+}

@@ -1,0 +1,360 @@
+/* Folding records into the open slice of one partition: see partition.h. */
+#include "speed_layer/partition.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/timestamp.h"
+
+enum {
+    /* Larger tables are given back when a slice closes: the next one may be smaller. */
+    KEPT_TABLE_BYTES = 1 << 20,
+    AS_OF_STEP_US = 1000000,
+};
+
+/* --- life --- */
+
+enum status partition_init(struct partition *partition, const char *topic, int32_t number,
+                           struct error *error)
+{
+    *partition = (struct partition){.partition = number, .newest_timestamp_ms = -1};
+    partition->topic = strdup(topic);
+    return partition->topic != NULL ? STATUS_OK : error_no_memory(error);
+}
+
+void partition_discard(struct partition *partition)
+{
+    for (size_t i = 0; i < partition->view_count; i++)
+        groups_destroy(partition->views[i].groups);
+    free(partition->views);
+    free(partition->cuts);
+    *partition = (struct partition){.topic = partition->topic,
+                                    .partition = partition->partition,
+                                    .newest_timestamp_ms = -1};
+}
+
+void partition_deinit(struct partition *partition)
+{
+    partition_discard(partition);
+    free(partition->topic);
+    partition->topic = NULL;
+}
+
+enum status partition_begin(struct partition *partition, struct claim *claim, struct feed *feed,
+                            int64_t now_us, struct error *error)
+{
+    assert(!partition->claimed && claim->claimed);
+    partition->feed = feed;
+    partition->views = calloc(feed->version_count + 1, sizeof *partition->views);
+    if (partition->views == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < feed->version_count; i++) {
+        struct partition_view *view = &partition->views[partition->view_count];
+        view->version = &feed->versions[i];
+        enum status status =
+            groups_create(view->version->version->view, &view->groups, error);
+        if (status != STATUS_OK)
+            return status;
+        partition->view_count++;
+    }
+    partition->epoch = claim->epoch;
+    partition->next_offset = claim->next_offset;
+    partition->slice_start = claim->next_offset;
+    partition->slice_began_us = now_us;
+    partition->handed_offset = claim->next_offset;
+    partition->handed_slice_start = claim->next_offset;
+    partition->cuts = claim->cuts;
+    partition->cut_count = claim->cut_count;
+    claim->cuts = NULL;
+    claim->cut_count = 0;
+    partition->claimed = true;
+    return STATUS_OK;
+}
+
+size_t partition_memory_bytes(const struct partition *partition)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < partition->view_count; i++)
+        bytes += groups_memory_bytes(partition->views[i].groups);
+    return bytes;
+}
+
+/* --- slices --- */
+
+static enum status encode_groups(struct partition *partition, struct flush *flush,
+                                 struct error *error)
+{
+    for (size_t i = 0; i < partition->view_count; i++) {
+        struct partition_view *view = &partition->views[i];
+        enum status status =
+            flush_add_groups(flush, view->version->index, partition->partition,
+                             partition->slice_start, view->groups, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status empty_groups(struct partition_view *view, struct error *error)
+{
+    if (groups_memory_bytes(view->groups) <= KEPT_TABLE_BYTES) {
+        groups_clear(view->groups);
+        return STATUS_OK;
+    }
+    groups_destroy(view->groups);
+    view->groups = NULL;
+    return groups_create(view->version->version->view, &view->groups, error);
+}
+
+enum status partition_cut(struct partition *partition, struct flush *flush, int64_t now_us,
+                          struct error *error)
+{
+    partition->slice_began_us = now_us;
+    if (partition->next_offset == partition->slice_start)
+        return STATUS_OK; /* the open slice begins here already */
+    enum status status = encode_groups(partition, flush, error);
+    for (size_t i = 0; status == STATUS_OK && i < partition->view_count; i++)
+        status = empty_groups(&partition->views[i], error);
+    partition->slice_start = partition->next_offset;
+    return status;
+}
+
+/* Starts a slice exactly at every planned cut up to `offset`, which is where folding goes on. */
+static enum status pass_cuts(struct partition *partition, int64_t offset, struct flush *flush,
+                             struct error *error)
+{
+    while (partition->cuts_passed < partition->cut_count &&
+           partition->cuts[partition->cuts_passed] <= offset) {
+        int64_t cut = partition->cuts[partition->cuts_passed++];
+        /* No record lies between next_offset and the cut: the one at `offset` is the next. */
+        if (cut > partition->next_offset)
+            partition->next_offset = cut;
+        enum status status = partition_cut(partition, flush, partition->slice_began_us, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+/* --- records --- */
+
+static void note_rejection(struct rejection *rejection, const char *view, const struct error *error)
+{
+    if (view == NULL || rejection->view_count == 0) {
+        snprintf(rejection->reason, sizeof rejection->reason, "%s", error->text);
+    } else {
+        struct error both;
+        error_set(&both, STATUS_REJECT, "%s; %s", rejection->reason, error->text);
+        snprintf(rejection->reason, sizeof rejection->reason, "%s", both.text);
+    }
+    if (view == NULL)
+        return;
+    for (size_t i = 0; i < rejection->view_count; i++)
+        if (strcmp(rejection->views[i], view) == 0)
+            return; /* two versions of one view */
+    if (rejection->view_count < REJECTION_VIEWS_MAX)
+        rejection->views[rejection->view_count++] = view;
+}
+
+/* The newest definition decides whether the record is a dead letter; the others only what their
+ * versions make of it. */
+static enum status parse(struct feed *feed, const struct record *record,
+                         struct rejection *rejection, bool *dead, struct error *error)
+{
+    *dead = false;
+    for (size_t i = 0; i < feed->parser_count; i++) {
+        struct feed_parser *parser = &feed->parsers[i];
+        enum status status =
+            record->value == NULL
+                ? error_set(error, STATUS_REJECT, "the record has no value")
+                : event_parser_parse(parser->parser, record->value, record->length,
+                                     record->length, &parser->event, error);
+        parser->parsed = status == STATUS_OK;
+        if (status == STATUS_OK)
+            continue;
+        if (status != STATUS_REJECT)
+            return status;
+        if (i == 0) {
+            *dead = true;
+            note_rejection(rejection, NULL, error);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status fold_into_view(const struct partition *partition, struct partition_view *view,
+                                  const struct record *record, bool dead, bool *counted,
+                                  bool *rejected, struct rejection *rejection, struct error *error)
+{
+    const struct feed_parser *parser = &partition->feed->parsers[view->version->parser];
+    if (!parser->parsed) {
+        /* Refused by an older definition alone: this version's own affair. */
+        view->rejected += dead ? 0 : 1;
+        return STATUS_OK;
+    }
+    const struct measure_origin origin = {.time_us = parser->event.time_us,
+                                          .partition = partition->partition,
+                                          .offset = record->offset};
+    enum fold_outcome outcome;
+    enum status status = groups_fold(view->groups, &parser->event, &origin, &outcome, error);
+    if (status == STATUS_REJECT) {
+        view->rejected++;
+        *rejected = true;
+        if (!dead)
+            note_rejection(rejection, view->version->version->view->name, error);
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK)
+        return status;
+    if (outcome == FOLD_COUNTED) {
+        view->counted++;
+        *counted = true;
+    } else {
+        view->filtered++;
+    }
+    return STATUS_OK;
+}
+
+/* An event time from the far future, a broken clock's, must not make every window look final. */
+static void move_watermark(struct partition *partition, const struct record *record)
+{
+    const struct feed_parser *newest = &partition->feed->parsers[0];
+    if (!newest->parsed || (partition->has_watermark &&
+                            newest->event.time_us <= partition->watermark_us))
+        return;
+    /* Compared in milliseconds: a timestamp near INT64_MAX must not overflow. */
+    if (record->timestamp_ms >= 0 && (newest->event.time_us - TIMESTAMP_US_PER_DAY) / 1000 >
+                                         record->timestamp_ms)
+        return;
+    partition->has_watermark = true;
+    partition->watermark_us = newest->event.time_us;
+}
+
+static void count_outcome(struct partition *partition, enum record_outcome outcome)
+{
+    partition->consumed++;
+    partition->counted += outcome == RECORD_COUNTED;
+    partition->filtered += outcome == RECORD_FILTERED;
+    partition->dead_lettered += outcome == RECORD_DEAD;
+}
+
+enum status partition_fold(struct partition *partition, const struct record *record,
+                           struct flush *flush, enum record_outcome *outcome,
+                           struct rejection *rejection, struct error *error)
+{
+    *outcome = RECORD_STALE;
+    if (record->offset < partition->next_offset)
+        return STATUS_OK;
+    rejection->view_count = 0;
+    bool dead = false;
+    bool counted = false;
+    bool rejected = false;
+    enum status status = STATUS_OK;
+    if (partition->cuts_passed < partition->cut_count)
+        status = pass_cuts(partition, record->offset, flush, error);
+    if (status == STATUS_OK)
+        status = parse(partition->feed, record, rejection, &dead, error);
+    for (size_t i = 0; status == STATUS_OK && i < partition->view_count; i++)
+        status = fold_into_view(partition, &partition->views[i], record, dead, &counted, &rejected,
+                                rejection, error);
+    if (status != STATUS_OK)
+        return status;
+    *outcome = dead || rejected ? RECORD_DEAD : counted ? RECORD_COUNTED : RECORD_FILTERED;
+    count_outcome(partition, *outcome);
+    move_watermark(partition, record);
+    partition->next_offset = record->offset + 1;
+    partition->newest_timestamp_ms = record->timestamp_ms;
+    partition->at_end = false;
+    return STATUS_OK;
+}
+
+enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
+                                struct flush *flush, struct error *error)
+{
+    if (end_offset < partition->next_offset)
+        return STATUS_OK; /* of an earlier assignment */
+    enum status status = pass_cuts(partition, end_offset, flush, error);
+    /* What lies between is no record: markers of transactions, or compacted away. */
+    partition->next_offset = end_offset;
+    partition->at_end = true;
+    partition->has_as_of = true;
+    partition->as_of_us = clock_us;
+    return status;
+}
+
+/* --- handing over --- */
+
+bool partition_has_news(const struct partition *partition)
+{
+    return partition->claimed &&
+           (partition->next_offset != partition->handed_offset ||
+            partition->slice_start != partition->handed_slice_start || partition->cut_answered ||
+            (partition->at_end && partition->as_of_us - partition->handed_as_of_us >= AS_OF_STEP_US));
+}
+
+/* Without having seen the end, P includes what the broker had when it stamped the last record. */
+static void estimate_as_of(struct partition *partition, int64_t clock_us)
+{
+    if (partition->at_end || partition->newest_timestamp_ms < 0)
+        return;
+    bool future = partition->newest_timestamp_ms > clock_us / 1000;
+    partition->has_as_of = true;
+    partition->as_of_us = future ? clock_us : partition->newest_timestamp_ms * 1000;
+}
+
+static enum status hand_over_ledgers(struct partition *partition, struct flush *flush,
+                                     struct error *error)
+{
+    for (size_t i = 0; i < partition->view_count; i++) {
+        struct partition_view *view = &partition->views[i];
+        if (view->counted == 0 && view->filtered == 0 && view->rejected == 0)
+            continue;
+        const struct flush_ledger ledger = {.version = view->version->version->version,
+                                            .topic = partition->feed->source->topic,
+                                            .partition = partition->partition,
+                                            .counted = view->counted,
+                                            .filtered = view->filtered,
+                                            .rejected = view->rejected};
+        enum status status = flush_add_ledger(flush, &ledger, error);
+        if (status != STATUS_OK)
+            return status;
+        view->counted = view->filtered = view->rejected = 0;
+    }
+    return STATUS_OK;
+}
+
+enum status partition_hand_over(struct partition *partition, struct flush *flush, int64_t clock_us,
+                                struct error *error)
+{
+    estimate_as_of(partition, clock_us);
+    const struct flush_partition entry = {
+        .topic = partition->feed->source->topic,
+        .partition = partition->partition,
+        .epoch = partition->epoch,
+        .expected_offset = partition->handed_offset,
+        .next_offset = partition->next_offset,
+        .slice_start = partition->slice_start,
+        .cut_answered = partition->cut_answered,
+        .has_watermark = partition->has_watermark,
+        .watermark_us = partition->watermark_us,
+        .has_as_of = partition->has_as_of,
+        .as_of_us = partition->as_of_us,
+        .consumed = partition->consumed,
+        .counted = partition->counted,
+        .filtered = partition->filtered,
+        .dead_lettered = partition->dead_lettered,
+    };
+    enum status status = encode_groups(partition, flush, error);
+    if (status == STATUS_OK)
+        status = hand_over_ledgers(partition, flush, error);
+    if (status == STATUS_OK)
+        status = flush_add_partition(flush, &entry, error);
+    partition->handed_offset = partition->next_offset;
+    partition->handed_slice_start = partition->slice_start;
+    partition->handed_as_of_us = partition->as_of_us;
+    partition->cut_answered = false;
+    partition->consumed = partition->counted = partition->filtered = partition->dead_lettered = 0;
+    return status;
+}

@@ -1,0 +1,110 @@
+/* One partition: its position, its open slice and the groups of the slice.
+ *
+ *         slice_start          next_offset
+ *              │ open slice         │ not folded yet
+ *   ───────────┼──────────┬─────────┼──────────────▶ offsets
+ *                         │
+ *                   handed_offset: P once the flushes handed over are written
+ *
+ * Invariant: the groups are the fold of the records in [slice_start, next_offset), and each group that
+ * changed since it was last encoded is on its table's list of changed groups. Everything here is pure:
+ * time is an argument, rows go into a struct flush. Main thread only. */
+#ifndef DOVETAIL_SPEED_PARTITION_H
+#define DOVETAIL_SPEED_PARTITION_H
+
+#include "speed_layer/claim.h"
+#include "speed_layer/feed.h"
+#include "speed_layer/flush.h"
+
+/* One view version's share of a partition. */
+struct partition_view {
+    const struct feed_version *version;
+    struct groups *groups;
+    int64_t counted; /* since the last hand-over */
+    int64_t filtered;
+    int64_t rejected;
+};
+
+struct partition {
+    char *topic; /* owned */
+    int32_t partition;
+    bool claimed;          /* false: nothing is folded */
+    const void *topic_tag; /* remembers librdkafka's object for the topic; NULL = not known yet */
+
+    struct feed *feed;
+    struct partition_view *views;
+    size_t view_count;
+
+    int64_t epoch;
+    int64_t next_offset;
+    int64_t slice_start;
+    int64_t slice_began_us; /* monotonic clock */
+    int64_t handed_offset;
+    int64_t handed_slice_start;
+    int64_t *cuts; /* planned, ascending */
+    size_t cut_count;
+    size_t cuts_passed;
+    bool cut_answered; /* the open slice answers a request that is not told to the database yet */
+
+    bool at_end; /* the log had nothing beyond next_offset at as_of_us */
+    bool has_as_of;
+    int64_t as_of_us;
+    int64_t handed_as_of_us;
+    int64_t newest_timestamp_ms; /* the broker's, of the last folded record; -1 = none */
+    bool has_watermark;
+    int64_t watermark_us;
+
+    int64_t consumed; /* since the last hand-over */
+    int64_t counted;
+    int64_t filtered;
+    int64_t dead_lettered;
+};
+
+struct record {
+    int64_t offset;
+    int64_t timestamp_ms; /* the broker's, -1 = none */
+    const char *value;    /* NULL: a tombstone */
+    size_t length;
+};
+
+enum record_outcome {
+    RECORD_STALE, /* below next_offset: folded before */
+    RECORD_COUNTED,
+    RECORD_FILTERED,
+    RECORD_DEAD, /* *rejection says why */
+};
+
+/* Copies the topic. The partition starts unclaimed. */
+enum status partition_init(struct partition *partition, const char *topic, int32_t number,
+                           struct error *error) MUST_CHECK;
+void partition_deinit(struct partition *partition);
+
+/* Forgets everything that is not in the database, and the claim. */
+void partition_discard(struct partition *partition);
+
+/* Begins at a claim's P; takes its cuts. `feed` outlives the claim. */
+enum status partition_begin(struct partition *partition, struct claim *claim, struct feed *feed,
+                            int64_t now_us, struct error *error) MUST_CHECK;
+
+/* Folds one record into every view; planned cuts that it passes close slices into `flush`. */
+enum status partition_fold(struct partition *partition, const struct record *record,
+                           struct flush *flush, enum record_outcome *outcome,
+                           struct rejection *rejection, struct error *error) MUST_CHECK;
+
+/* The log ends at `end_offset`, `clock_us` by the wall clock: offsets below hold no more records. */
+enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
+                                struct flush *flush, struct error *error) MUST_CHECK;
+
+/* Closes the open slice at next_offset: what changed is encoded, a new slice begins. */
+enum status partition_cut(struct partition *partition, struct flush *flush, int64_t now_us,
+                          struct error *error) MUST_CHECK;
+
+/* Is there anything a flush would tell the database? as_of alone counts once a second. */
+bool partition_has_news(const struct partition *partition);
+/* Puts everything since the last time into the flush. `clock_us`: wall clock. */
+enum status partition_hand_over(struct partition *partition, struct flush *flush, int64_t clock_us,
+                                struct error *error) MUST_CHECK;
+
+size_t partition_memory_bytes(const struct partition *partition);
+
+#endif

@@ -1,0 +1,394 @@
+/* Start, run loop and stop of the speed layer: see speed.h.
+ *
+ * The loop polls Kafka without waiting while there are records, and reads the clock only now and
+ * then: between two ticks it does nothing but fold. All that takes a while is elsewhere, in
+ * librdkafka's threads (fetching) and the flusher's (writing). */
+#include "speed_layer/speed.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "core/program.h"
+
+enum {
+    RECORDS_PER_CLOCK = 128,
+    TICK_US = 2000,
+    IDLE_POLL_MS = 20,
+    BUSY_POLL_MS = 2, /* a flush is under way or due */
+    REFRESH_US = 1000000,
+    REFRESH_TIMEOUT_MS = 300,
+    REFRESH_AFTER_FAILURE_US = 5000000,
+    PROGRESS_US = 10000000,
+    HINT_US = 5000000,
+    COMPLAIN_US = 10000000,
+    START_PAUSE_MS = 500,
+    RETRY_PAUSE_MS = 100,
+    STOP_TIMEOUT_MS = 15000,
+};
+
+void speed_complain(struct speed *speed, const char *what, const struct error *error)
+{
+    int64_t now_us = program_monotonic_us();
+    if (speed->complained_us != 0 && now_us - speed->complained_us < COMPLAIN_US)
+        return;
+    speed->complained_us = now_us;
+    program_log(LOG_WARNING, "%s; waiting: %s", what, error->text);
+}
+
+/* --- messages --- */
+
+/* Messages come in runs of one partition, so the last one is nearly always right. The topic object
+ * is librdkafka's, one for each topic while it is assigned. */
+static struct partition *find_partition(struct speed *speed, const rd_kafka_message_t *message)
+{
+    if (speed->newest < speed->partition_count) {
+        struct partition *newest = &speed->partitions[speed->newest];
+        if (newest->topic_tag == message->rkt && newest->partition == message->partition)
+            return newest;
+    }
+    struct partition *partition =
+        ownership_find(speed, rd_kafka_topic_name(message->rkt), message->partition);
+    if (partition != NULL) {
+        partition->topic_tag = message->rkt;
+        speed->newest = (size_t)(partition - speed->partitions);
+    }
+    return partition;
+}
+
+static enum status fold_message(struct speed *speed, struct partition *partition,
+                                const rd_kafka_message_t *message, struct error *error)
+{
+    const struct record record = {.offset = message->offset,
+                                  .timestamp_ms = rd_kafka_message_timestamp(message, NULL),
+                                  .value = message->payload,
+                                  .length = message->len};
+    enum record_outcome outcome;
+    struct rejection rejection;
+    enum status status =
+        partition_fold(partition, &record, speed->open, &outcome, &rejection, error);
+    if (status != STATUS_OK)
+        return error_wrap(error, "%s[%" PRId32 "] offset %" PRId64, partition->topic,
+                          partition->partition, message->offset);
+    if (outcome == RECORD_STALE)
+        return STATUS_OK;
+    speed->records++;
+    if (outcome != RECORD_DEAD)
+        return STATUS_OK;
+    return dead_letters_add(&speed->open->letters, partition->feed->source->dead_letter_topic,
+                            message, &rejection, error);
+}
+
+static enum status handle_message(struct speed *speed, const rd_kafka_message_t *message,
+                                  struct error *error)
+{
+    struct partition *partition = find_partition(speed, message);
+    if (partition == NULL || !partition->claimed)
+        return STATUS_OK;
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        return partition_reach_end(partition, message->offset, program_clock_us(), speed->open,
+                                   error);
+    return fold_message(speed, partition, message, error);
+}
+
+/* --- ticks --- */
+
+/* An idle log says nothing new; the broker is asked whether it is still at its end. */
+static enum status refresh_as_of(struct speed *speed, struct error *error)
+{
+    if (!speed->idle || speed->now_us < speed->next_refresh_us)
+        return STATUS_OK;
+    speed->next_refresh_us = speed->now_us + REFRESH_US;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
+        struct partition *partition = &speed->partitions[i];
+        int64_t clock_us = program_clock_us();
+        if (!partition->claimed || !partition->at_end ||
+            clock_us - partition->as_of_us < REFRESH_US)
+            continue;
+        int64_t low;
+        int64_t high;
+        struct error ignored;
+        if (kafka_consumer_watermarks(speed->consumer, partition->topic, partition->partition,
+                                      REFRESH_TIMEOUT_MS, &low, &high, &ignored) != STATUS_OK) {
+            speed->next_refresh_us = speed->now_us + REFRESH_AFTER_FAILURE_US;
+            return STATUS_OK;
+        }
+        if (high == partition->next_offset)
+            status = partition_reach_end(partition, high, clock_us, speed->open, error);
+    }
+    return status;
+}
+
+static enum status close_old_slices(struct speed *speed, struct error *error)
+{
+    int64_t interval_us = speed->config->speed_slice_interval_ms * 1000;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
+        struct partition *partition = &speed->partitions[i];
+        if (partition->claimed && speed->now_us - partition->slice_began_us >= interval_us)
+            status = partition_cut(partition, speed->open, speed->now_us, error);
+    }
+    return status;
+}
+
+static void tell_progress(struct speed *speed)
+{
+    if (speed->now_us < speed->next_progress_us)
+        return;
+    double seconds = (double)(speed->now_us - speed->last_progress_us) / 1e6;
+    if (speed->records > 0)
+        program_log(LOG_INFO, "%" PRId64 " records, %.0f a second", speed->records,
+                    (double)speed->records / seconds);
+    speed->records_total += speed->records;
+    speed->records = 0;
+    speed->last_progress_us = speed->now_us;
+    speed->next_progress_us = speed->now_us + PROGRESS_US;
+}
+
+/* The set of topics, when a new source was registered. */
+static enum status resubscribe(struct speed *speed, struct error *error);
+
+static enum status handle_notices(struct speed *speed, struct error *error)
+{
+    enum status status = STATUS_OK;
+    if (flusher_has_reconnected(speed->flusher)) {
+        /* The server may have been restarted under the instance's lock, too. */
+        status = ownership_ensure_session(speed, error);
+        if (status == STATUS_RETRY)
+            status = STATUS_OK; /* the next claim needs it, and waits for it */
+        if (status == STATUS_OK)
+            status = handover_begin(speed, true, error); /* requests may have been missed */
+    }
+    if (status == STATUS_OK && flusher_cut_was_requested(speed->flusher))
+        status = handover_cut_all(speed, true, error);
+    if (status == STATUS_OK && flusher_catalog_has_changed(speed->flusher))
+        status = resubscribe(speed, error);
+    return status;
+}
+
+static enum status tick(struct speed *speed, struct error *error)
+{
+    int64_t now_us = program_monotonic_us();
+    if (!speed->idle && now_us - speed->now_us < TICK_US)
+        return STATUS_OK;
+    speed->now_us = now_us;
+    enum status status = handover_finish(speed, 0, error);
+    if (status == STATUS_OK)
+        status = ownership_reclaim(speed, error);
+    if (status == STATUS_OK)
+        status = handle_notices(speed, error);
+    if (status == STATUS_OK)
+        status = close_old_slices(speed, error);
+    if (status == STATUS_OK)
+        status = refresh_as_of(speed, error);
+    if (status == STATUS_OK && now_us >= speed->next_flush_us)
+        status = handover_begin(speed, false, error);
+    if (status == STATUS_OK)
+        status = handover_apply_limits(speed, error);
+    if (now_us >= speed->next_hint_us) {
+        handover_commit_hint(speed);
+        speed->next_hint_us = now_us + HINT_US;
+    }
+    tell_progress(speed);
+    return status;
+}
+
+/* --- the loop --- */
+
+/* Without waiting while messages come: a poll that may wait reads the clock. */
+static int poll_timeout_ms(const struct speed *speed)
+{
+    if (!speed->idle)
+        return 0;
+    return speed->in_flight || speed->reclaim_us != 0 ? BUSY_POLL_MS : IDLE_POLL_MS;
+}
+
+static enum status run_once(struct speed *speed, struct error *error)
+{
+    for (int i = 0; i < RECORDS_PER_CLOCK; i++) {
+        rd_kafka_message_t *message = NULL;
+        enum status status =
+            kafka_consumer_poll(speed->consumer, poll_timeout_ms(speed), &message, error);
+        if (status == STATUS_RETRY) {
+            speed_complain(speed, "the consumer", error);
+            (void)program_wait_ms(RETRY_PAUSE_MS);
+            break;
+        }
+        if (status != STATUS_OK)
+            return status;
+        speed->idle = message == NULL;
+        if (message == NULL)
+            break;
+        status = handle_message(speed, message, error);
+        rd_kafka_message_destroy(message);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return tick(speed, error);
+}
+
+/* --- start --- */
+
+static void free_topics(struct speed *speed)
+{
+    for (size_t i = 0; i < speed->topic_count; i++)
+        free(speed->topics[i]);
+    free(speed->topics);
+    speed->topics = NULL;
+    speed->topic_count = 0;
+}
+
+static enum status subscribe(struct speed *speed, const struct catalog *catalog,
+                             struct error *error)
+{
+    free_topics(speed);
+    speed->topics = calloc(catalog->source_count + 1, sizeof *speed->topics);
+    if (speed->topics == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < catalog->source_count; i++) {
+        speed->topics[i] = strdup(catalog->sources[i]->topic);
+        if (speed->topics[i] == NULL)
+            return error_no_memory(error);
+        speed->topic_count++;
+    }
+    struct kafka_group_callbacks callbacks = ownership_callbacks(speed);
+    return kafka_consumer_subscribe(speed->config->kafka, speed->group, speed->instance.name,
+                                    (const char *const *)speed->topics, speed->topic_count,
+                                    &callbacks, &speed->consumer, error);
+}
+
+static bool topics_are_subscribed(const struct speed *speed, const struct catalog *catalog)
+{
+    for (size_t i = 0; i < catalog->source_count; i++) {
+        bool found = false;
+        for (size_t t = 0; t < speed->topic_count && !found; t++)
+            found = strcmp(speed->topics[t], catalog->sources[i]->topic) == 0;
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static enum status resubscribe(struct speed *speed, struct error *error)
+{
+    struct catalog *catalog = NULL;
+    enum status status = ownership_ensure_session(speed, error);
+    if (status == STATUS_OK)
+        status = catalog_load(speed->postgres, &catalog, error);
+    if (status == STATUS_OK && !topics_are_subscribed(speed, catalog)) {
+        program_log(LOG_INFO, "a new source was registered");
+        kafka_consumer_close(speed->consumer); /* drains, by giving back what is assigned */
+        speed->consumer = NULL;
+        ownership_drop_partitions(speed);
+        speed->paused = false;
+        status = subscribe(speed, catalog, error);
+    }
+    catalog_destroy(catalog);
+    return status == STATUS_RETRY ? STATUS_OK : status; /* the next claim loads it as well */
+}
+
+/* One attempt: session, catalogue, instance. */
+static enum status connect_all(struct speed *speed, struct catalog **catalog, struct error *error)
+{
+    enum status status = ownership_ensure_session(speed, error);
+    if (status == STATUS_OK)
+        status = catalog_load(speed->postgres, catalog, error);
+    if (status == STATUS_OK && (*catalog)->source_count == 0) {
+        catalog_destroy(*catalog);
+        *catalog = NULL;
+        status = error_set(error, STATUS_REJECT,
+                           "no source is registered: write one and run `dovetail init`");
+    }
+    if (status != STATUS_OK)
+        return status;
+    snprintf(speed->group, sizeof speed->group, "dovetail-%s", (*catalog)->deployment_id);
+    struct instance instance;
+    status = instance_take(speed->postgres, speed->group, speed->instance_name, &instance, error);
+    if (status == STATUS_OK)
+        speed->instance = instance;
+    else
+        catalog_destroy(*catalog);
+    return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
+}
+
+static enum status start(struct speed *speed, struct error *error)
+{
+    struct catalog *catalog = NULL;
+    enum status status;
+    while ((status = connect_all(speed, &catalog, error)) == STATUS_RETRY) {
+        speed_complain(speed, "PostgreSQL is away", error);
+        if (program_wait_ms(START_PAUSE_MS))
+            return STATUS_RETRY;
+    }
+    if (status != STATUS_OK)
+        return status;
+    uint64_t number = 0;
+    if (getrandom(&number, sizeof number, 0) != sizeof number)
+        number = (uint64_t)program_clock_us();
+    snprintf(speed->owner, sizeof speed->owner, "%s/%016" PRIx64, speed->instance.name, number);
+    speed->open = &speed->flushes[0];
+    speed->now_us = program_monotonic_us();
+    speed->last_progress_us = speed->now_us;
+    speed->next_progress_us = speed->now_us + PROGRESS_US;
+    program_log(LOG_INFO, "dovetail-speed %s: instance %s, group %s, %zu sources, %zu view versions",
+                DOVETAIL_VERSION, speed->instance.name, speed->group, catalog->source_count,
+                catalog->version_count);
+    status = flusher_create(speed->config, &speed->flusher, error);
+    if (status == STATUS_OK)
+        status = subscribe(speed, catalog, error);
+    catalog_destroy(catalog);
+    return status;
+}
+
+/* --- stop --- */
+
+/* Everything folded is written, unless PostgreSQL is away: then it is read again next time. */
+static enum status stop(struct speed *speed, struct error *error)
+{
+    bool clean = false;
+    enum status status = handover_drain(speed, STOP_TIMEOUT_MS, &clean, error);
+    if (status == STATUS_OK && clean)
+        handover_commit_hint(speed);
+    program_log(LOG_INFO, "stopped after %" PRId64 " records%s",
+                speed->records_total + speed->records,
+                clean ? "" : "; those not written will be read again");
+    return status;
+}
+
+static void deinit(struct speed *speed)
+{
+    /* The flusher first: it may have a flush that refers to the feeds. Partitions next, so that the
+     * revocation of kafka_consumer_close finds nothing to do. */
+    flusher_destroy(speed->flusher);
+    speed->flusher = NULL;
+    speed->in_flight = false;
+    if (speed->open != NULL)
+        ownership_drop_partitions(speed);
+    kafka_consumer_close(speed->consumer);
+    for (size_t i = 0; i < 2; i++)
+        flush_deinit(&speed->flushes[i]);
+    feeds_destroy(speed->feeds);
+    free_topics(speed);
+    postgres_close(speed->postgres); /* last: frees the instance's name */
+}
+
+int speed_run(const struct config *config, const char *instance_name)
+{
+    struct speed speed = {.config = config, .instance_name = instance_name, .idle = true};
+    struct error error = {0};
+    enum status status = start(&speed, &error);
+    while (status == STATUS_OK && !program_stopping())
+        status = run_once(&speed, &error);
+    if (status == STATUS_OK)
+        status = stop(&speed, &error);
+    if (status == STATUS_RETRY) /* stopped before it had begun */
+        status = STATUS_OK;
+    if (status != STATUS_OK)
+        program_log(LOG_ERR, "%s", error.text);
+    deinit(&speed);
+    return status == STATUS_OK ? PROGRAM_OK : status == STATUS_REJECT ? PROGRAM_USAGE
+                                                                      : PROGRAM_FAILURE;
+}

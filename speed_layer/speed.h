@@ -1,0 +1,100 @@
+/* The speed layer's process: what its files share.
+ *
+ *   main.c       arguments, configuration
+ *   speed.c      start, run loop, stop
+ *   ownership.c  claiming partitions, giving them back, starting again after a fence
+ *   handover.c   filling flushes, their outcomes, memory bounds
+ *
+ * The main thread owns all of it; the flusher's thread has the flush that was submitted, until it
+ * comes back. */
+#ifndef DOVETAIL_SPEED_H
+#define DOVETAIL_SPEED_H
+
+#include "core/config.h"
+#include "core/kafka.h"
+#include "speed_layer/flusher.h"
+#include "speed_layer/instance.h"
+#include "speed_layer/partition.h"
+
+struct speed {
+    const struct config *config;
+    const char *instance_name; /* --instance, or NULL */
+
+    struct postgres *postgres; /* holds the instance's lock; claims are made with it */
+    struct instance instance;
+    char group[64];
+    char owner[INSTANCE_NAME_BYTES + 24]; /* instance and a number that is this process's alone */
+
+    struct feeds *feeds; /* of the newest claim */
+    struct kafka_consumer *consumer;
+    char **topics; /* subscribed; owned */
+    size_t topic_count;
+
+    struct partition *partitions; /* assigned by the group, by topic and partition */
+    size_t partition_count;
+    size_t newest; /* where the last message belonged */
+
+    struct flusher *flusher;
+    struct flush flushes[2];
+    struct flush *open;  /* being filled; the other one is with the flusher, if in_flight */
+    bool in_flight;
+    uint64_t generation; /* grows whenever work in memory is thrown away */
+
+    /* Monotonic clock; 0 = never. */
+    int64_t now_us;
+    int64_t next_flush_us;
+    int64_t next_refresh_us;
+    int64_t next_progress_us;
+    int64_t next_hint_us;
+    int64_t last_progress_us;
+    int64_t reclaim_us; /* when to claim again after a fence; 0 = nothing to claim */
+    int64_t reclaim_pause_us;
+    int64_t complained_us;
+    bool paused;
+    bool idle; /* the last poll brought nothing */
+
+    int64_t records; /* folded since the last progress line */
+    int64_t records_total;
+};
+
+/* Runs until the program is stopped; the exit code. */
+int speed_run(const struct config *config, const char *instance_name);
+
+/* One warning in ten seconds about something that is waited for. */
+void speed_complain(struct speed *speed, const char *what, const struct error *error);
+
+/* --- ownership.c --- */
+
+/* A session with the instance's lock. STATUS_RETRY: PostgreSQL is away. STATUS_FATAL: the instance
+ * was taken by another process meanwhile. */
+enum status ownership_ensure_session(struct speed *speed, struct error *error) MUST_CHECK;
+
+struct kafka_group_callbacks ownership_callbacks(struct speed *speed);
+
+/* After a fence: what is in memory is thrown away; ownership_reclaim will claim again. */
+void ownership_lose(struct speed *speed);
+/* Claims again what is still ours, when it is time, and starts reading at P. */
+enum status ownership_reclaim(struct speed *speed, struct error *error) MUST_CHECK;
+
+struct partition *ownership_find(struct speed *speed, const char *topic, int32_t partition);
+void ownership_drop_partitions(struct speed *speed);
+
+/* --- handover.c --- */
+
+/* Hands everything new to the flusher, if it is idle and there is anything. `touch`: partitions
+ * without news, too. */
+enum status handover_begin(struct speed *speed, bool touch, struct error *error) MUST_CHECK;
+/* Takes the flusher's outcome, waiting up to timeout_ms. STATUS_FATAL ends the program; a fence is
+ * handled (ownership_lose) and is STATUS_OK. */
+enum status handover_finish(struct speed *speed, int timeout_ms, struct error *error) MUST_CHECK;
+/* Flushes everything, within a bounded time; *clean tells whether all of it is written. */
+enum status handover_drain(struct speed *speed, int timeout_ms, bool *clean,
+                           struct error *error) MUST_CHECK;
+/* Closes the open slices of all partitions; `answer`: because a batch run asked. */
+enum status handover_cut_all(struct speed *speed, bool answer, struct error *error) MUST_CHECK;
+/* Keeps memory within bounds: early slices, then a pause of consumption. */
+enum status handover_apply_limits(struct speed *speed, struct error *error) MUST_CHECK;
+/* Tells the group P, for lag tools. */
+void handover_commit_hint(struct speed *speed);
+
+#endif
