@@ -3,7 +3,7 @@
  * A record is rejected when it is not a valid JSON object anywhere (not only in the fields in use),
  * misses a required field, has a value of the wrong type, or a time out of range: STATUS_REJECT with
  * the reason. Where a member name occurs twice in one object the last one counts, as in PostgreSQL's
- * json. The only file that knows simdjson is event_parser.cc, compiled once per instruction set.
+ * json. The only file that knows simdjson is json_index.cc.
  *
  * A parser belongs to one thread. */
 #ifndef DOVETAIL_EVENT_PARSER_H
