@@ -43,3 +43,19 @@ test: deps ## install what is missing, build, run all tests
 .PHONY: asan tsan
 asan tsan: ## run the unit tests under AddressSanitizer and UBSan, or ThreadSanitizer
 	@$(MAKE) --no-print-directory MODE=$@ unit
+
+# Sources whose style and faults are checked.
+CHECKED := $(shell git ls-files '*.c' '*.h' '*.cc' 2>/dev/null)
+
+.PHONY: format check lint
+format: ## bring all sources into the house style
+	@clang-format -i $(CHECKED)
+
+lint: ## clang-format and cppcheck, without changing anything
+	@command -v clang-format >/dev/null && command -v cppcheck >/dev/null || \
+	    { echo "lint: needs the Debian packages clang-format and cppcheck" >&2; exit 1; }
+	@clang-format --dry-run -Werror $(CHECKED)
+	@cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+	    --suppress=missingIncludeSystem -I. $(filter %.c,$(filter-out tests/% bench/%,$(CHECKED)))
+
+check: lint tests unit ## format, lint, tests without servers
