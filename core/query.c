@@ -1,9 +1,9 @@
 /* One query: one snapshot, one merge.
  *
  *   BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
- *   run, and for each partition C, P, watermark, as_of, coverage     (the receipt)
- *   batch rows visible under that run                                 records below C
- *   speed rows of the slices that begin at or above C                 records in [C, P)
+ *   run, and for each partition C, P, watermark, as_of, coverage    (the receipt)
+ *   batch rows visible under that run                                records below C
+ *   speed rows of the slices that begin at or above C                records in [C, P)
  *   COMMIT
  *
  * Invariant: all five go to the server in one pipeline and their results come from one snapshot. The
@@ -28,14 +28,13 @@
 static const char begin_sql[] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 static const char commit_sql[] = "COMMIT";
 
-/* $1 topic, $2 view. Every row repeats the run and the version that is current. */
+/* $1 topic, $2 view, $3 version. Every row repeats what is not of one partition. */
 static const char receipt_sql[] =
-    "SELECT r.run,"
-    " (SELECT v.version FROM dovetail_internal.view_version v"
-    "  WHERE v.view = $2 AND v.state = 'current'),"
-    " pg_catalog.now(), p.partition, coalesce(c.next_offset, p.base_offset), p.next_offset,"
+    "SELECT r.run, v.version, v.built_run, pg_catalog.now(), p.partition, p.base_offset,"
+    " coalesce(c.next_offset, p.base_offset), p.next_offset,"
     " s.speed_from, p.watermark, c.watermark, p.as_of, c.as_of"
     " FROM dovetail_internal.current_run r"
+    " LEFT JOIN dovetail_internal.view_version v ON v.view = $2 AND v.state = 'current'"
     " LEFT JOIN dovetail_internal.position p ON p.topic = $1"
     " LEFT JOIN dovetail_internal.run_cutoff c"
     "  ON c.run = r.run AND c.topic = p.topic AND c.partition = p.partition"
@@ -46,8 +45,10 @@ static const char receipt_sql[] =
 enum {
     RECEIPT_RUN,
     RECEIPT_VERSION,
+    RECEIPT_BUILT_RUN,
     RECEIPT_NOW,
     RECEIPT_PARTITION,
+    RECEIPT_BASE,
     RECEIPT_CUTOFF,
     RECEIPT_NEXT_OFFSET,
     RECEIPT_SPEED_FROM,
@@ -201,9 +202,47 @@ static enum status still_building(const struct view *view, struct error *error)
                      view->name);
 }
 
+/* Readability, as dovetail_internal.version_reached() defines it. */
+struct reach {
+    bool covered; /* C has come to where the speed rows begin, in every partition */
+    bool whole;   /* the speed rows have the whole history, and nothing is in the batch rows */
+};
+
+static enum status read_reach(const PGresult *result, int row, int64_t cutoff, struct reach *reach,
+                              struct error *error)
+{
+    int64_t speed_from;
+    int64_t base;
+    if (PQgetisnull(result, row, RECEIPT_SPEED_FROM))
+        return STATUS_OK; /* a partition that came later: from its base on */
+    enum status status = read_int8(result, row, RECEIPT_SPEED_FROM, &speed_from, error);
+    if (status == STATUS_OK)
+        status = read_int8(result, row, RECEIPT_BASE, &base, error);
+    if (status != STATUS_OK)
+        return status;
+    reach->covered = reach->covered && speed_from <= cutoff;
+    reach->whole = reach->whole && speed_from <= base && cutoff <= base;
+    return STATUS_OK;
+}
+
+/* The version's batch rows are those of a run it was folded in, the current one or an earlier one. */
+static enum status check_reach(const struct reader *reader, const PGresult *result,
+                               struct reach reach, struct error *error)
+{
+    int64_t built_run;
+    if (reach.whole)
+        return STATUS_OK;
+    if (!reach.covered || PQgetisnull(result, 0, RECEIPT_BUILT_RUN))
+        return still_building(reader->plan->view, error);
+    enum status status = read_int8(result, 0, RECEIPT_BUILT_RUN, &built_run, error);
+    if (status == STATUS_OK && built_run > reader->answer->receipt.run)
+        status = still_building(reader->plan->view, error);
+    return status;
+}
+
 /* One partition. `times` gathers the least of all partitions. */
 static enum status read_partition(struct reader *reader, const PGresult *result, int row,
-                                  struct times *times, struct error *error)
+                                  struct times *times, struct reach *reach, struct error *error)
 {
     struct query_receipt *receipt = &reader->answer->receipt;
     struct query_partition *partition = &receipt->partitions[receipt->partition_count];
@@ -221,14 +260,9 @@ static enum status read_partition(struct reader *reader, const PGresult *result,
     receipt->partition_count++;
     bool behind_run = partition->cutoff >= position;
     partition->position = batch_only || behind_run ? partition->cutoff : position;
-    if (!PQgetisnull(result, row, RECEIPT_SPEED_FROM)) {
-        int64_t speed_from;
-        status = read_int8(result, row, RECEIPT_SPEED_FROM, &speed_from, error);
-        if (status != STATUS_OK)
-            return status;
-        if (speed_from > partition->cutoff)
-            return still_building(reader->plan->view, error);
-    }
+    status = read_reach(result, row, partition->cutoff, reach, error);
+    if (status != STATUS_OK)
+        return status;
     struct times own;
     status = read_times(result, row, batch_only, behind_run, &own, error);
     if (own.has_watermark && (!times->has_watermark || own.watermark_us < times->watermark_us)) {
@@ -272,9 +306,12 @@ static enum status read_receipt(struct reader *reader, const PGresult *result, s
     if (receipt->partitions == NULL)
         return error_no_memory(error);
     struct times times = {.has_as_of = true, .as_of_us = INT64_MAX};
+    struct reach reach = {.covered = true, .whole = true};
     for (int row = 0; row < rows && status == STATUS_OK; row++)
         if (!PQgetisnull(result, row, RECEIPT_PARTITION))
-            status = read_partition(reader, result, row, &times, error);
+            status = read_partition(reader, result, row, &times, &reach, error);
+    if (status == STATUS_OK)
+        status = check_reach(reader, result, reach, error);
     struct pgbinary_field field = postgres_field(result, 0, RECEIPT_NOW);
     int64_t now_us = 0;
     if (status == STATUS_OK)

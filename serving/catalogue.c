@@ -1,0 +1,152 @@
+/* The catalogue as serving holds it: see serving/catalogue.h.
+ *
+ * Invariant: fingerprint and catalogue are of one snapshot, so an equal fingerprint is an equal
+ * catalogue. The lock guards `newest` and every user count; it is never held during I/O. */
+#include "serving/catalogue.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct catalogue_holder {
+    pthread_mutex_t lock;
+    struct catalogue *newest; /* counts as one user */
+};
+
+/* Everything that changes what catalog_load answers: versions, their states, and the run, which
+ * decides about readability. */
+static const char fingerprint_sql[] =
+    "SELECT r.run, pg_catalog.concat(r.run, '/',"
+    " (SELECT pg_catalog.string_agg(v.version || v.state, ',' ORDER BY v.version)"
+    "  FROM dovetail_internal.view_version v WHERE v.state <> 'retired'), '/',"
+    " (SELECT pg_catalog.string_agg(s.source || s.registered_at, ',' ORDER BY s.source)"
+    "  FROM dovetail_internal.source s))"
+    " FROM dovetail_internal.current_run r";
+
+struct catalogue_holder *catalogue_holder_create(void)
+{
+    struct catalogue_holder *holder = calloc(1, sizeof *holder);
+    if (holder != NULL)
+        pthread_mutex_init(&holder->lock, NULL);
+    return holder;
+}
+
+static void catalogue_free(struct catalogue *catalogue)
+{
+    if (catalogue == NULL)
+        return;
+    catalog_destroy(catalogue->catalog);
+    free(catalogue->fingerprint);
+    free(catalogue);
+}
+
+void catalogue_holder_destroy(struct catalogue_holder *holder)
+{
+    if (holder == NULL)
+        return;
+    catalogue_free(holder->newest);
+    pthread_mutex_destroy(&holder->lock);
+    free(holder);
+}
+
+struct catalogue *catalogue_take(struct catalogue_holder *holder)
+{
+    pthread_mutex_lock(&holder->lock);
+    struct catalogue *catalogue = holder->newest;
+    if (catalogue != NULL)
+        catalogue->users++;
+    pthread_mutex_unlock(&holder->lock);
+    return catalogue;
+}
+
+void catalogue_release(struct catalogue_holder *holder, struct catalogue *catalogue)
+{
+    if (catalogue == NULL)
+        return;
+    pthread_mutex_lock(&holder->lock);
+    bool last = --catalogue->users == 0;
+    pthread_mutex_unlock(&holder->lock);
+    if (last)
+        catalogue_free(catalogue);
+}
+
+static void replace(struct catalogue_holder *holder, struct catalogue *catalogue)
+{
+    catalogue->users = 1;
+    pthread_mutex_lock(&holder->lock);
+    struct catalogue *old = holder->newest;
+    holder->newest = catalogue;
+    pthread_mutex_unlock(&holder->lock);
+    catalogue_release(holder, old);
+}
+
+/* Missing tables or a missing schema: `dovetail init` was not run. */
+static enum status query_fingerprint(struct postgres *postgres, int64_t *run, char **out,
+                                     struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_query(postgres, fingerprint_sql, 0, NULL, &result, error);
+    if (status == STATUS_FATAL &&
+        (strcmp(error->sqlstate, "42P01") == 0 || strcmp(error->sqlstate, "3F000") == 0))
+        status = error_set(error, STATUS_REJECT, "the database has no tables of Dovetail: run "
+                                                 "`dovetail init`");
+    if (status == STATUS_OK && PQntuples(result) != 1)
+        status = error_set(error, STATUS_FATAL, "the table current_run is empty");
+    if (status == STATUS_OK) {
+        *run = postgres_int64(result, 0, 0);
+        *out = strdup(PQgetvalue(result, 0, 1));
+        if (*out == NULL)
+            status = error_no_memory(error);
+    }
+    PQclear(result);
+    return status;
+}
+
+static enum status load(struct postgres *postgres, struct catalogue *catalogue,
+                        struct error *error)
+{
+    enum status status =
+        postgres_execute(postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    if (status == STATUS_OK)
+        status = query_fingerprint(postgres, &catalogue->run, &catalogue->fingerprint, error);
+    if (status == STATUS_OK)
+        status = catalog_load(postgres, &catalogue->catalog, error);
+    struct error ignored;
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "COMMIT", error);
+    else if (postgres_execute(postgres, "ROLLBACK", &ignored) != STATUS_OK)
+        return status; /* the connection is broken, the pool renews it */
+    return status;
+}
+
+static bool is_newest(struct catalogue_holder *holder, const char *fingerprint)
+{
+    pthread_mutex_lock(&holder->lock);
+    bool same =
+        holder->newest != NULL && strcmp(holder->newest->fingerprint, fingerprint) == 0;
+    pthread_mutex_unlock(&holder->lock);
+    return same;
+}
+
+enum status catalogue_refresh(struct catalogue_holder *holder, struct postgres *postgres,
+                              struct error *error)
+{
+    int64_t run;
+    char *fingerprint = NULL;
+    enum status status = query_fingerprint(postgres, &run, &fingerprint, error);
+    if (status != STATUS_OK)
+        return status;
+    bool same = is_newest(holder, fingerprint);
+    free(fingerprint);
+    if (same)
+        return STATUS_OK;
+    struct catalogue *catalogue = calloc(1, sizeof *catalogue);
+    if (catalogue == NULL)
+        return error_no_memory(error);
+    status = load(postgres, catalogue, error);
+    if (status == STATUS_OK)
+        replace(holder, catalogue);
+    else
+        catalogue_free(catalogue);
+    return status;
+}

@@ -1,0 +1,127 @@
+/* GET /metrics: Prometheus's text format. Counters of this process, and what the database says of the
+ * layers; without PostgreSQL the former alone, and dovetail_postgres_up 0. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "serving/problem.h"
+#include "serving/server.h"
+
+/* Columns: topic, partition, then those of `families`, in order. Texts that are numbers already. */
+static const char partitions_sql[] =
+    "SELECT p.topic, p.partition, p.base_offset, coalesce(c.next_offset, p.base_offset),"
+    " greatest(p.next_offset, c.next_offset), p.next_offset,"
+    " extract(epoch FROM greatest(p.watermark, c.watermark)),"
+    " greatest(0, extract(epoch FROM now() -"
+    "  CASE WHEN c.next_offset >= p.next_offset THEN greatest(p.as_of, c.as_of)"
+    "  ELSE p.as_of END)),"
+    " p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered"
+    " FROM dovetail_internal.position p LEFT JOIN dovetail_internal.run_cutoff c"
+    "  ON c.run = (SELECT run FROM dovetail_internal.current_run)"
+    "  AND c.topic = p.topic AND c.partition = p.partition"
+    " ORDER BY p.topic, p.partition";
+
+static const char runs_sql[] =
+    "SELECT (SELECT run FROM dovetail_internal.current_run), (SELECT count(*)"
+    " FROM dovetail_internal.run WHERE state = 'failed')";
+
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+    const char *label; /* NULL, or one more label */
+} families[] = {
+    {"dovetail_base_offset", "gauge", "Where the history of a partition begins.", NULL},
+    {"dovetail_cutoff_offset", "gauge", "C: the batch rows have every record below.", NULL},
+    {"dovetail_position_offset", "gauge", "P: answers have every record below.", NULL},
+    {"dovetail_speed_offset", "gauge", "The speed rows have every record below.", NULL},
+    {"dovetail_watermark_timestamp_seconds", "gauge", "Greatest event time seen.", NULL},
+    {"dovetail_freshness_seconds", "gauge",
+     "Answers have every record that was in the log this long ago.", NULL},
+    {"dovetail_records_total", "counter", "The ledger of the speed layer.", "consumed"},
+    {"dovetail_records_total", NULL, NULL, "counted"},
+    {"dovetail_records_total", NULL, NULL, "filtered"},
+    {"dovetail_records_total", NULL, NULL, "duplicate"},
+    {"dovetail_records_total", NULL, NULL, "dead_lettered"},
+};
+
+/* A topic's name has nothing to escape (Kafka allows [a-zA-Z0-9._-]); anything else is left out. */
+static bool is_plain(const char *topic)
+{
+    return topic[strcspn(topic, "\"\\\n")] == '\0';
+}
+
+static void write_family(const PGresult *result, size_t family, FILE *out)
+{
+    if (families[family].type != NULL)
+        fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", families[family].name, families[family].help,
+                families[family].name, families[family].type);
+    for (int row = 0; row < PQntuples(result); row++) {
+        int column = (int)family + 2;
+        const char *label = families[family].label;
+        if (PQgetisnull(result, row, column) || !is_plain(PQgetvalue(result, row, 0)))
+            continue;
+        fprintf(out, "%s{topic=\"%s\",partition=\"%s\"%s%s%s} %s\n", families[family].name,
+                PQgetvalue(result, row, 0), PQgetvalue(result, row, 1),
+                label != NULL ? ",outcome=\"" : "", label != NULL ? label : "",
+                label != NULL ? "\"" : "", PQgetvalue(result, row, column));
+    }
+}
+
+static void write_layers(struct server *server, FILE *out)
+{
+    struct error error;
+    PGresult *partitions = NULL;
+    PGresult *runs = NULL;
+    bool up = server_query_status(server, partitions_sql, &partitions, &error) == STATUS_OK &&
+              server_query_status(server, runs_sql, &runs, &error) == STATUS_OK;
+    fprintf(out,
+            "# HELP dovetail_postgres_up Whether PostgreSQL answers.\n"
+            "# TYPE dovetail_postgres_up gauge\ndovetail_postgres_up %d\n",
+            up);
+    if (up) {
+        fprintf(out,
+                "# HELP dovetail_current_run The batch run that is served.\n"
+                "# TYPE dovetail_current_run gauge\ndovetail_current_run %s\n"
+                "# HELP dovetail_failed_runs Batch runs that failed, of those listed.\n"
+                "# TYPE dovetail_failed_runs gauge\ndovetail_failed_runs %s\n",
+                PQgetvalue(runs, 0, 0), PQgetvalue(runs, 0, 1));
+        for (size_t family = 0; family < sizeof families / sizeof families[0]; family++)
+            write_family(partitions, family, out);
+    }
+    PQclear(partitions);
+    PQclear(runs);
+}
+
+static void write_requests(struct server *server, FILE *out)
+{
+    size_t count;
+    const struct route *routes = server_routes(&count);
+    const char **names = calloc(count + 1, sizeof *names);
+    if (names == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        names[i] = routes[i].path;
+    names[count] = "other";
+    metrics_write(server->metrics, names, out);
+    free(names);
+}
+
+enum http_outcome handle_metrics(struct server *server, struct http_request *request,
+                                 struct http_response *response)
+{
+    (void)request;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (out != NULL) {
+        write_requests(server, out);
+        write_layers(server, out);
+        if (fclose(out) != 0) {
+            free(text);
+            text = NULL;
+        }
+    }
+    respond_body(response, "text/plain; version=0.0.4; charset=utf-8", text, length);
+    return HTTP_RESPOND;
+}

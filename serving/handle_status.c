@@ -1,0 +1,80 @@
+/* GET /v1/status: how far the layers have come.
+ *
+ * PostgreSQL makes the document: one statement is one snapshot. The end of the log and the lag are
+ * not in it, because serving does not talk to Kafka; `dovetail status` has them. */
+#include <string.h>
+
+#include "serving/problem.h"
+#include "serving/server.h"
+
+#define TIME(column)                                                                               \
+    "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+
+/* as_of of a partition: the run's counts only where nothing beyond C is in the answers. */
+static const char status_sql[] =
+    "WITH part AS ("
+    " SELECT p.*, coalesce(c.next_offset, p.base_offset) AS cutoff,"
+    "  greatest(p.next_offset, c.next_offset) AS reached,"
+    "  greatest(p.watermark, c.watermark) AS seen,"
+    "  CASE WHEN c.next_offset >= p.next_offset THEN greatest(p.as_of, c.as_of) ELSE p.as_of END"
+    "   AS known"
+    " FROM dovetail_internal.position p LEFT JOIN dovetail_internal.run_cutoff c"
+    "  ON c.run = (SELECT run FROM dovetail_internal.current_run)"
+    "  AND c.topic = p.topic AND c.partition = p.partition"
+    "), topics AS ("
+    " SELECT topic, min(seen) AS watermark,"
+    "  CASE WHEN bool_and(known IS NOT NULL) THEN"
+    "   greatest(0, floor(extract(epoch FROM now() - min(known)) * 1000))::bigint END"
+    "   AS freshness_ms,"
+    "  json_agg(json_build_object('partition', partition, 'base', base_offset, 'cutoff', cutoff,"
+    "   'position', reached, 'speed_position', next_offset, 'slice_start', slice_start,"
+    "   'watermark', " TIME("seen") ", 'as_of', " TIME("known") ","
+    "   'owner', owner, 'owner_alive', owner_pid IS NOT NULL AND EXISTS"
+    "    (SELECT FROM pg_stat_activity a WHERE a.pid = owner_pid),"
+    "   'ledger', json_build_object('consumed', consumed, 'counted', counted,"
+    "    'filtered', filtered, 'duplicate', duplicate, 'dead_lettered', dead_lettered))"
+    "   ORDER BY partition) AS partitions"
+    " FROM part GROUP BY topic"
+    "), versions AS ("
+    " SELECT v.view, json_agg(json_build_object('version', v.version, 'state', v.state,"
+    "   'readable', v.state = 'current' AND dovetail_internal.version_reached(v.version),"
+    "   'registered_at', " TIME("v.registered_at") ","
+    "   'watermark', " TIME("t.watermark") ", 'freshness_ms', t.freshness_ms,"
+    "   'ledger', (SELECT json_build_object('counted', coalesce(sum(l.counted), 0),"
+    "     'filtered', coalesce(sum(l.filtered), 0), 'rejected', coalesce(sum(l.rejected), 0))"
+    "     FROM dovetail_internal.view_ledger l WHERE l.version = v.version))"
+    "   ORDER BY v.version) AS versions"
+    " FROM dovetail_internal.view_version v JOIN dovetail_internal.source s USING (source)"
+    " LEFT JOIN topics t USING (topic)"
+    " WHERE v.state <> 'retired' GROUP BY v.view"
+    ")"
+    " SELECT json_build_object("
+    "  'now', " TIME("now()") ","
+    "  'run', (SELECT run FROM dovetail_internal.current_run),"
+    "  'sources', (SELECT coalesce(json_agg(json_build_object('source', s.source,"
+    "    'topic', s.topic, 'watermark', " TIME("t.watermark") ", 'freshness_ms', t.freshness_ms,"
+    "    'partitions', coalesce(t.partitions, '[]'::json)) ORDER BY s.source), '[]'::json)"
+    "    FROM dovetail_internal.source s LEFT JOIN topics t USING (topic)),"
+    "  'views', (SELECT coalesce(json_agg(json_build_object('view', view,"
+    "    'versions', versions) ORDER BY view), '[]'::json) FROM versions),"
+    "  'runs', (SELECT coalesce(json_agg(json_build_object('run', r.run, 'state', r.state,"
+    "    'reason', r.reason, 'started_at', " TIME("r.started_at") ","
+    "    'finished_at', " TIME("r.finished_at") ", 'records', r.records,"
+    "    'rows_changed', r.rows_changed, 'load_ms', r.load_ms, 'prepare_ms', r.prepare_ms,"
+    "    'process_ms', r.process_ms, 'store_ms', r.store_ms, 'message', r.message)"
+    "    ORDER BY r.run DESC), '[]'::json)"
+    "    FROM (SELECT * FROM dovetail_internal.run ORDER BY run DESC LIMIT 20) r)"
+    " )::text";
+
+enum http_outcome handle_status(struct server *server, struct http_request *request,
+                                struct http_response *response)
+{
+    (void)request;
+    PGresult *result = NULL;
+    if (server_query(server, status_sql, &result, response)) {
+        const char *text = PQgetvalue(result, 0, 0);
+        respond_body(response, "application/json", strdup(text), strlen(text));
+    }
+    PQclear(result);
+    return HTTP_RESPOND;
+}

@@ -1,0 +1,445 @@
+/* libmicrohttpd, wrapped: see serving/http.h.
+ *
+ * Invariant: a request object lives from the moment its address is known (on_uri) until
+ * libmicrohttpd has sent the response or lost the connection (on_completed); both are always called
+ * in pairs. Addresses are decoded here, from the raw text, because the library accepts broken escapes and
+ * cuts values at %00. The response is queued on the second call of the access handler: on the first
+ * one the library would close the connection after each response. */
+#include "serving/http.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/program.h"
+#include "core/utf8.h"
+
+enum {
+    CONNECTION_MAX = 1024,
+    CONNECTION_MEMORY_BYTES = 32 * 1024, /* address, headers and their bookkeeping */
+    IDLE_TIMEOUT_S = 60,
+    LISTEN_BACKLOG = 511,
+};
+
+struct http_server {
+    struct MHD_Daemon *daemon;
+    struct http_options options;
+    char url[128];
+    bool loopback;
+    int quiesced_fd; /* -1 until draining: the library closes its own */
+    atomic_bool draining;
+    atomic_int active; /* requests begun and not completed */
+};
+
+/* What libmicrohttpd keeps for each request. */
+struct exchange {
+    struct http_request request; /* first: http_request_suspend casts back */
+    struct MHD_Connection *connection;
+    bool seen;  /* the access handler was called before */
+    char *text; /* the address, decoded in place; owns every string of the request */
+};
+
+/* --- addresses --- */
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Decodes in place; false where an escape is broken or the result is no text. */
+static bool decode(char *text, bool plus_is_space)
+{
+    char *out = text;
+    for (const char *in = text; *in != '\0'; in++) {
+        char c = *in;
+        if (c == '+' && plus_is_space) {
+            c = ' ';
+        } else if (c == '%') {
+            int high = hex_digit(in[1]);
+            int low = high < 0 ? -1 : hex_digit(in[2]);
+            if (low < 0 || (high == 0 && low == 0))
+                return false;
+            c = (char)(high * 16 + low);
+            in += 2;
+        }
+        *out++ = c;
+    }
+    *out = '\0';
+    return utf8_is_text(text, (size_t)(out - text));
+}
+
+/* The first fault is the one that is told. */
+static void set_fault(struct http_request *request, int status, const char *parameter,
+                      const char *detail)
+{
+    if (request->fault.status != 0)
+        return;
+    request->fault.status = status;
+    request->fault.detail = detail;
+    snprintf(request->fault.parameter, sizeof request->fault.parameter, "%s", parameter);
+    /* A name may be anything, and may have been cut within a character. */
+    for (char *c = request->fault.parameter; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7E)
+            *c = '?';
+}
+
+static void parse_path(struct http_request *request, char *path)
+{
+    char *rest = path;
+    for (char *segment; (segment = strsep(&rest, "/")) != NULL;) {
+        if (request->segment_count == 0 && segment == path)
+            continue; /* what is before the first '/' */
+        if (segment[0] == '\0' && rest == NULL)
+            break; /* behind a trailing '/' */
+        if (request->segment_count >= HTTP_SEGMENT_MAX) {
+            request->segment_count = HTTP_SEGMENT_MAX + 1;
+            return;
+        }
+        if (!decode(segment, false))
+            set_fault(request, 400, "", "the path is not valid percent-encoded UTF-8");
+        request->segments[request->segment_count++] = segment;
+    }
+}
+
+static void add_parameter(struct http_request *request, char *name, char *value)
+{
+    if (!decode(name, true))
+        set_fault(request, 400, name,
+                  "the parameter's name is not valid percent-encoded UTF-8 without U+0000");
+    if (!decode(value, true))
+        set_fault(request, 400, name,
+                  "the value is not valid percent-encoded UTF-8 without U+0000");
+    for (size_t i = 0; i < request->parameter_count; i++)
+        if (strcmp(request->parameters[i].name, name) == 0)
+            set_fault(request, 400, name, "the parameter occurs twice");
+    if (request->parameter_count == HTTP_PARAMETER_MAX) {
+        set_fault(request, 400, name, "there are more than 64 parameters");
+        return;
+    }
+    request->parameters[request->parameter_count++] =
+        (struct http_parameter){.name = name, .value = value};
+}
+
+static void parse_query(struct http_request *request, char *query)
+{
+    static char empty[1];
+    for (char *pair; (pair = strsep(&query, "&")) != NULL;) {
+        if (pair[0] == '\0')
+            continue;
+        char *value = strchr(pair, '=');
+        if (value != NULL)
+            *value++ = '\0';
+        add_parameter(request, pair, value != NULL ? value : empty);
+    }
+}
+
+static void parse_uri(struct http_request *request, char *uri)
+{
+    if (strlen(uri) > HTTP_URI_MAX_BYTES) {
+        set_fault(request, 414, "", "the address is longer than 8,192 bytes");
+        return;
+    }
+    char *fragment = strchr(uri, '#');
+    if (fragment != NULL)
+        *fragment = '\0';
+    char *query = strchr(uri, '?');
+    if (query != NULL)
+        *query++ = '\0';
+    if (uri[0] != '/') /* "http://host/path" or "*" */
+        set_fault(request, 400, "", "the request target has to begin with '/'");
+    parse_path(request, uri);
+    if (query != NULL)
+        parse_query(request, query);
+}
+
+const char *http_request_parameter(const struct http_request *request, const char *name)
+{
+    for (size_t i = 0; i < request->parameter_count; i++)
+        if (strcmp(request->parameters[i].name, name) == 0)
+            return request->parameters[i].value;
+    return NULL;
+}
+
+/* --- one request --- */
+
+static void *on_uri(void *context, const char *uri, struct MHD_Connection *connection)
+{
+    struct http_server *server = context;
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (exchange == NULL)
+        return NULL;
+    exchange->connection = connection;
+    exchange->request.started_us = program_monotonic_us();
+    exchange->text = strdup(uri);
+    if (exchange->text == NULL) {
+        free(exchange);
+        return NULL;
+    }
+    parse_uri(&exchange->request, exchange->text);
+    atomic_fetch_add(&server->active, 1);
+    return exchange;
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **slot,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)connection;
+    (void)code;
+    struct http_server *server = context;
+    struct exchange *exchange = *slot;
+    if (exchange == NULL)
+        return;
+    *slot = NULL;
+    free(exchange->request.state);
+    free(exchange->text);
+    free(exchange);
+    atomic_fetch_sub(&server->active, 1);
+}
+
+static enum MHD_Result queue_response(struct http_server *server, struct MHD_Connection *connection,
+                                      struct http_response *response)
+{
+    struct MHD_Response *out = MHD_create_response_from_buffer(response->length, response->body,
+                                                               MHD_RESPMEM_MUST_FREE);
+    if (out == NULL) {
+        free(response->body);
+        return MHD_NO;
+    }
+    enum MHD_Result result =
+        MHD_add_response_header(out, "Content-Type", response->content_type);
+    if (result == MHD_YES)
+        result = MHD_add_response_header(out, "X-Content-Type-Options", "nosniff");
+    for (size_t i = 0; i < response->header_count && result == MHD_YES; i++)
+        result = MHD_add_response_header(out, response->headers[i].name,
+                                         response->headers[i].value);
+    if (atomic_load(&server->draining) && result == MHD_YES)
+        result = MHD_add_response_header(out, "Connection", "close");
+    if (result == MHD_YES)
+        result = MHD_queue_response(connection, (unsigned int)response->status, out);
+    MHD_destroy_response(out);
+    return result;
+}
+
+static enum MHD_Result on_access(void *context, struct MHD_Connection *connection, const char *url,
+                                 const char *method, const char *version, const char *upload,
+                                 size_t *upload_bytes, void **slot)
+{
+    (void)url;
+    (void)version;
+    (void)upload;
+    struct http_server *server = context;
+    struct exchange *exchange = *slot;
+    if (exchange == NULL)
+        return MHD_NO; /* out of memory: the connection is closed */
+    if (!exchange->seen) {
+        exchange->seen = true;
+        exchange->request.is_read = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+        /* A body that nobody wants is not waited for: the refusal closes the connection. */
+        if (exchange->request.is_read)
+            return MHD_YES;
+    }
+    if (*upload_bytes > 0) {
+        *upload_bytes = 0;
+        return MHD_YES;
+    }
+    struct http_response response = {0};
+    if (server->options.handler(&exchange->request, &response, server->options.context) ==
+        HTTP_SUSPENDED)
+        return MHD_YES;
+    return queue_response(server, connection, &response);
+}
+
+void http_request_suspend(struct http_request *request)
+{
+    MHD_suspend_connection(((struct exchange *)request)->connection);
+}
+
+void http_request_resume(struct http_request *request)
+{
+    MHD_resume_connection(((struct exchange *)request)->connection);
+}
+
+/* --- the server --- */
+
+/* "host:port" or "[host]:port" in two. */
+static bool split_listen(char *text, const char **host, const char **port)
+{
+    char *colon = strrchr(text, ':');
+    if (colon == NULL || colon[1] == '\0' || colon == text)
+        return false;
+    *colon = '\0';
+    *port = colon + 1;
+    *host = text;
+    if (text[0] == '[') {
+        size_t length = strlen(text);
+        if (text[length - 1] != ']')
+            return false;
+        text[length - 1] = '\0';
+        *host = text + 1;
+    } else if (strchr(text, ':') != NULL) {
+        return false; /* an IPv6 address without brackets */
+    }
+    return true;
+}
+
+static bool is_loopback(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+    return address->sa_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+}
+
+static enum status open_socket(struct http_server *server, const struct addrinfo *address,
+                               const char *listen_text, int *out, struct error *error)
+{
+    int one = 1;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+                bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
+                listen(fd, LISTEN_BACKLOG) == 0;
+    struct sockaddr_storage bound;
+    socklen_t length = sizeof bound;
+    good = good && getsockname(fd, (struct sockaddr *)&bound, &length) == 0;
+    char host[80];
+    char port[8];
+    if (!good || getnameinfo((struct sockaddr *)&bound, length, host, sizeof host, port,
+                             sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+        int cause = errno;
+        if (fd >= 0)
+            close(fd);
+        return error_set(error, cause == EADDRNOTAVAIL ? STATUS_REJECT : STATUS_FATAL,
+                         "serving.listen: cannot listen on %s: %s", listen_text, strerror(cause));
+    }
+    server->loopback = is_loopback((struct sockaddr *)&bound);
+    snprintf(server->url, sizeof server->url, strchr(host, ':') ? "http://[%s]:%s" : "http://%s:%s",
+             host, port);
+    *out = fd;
+    return STATUS_OK;
+}
+
+static enum status open_listener(struct http_server *server, const char *listen_text, int *out,
+                                 struct error *error)
+{
+    char copy[256];
+    const char *host;
+    const char *port;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    if (strlen(listen_text) >= sizeof copy)
+        return error_set(error, STATUS_REJECT, "serving.listen: is too long");
+    snprintf(copy, sizeof copy, "%s", listen_text);
+    if (!split_listen(copy, &host, &port) || port[strspn(port, "0123456789")] != '\0' ||
+        strlen(port) > 5 || atoi(port) > 65535)
+        return error_set(error, STATUS_REJECT, "serving.listen: host:port is expected");
+    int code = getaddrinfo(host, port, &hints, &found);
+    if (code != 0)
+        return error_set(error, STATUS_REJECT, "serving.listen: %s: %s", host, gai_strerror(code));
+    enum status status = open_socket(server, found, listen_text, out, error);
+    freeaddrinfo(found);
+    return status;
+}
+
+static void on_library_log(void *context, const char *format, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
+
+/* The library talks of connections that clients broke; those are not ours to report. */
+static void on_library_log(void *context, const char *format, va_list arguments)
+{
+    (void)context;
+    (void)format;
+    (void)arguments;
+}
+
+static struct MHD_Daemon *start_daemon(struct http_server *server, int fd)
+{
+    unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
+                         MHD_USE_ERROR_LOG;
+    unsigned int threads = (unsigned int)server->options.threads;
+    struct MHD_OptionItem pool[] = {
+        {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_access, server,                          /* the handler */
+        MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,                 /* first, says the manual */
+        MHD_OPTION_LISTEN_SOCKET, fd,                                     /* ours */
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,                      /* begin */
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,                /* end */
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTION_MAX,        /* of all threads */
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES, /* each */
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_TIMEOUT_S,      /* s */
+        MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
+}
+
+enum status http_server_start(const struct http_options *options, struct http_server **out,
+                              struct error *error)
+{
+    struct http_server *server = calloc(1, sizeof *server);
+    int fd = -1;
+    *out = NULL;
+    if (server == NULL)
+        return error_no_memory(error);
+    server->options = *options;
+    server->quiesced_fd = -1;
+    enum status status = open_listener(server, options->listen, &fd, error);
+    if (status == STATUS_OK) {
+        server->daemon = start_daemon(server, fd);
+        if (server->daemon == NULL) {
+            close(fd);
+            status = error_set(error, STATUS_FATAL, "the HTTP server does not start");
+        }
+    }
+    if (status != STATUS_OK) {
+        free(server);
+        return status;
+    }
+    *out = server;
+    return STATUS_OK;
+}
+
+const char *http_server_url(const struct http_server *server)
+{
+    return server->url;
+}
+
+bool http_server_is_loopback(const struct http_server *server)
+{
+    return server->loopback;
+}
+
+void http_server_drain(struct http_server *server, int64_t timeout_ms)
+{
+    atomic_store(&server->draining, true);
+    /* The descriptor stays until the library's threads have ended; only its port is given up. */
+    server->quiesced_fd = MHD_quiesce_daemon(server->daemon);
+    if (server->quiesced_fd >= 0)
+        (void)shutdown(server->quiesced_fd, SHUT_RDWR);
+    int64_t deadline_us = program_monotonic_us() + timeout_ms * 1000;
+    while (atomic_load(&server->active) > 0 && program_monotonic_us() < deadline_us)
+        usleep(2000);
+}
+
+void http_server_destroy(struct http_server *server)
+{
+    if (server == NULL)
+        return;
+    MHD_stop_daemon(server->daemon);
+    if (server->quiesced_fd >= 0)
+        close(server->quiesced_fd);
+    free(server);
+}

@@ -1,0 +1,94 @@
+/* HTTP, behind one header: the only file that includes libmicrohttpd is http.c.
+ *
+ * A fixed number of threads serve all connections, each with an event loop of its own. A handler
+ * runs in one of them and may block for a bounded time; a request that has to wait longer is
+ * suspended, which costs no thread. Every request is bounded: address, headers, parameters,
+ * connections, idle time. */
+#ifndef DOVETAIL_SERVING_HTTP_H
+#define DOVETAIL_SERVING_HTTP_H
+
+#include <stdint.h>
+
+#include "core/error.h"
+
+enum {
+    HTTP_URI_MAX_BYTES = 8192,
+    HTTP_PARAMETER_MAX = 64,
+    HTTP_SEGMENT_MAX = 8,
+    HTTP_HEADER_MAX = 4, /* a handler's own */
+};
+
+/* Percent-decoded, UTF-8 without U+0000. */
+struct http_parameter {
+    const char *name;
+    const char *value;
+};
+
+/* Owned by http.c from its first to its last byte. */
+struct http_request {
+    bool is_read; /* GET or HEAD */
+    const char *segments[HTTP_SEGMENT_MAX]; /* of the path, decoded: "/v1/views" has 2 */
+    size_t segment_count;                   /* HTTP_SEGMENT_MAX + 1 where there are more */
+    struct http_parameter parameters[HTTP_PARAMETER_MAX];
+    size_t parameter_count;
+    /* What is wrong with the address: status 0 = nothing. */
+    struct {
+        int status;
+        char parameter[64]; /* or empty */
+        const char *detail;
+    } fault;
+    int64_t started_us; /* monotonic */
+    void *state; /* the handler's, over suspensions; freed with free() at the end of the request */
+};
+
+struct http_header {
+    const char *name;
+    const char *value;
+};
+
+struct http_response {
+    int status;
+    const char *content_type;
+    char *body; /* malloc'd, taken */
+    size_t length;
+    struct http_header headers[HTTP_HEADER_MAX]; /* values are copied when the handler returns */
+    size_t header_count;
+};
+
+enum http_outcome {
+    HTTP_RESPOND,   /* *response is filled */
+    HTTP_SUSPENDED, /* http_request_suspend was called: the handler runs again after the resume */
+};
+
+typedef enum http_outcome (*http_handler)(struct http_request *request,
+                                          struct http_response *response, void *context);
+
+struct http_server;
+
+struct http_options {
+    const char *listen; /* host:port, [host]:port for IPv6; port 0 = any free one */
+    int threads;
+    http_handler handler;
+    void *context;
+};
+
+/* STATUS_REJECT: `listen` is malformed or no address of this machine. STATUS_FATAL: anything else. */
+enum status http_server_start(const struct http_options *options, struct http_server **out,
+                              struct error *error) MUST_CHECK;
+/* "http://127.0.0.1:8080", with the port in use. */
+const char *http_server_url(const struct http_server *server);
+bool http_server_is_loopback(const struct http_server *server);
+
+/* Stops accepting; what is being answered is finished, for `timeout_ms` at most. No request may be
+ * suspended any more when this returns; http_server_destroy comes next. */
+void http_server_drain(struct http_server *server, int64_t timeout_ms);
+void http_server_destroy(struct http_server *server); /* accepts NULL */
+
+/* Called by a handler, which then returns HTTP_SUSPENDED. Any thread may resume it, once, as soon as
+ * suspend has returned. */
+void http_request_suspend(struct http_request *request);
+void http_request_resume(struct http_request *request);
+
+const char *http_request_parameter(const struct http_request *request, const char *name);
+
+#endif

@@ -1,0 +1,57 @@
+/* dovetail-serving: answers queries over HTTP.
+ *
+ * The main thread starts the server, waits for SIGTERM and stops it: what is being answered is
+ * finished, then the program exits with 0. PostgreSQL being away is no reason to stop. */
+#include <poll.h>
+
+#include "core/program.h"
+#include "serving/server.h"
+
+static const char help[] =
+    "Usage: dovetail-serving [--config FILE]\n"
+    "\n"
+    "Answers queries over HTTP, merging the batch and the speed layer. The routes are\n"
+    "described in /openapi.json. SIGTERM finishes what is being answered and exits.\n";
+
+static int serve(const struct config *config)
+{
+    struct error error;
+    struct server *server = NULL;
+    enum status status = server_start(config, &server, &error);
+    if (status != STATUS_OK) {
+        program_log(LOG_ERR, "%s", error.text);
+        return status == STATUS_REJECT ? PROGRAM_USAGE : PROGRAM_FAILURE;
+    }
+    if (!http_server_is_loopback(server->http))
+        program_log(LOG_WARNING,
+                    "serving.listen is no loopback address: whoever reaches %s reads every view",
+                    http_server_url(server->http));
+    program_log(LOG_INFO, "listening on %s", http_server_url(server->http));
+    struct pollfd stop = {.fd = program_stop_fd(), .events = POLLIN};
+    while (!program_stopping())
+        (void)poll(&stop, 1, -1);
+    program_log(LOG_INFO, "stopping");
+    server_stop(server);
+    return PROGRAM_OK;
+}
+
+int main(int argc, char **argv)
+{
+    struct program_arguments arguments;
+    struct config *config = NULL;
+    struct error error;
+    int code = PROGRAM_OK;
+    if (!program_start(argc, argv, "dovetail-serving", help, &arguments, &code))
+        return code;
+    if (arguments.rest_count > 0) {
+        program_log(LOG_ERR, "unexpected argument: %s", arguments.rest[0]);
+        return PROGRAM_USAGE;
+    }
+    if (config_load(arguments.config_path, &config, &error) != STATUS_OK) {
+        program_log(LOG_ERR, "%s", error.text);
+        return PROGRAM_USAGE;
+    }
+    code = serve(config);
+    config_destroy(config);
+    return code;
+}

@@ -1,0 +1,149 @@
+/* Connections: see serving/pool.h.
+ *
+ * Invariant: a connection is either in `idle` or with exactly one caller. The lock guards the list
+ * and the memory of the last failure, and is not held while connecting. */
+#include "serving/pool.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/program.h"
+
+enum { PAUSE_AFTER_FAILURE_MS = 250 };
+
+struct pool {
+    const char *conninfo;
+    pthread_mutex_t lock;
+    int idle_count;
+    int size;
+    int64_t failed_us;    /* monotonic, when connecting last failed; 0 = it did not */
+    struct error failure; /* how */
+    struct postgres *idle[]; /* some may be broken, or NULL: not opened yet */
+};
+
+enum status pool_create(const char *conninfo, int size, struct pool **out, struct error *error)
+{
+    struct pool *pool = calloc(1, sizeof *pool + (size_t)size * sizeof pool->idle[0]);
+    *out = pool;
+    if (pool == NULL)
+        return error_no_memory(error);
+    pool->conninfo = conninfo;
+    pool->size = size;
+    pool->idle_count = size;
+    pthread_mutex_init(&pool->lock, NULL);
+    return STATUS_OK;
+}
+
+void pool_destroy(struct pool *pool)
+{
+    if (pool == NULL)
+        return;
+    for (int i = 0; i < pool->idle_count; i++)
+        postgres_close(pool->idle[i]);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+/* Answers may take long only where a person asked for much; plans of point queries are no work for a
+ * just-in-time compiler. */
+static enum status open_connection(struct pool *pool, struct postgres **postgres,
+                                   struct error *error)
+{
+    enum status status = *postgres == NULL
+                             ? postgres_connect(pool->conninfo, "dovetail-serving", postgres, error)
+                             : postgres_reconnect(*postgres, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(*postgres,
+                                  "SET statement_timeout = '30s'; SET jit = off;"
+                                  " SET default_transaction_read_only = on;"
+                                  " SET idle_in_transaction_session_timeout = '60s'",
+                                  error);
+    return status;
+}
+
+static bool failed_just_now(struct pool *pool, struct error *error)
+{
+    bool recent = pool->failed_us != 0 && program_monotonic_us() - pool->failed_us <
+                                              PAUSE_AFTER_FAILURE_MS * INT64_C(1000);
+    if (recent)
+        *error = pool->failure;
+    return recent;
+}
+
+static void note_result(struct pool *pool, enum status status, const struct error *error)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->failed_us = status == STATUS_OK ? 0 : program_monotonic_us();
+    if (status != STATUS_OK)
+        pool->failure = *error;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* A refused password or a missing database may be put right while we run: worth another try. */
+static enum status connect_now(struct pool *pool, struct postgres **postgres, struct error *error)
+{
+    struct error cause = {0};
+    enum status status = open_connection(pool, postgres, &cause);
+    if (status != STATUS_OK) {
+        status = error_set(error, STATUS_RETRY, "PostgreSQL is away: %s", cause.text);
+        snprintf(error->sqlstate, sizeof error->sqlstate, "%s",
+                 cause.sqlstate[0] != '\0' ? cause.sqlstate : "08006");
+    }
+    note_result(pool, status, error);
+    return status;
+}
+
+enum status pool_take(struct pool *pool, struct postgres **out, struct error *error)
+{
+    struct postgres *postgres = NULL;
+    bool live = false;
+    *out = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->idle_count == 0) {
+        pthread_mutex_unlock(&pool->lock);
+        return error_set(error, STATUS_RETRY, "every connection to PostgreSQL is in use");
+    }
+    /* The newest that is whole, else any. */
+    int chosen = pool->idle_count - 1;
+    for (int i = pool->idle_count - 1; i >= 0 && !live; i--) {
+        live = pool->idle[i] != NULL && postgres_is_connected(pool->idle[i]);
+        if (live)
+            chosen = i;
+    }
+    bool refused = !live && failed_just_now(pool, error);
+    if (!refused) {
+        postgres = pool->idle[chosen];
+        pool->idle[chosen] = pool->idle[--pool->idle_count];
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (refused)
+        return STATUS_RETRY;
+    enum status status = live ? STATUS_OK : connect_now(pool, &postgres, error);
+    if (status != STATUS_OK) {
+        /* Its place goes back, with or without an object. */
+        pthread_mutex_lock(&pool->lock);
+        pool->idle[pool->idle_count++] = postgres;
+        pthread_mutex_unlock(&pool->lock);
+        return status;
+    }
+    *out = postgres;
+    return STATUS_OK;
+}
+
+void pool_give_back(struct pool *pool, struct postgres *postgres)
+{
+    if (postgres == NULL)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->idle[pool->idle_count++] = postgres;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+bool pool_renew(struct pool *pool, struct postgres *postgres)
+{
+    struct error ignored;
+    if (postgres_is_connected(postgres))
+        return false;
+    return connect_now(pool, &postgres, &ignored) == STATUS_OK;
+}

@@ -1,0 +1,111 @@
+/* Problem documents: see serving/problem.h.
+ *
+ * Types are stable words for programs, titles and details for people. Nothing of an internal
+ * failure is told to clients beyond that there was one: its text may hold names or values. */
+#include "serving/problem.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/program.h"
+
+static const struct {
+    int status;
+    const char *type;
+    const char *title;
+} problems[] = {
+    {400, "urn:dovetail:bad-request", "Bad request"},
+    {404, "urn:dovetail:not-found", "Not found"},
+    {405, "urn:dovetail:method-not-allowed", "Method not allowed"},
+    {414, "urn:dovetail:uri-too-long", "URI too long"},
+    {500, "urn:dovetail:internal", "Internal error"},
+    {503, "urn:dovetail:unavailable", "Unavailable"},
+    {504, "urn:dovetail:timeout", "Not in time"},
+};
+
+void respond_header(struct http_response *response, const char *name, const char *value)
+{
+    if (response->header_count < HTTP_HEADER_MAX)
+        response->headers[response->header_count++] =
+            (struct http_header){.name = name, .value = value};
+}
+
+void respond_body(struct http_response *response, const char *content_type, char *body,
+                  size_t length)
+{
+    if (body == NULL) {
+        problem_respond(response, 500, NULL, "out of memory");
+        return;
+    }
+    response->status = 200;
+    response->content_type = content_type;
+    response->body = body;
+    response->length = length;
+    respond_header(response, "Cache-Control", "no-store");
+}
+
+static void fill(struct http_response *response, int status, char *body)
+{
+    static const char fallback[] = "{\"type\":\"about:blank\",\"status\":500}";
+    *response = (struct http_response){
+        .status = status,
+        .content_type = "application/problem+json",
+        .body = body != NULL ? body : strdup(fallback),
+    };
+    response->length = response->body != NULL ? strlen(response->body) : 0;
+    respond_header(response, "Cache-Control", "no-store");
+    if (status == 405)
+        respond_header(response, "Allow", "GET, HEAD");
+    if (status == 503)
+        respond_header(response, "Retry-After", "1");
+}
+
+void problem_respond(struct http_response *response, int status, const char *parameter,
+                     const char *format, ...)
+{
+    char detail[ERROR_TEXT_BYTES + 128];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    size_t kind = 0;
+    while (problems[kind].status != status && kind + 1 < sizeof problems / sizeof problems[0])
+        kind++;
+    const char *type = problems[kind].type;
+    const char *title = problems[kind].title;
+    if (parameter != NULL) {
+        type = "urn:dovetail:bad-parameter";
+        title = "Bad parameter";
+    }
+    json_t *json = json_pack("{s:s, s:s, s:i, s:s, s:s*}", "type", type, "title", title, "status",
+                             status, "detail", detail, "parameter", parameter);
+    char *body = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    fill(response, status, body);
+}
+
+void problem_respond_error(struct http_response *response, const struct error *error)
+{
+    char parameter[64];
+    const char *colon = strstr(error->text, ": ");
+    size_t length = colon != NULL ? (size_t)(colon - error->text) : sizeof parameter;
+    switch (error->status) {
+    case STATUS_REJECT:
+        if (length >= sizeof parameter) {
+            problem_respond(response, 400, NULL, "%s", error->text);
+            return;
+        }
+        snprintf(parameter, sizeof parameter, "%.*s", (int)length, error->text);
+        problem_respond(response, 400, parameter, "%s", error->text);
+        return;
+    case STATUS_RETRY:
+        problem_respond(response, 503, NULL, "%s", error->text);
+        return;
+    default:
+        program_log(LOG_ERR, "%s", error->text);
+        problem_respond(response, 500, NULL, "an internal error; the server's log has the reason");
+    }
+}

@@ -1,0 +1,20 @@
+/* Failures as RFC 9457 problem documents: application/problem+json. Any thread. */
+#ifndef DOVETAIL_SERVING_PROBLEM_H
+#define DOVETAIL_SERVING_PROBLEM_H
+
+#include "serving/http.h"
+
+/* Fills *response. `parameter` (may be NULL) names the parameter at fault. A 503 gets Retry-After. */
+void problem_respond(struct http_response *response, int status, const char *parameter,
+                     const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* The usual meaning of a failed call: REJECT is 400 and names the parameter that begins the text
+ * ("limit: ..."), RETRY 503, anything else 500, whose text goes to the log only. */
+void problem_respond_error(struct http_response *response, const struct error *error);
+
+/* A 200 with a body that is taken; a NULL body is 500. */
+void respond_body(struct http_response *response, const char *content_type, char *body,
+                  size_t length);
+void respond_header(struct http_response *response, const char *name, const char *value);
+
+#endif

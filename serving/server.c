@@ -1,0 +1,232 @@
+/* Routes, dispatch, start and stop: see serving/server.h.
+ *
+ * Invariant: one connection of the pool for each thread that may need one at a time (the HTTP
+ * threads and the one that waits), so taking one never has to wait for another request. Nothing here
+ * needs PostgreSQL to be there at the start: requests are answered with 503 until it is. */
+#include "serving/server.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/program.h"
+#include "serving/problem.h"
+
+enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */
+
+static const struct route routes[] = {
+    {"/", ROUTE_IGNORES_THEM, handle_index},
+    {"/v1/views", ROUTE_NO_PARAMETERS, handle_views},
+    {"/v1/views/{view}", ROUTE_NO_PARAMETERS, handle_view},
+    {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, handle_rows},
+    {"/v1/status", ROUTE_NO_PARAMETERS, handle_status},
+    {"/livez", ROUTE_IGNORES_THEM, handle_livez},
+    {"/readyz", ROUTE_IGNORES_THEM, handle_readyz},
+    {"/metrics", ROUTE_IGNORES_THEM, handle_metrics},
+    {"/openapi.json", ROUTE_IGNORES_THEM, handle_openapi},
+};
+
+enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
+
+const struct route *server_routes(size_t *count)
+{
+    *count = ROUTE_COUNT;
+    return routes;
+}
+
+/* --- dispatch --- */
+
+static bool segment_matches(const char *pattern, size_t length, const char *segment)
+{
+    if (length > 0 && pattern[0] == '{')
+        return segment[0] != '\0';
+    return strlen(segment) == length && memcmp(pattern, segment, length) == 0;
+}
+
+static bool path_matches(const char *pattern, const struct http_request *request)
+{
+    size_t index = 0;
+    pattern++; /* the leading '/' */
+    while (*pattern != '\0') {
+        size_t length = strcspn(pattern, "/");
+        if (index >= request->segment_count || index >= HTTP_SEGMENT_MAX ||
+            !segment_matches(pattern, length, request->segments[index]))
+            return false;
+        index++;
+        pattern += length;
+        pattern += *pattern == '/' ? 1 : 0;
+    }
+    return index == request->segment_count;
+}
+
+static size_t find_route(const struct http_request *request)
+{
+    size_t route = 0;
+    while (route < ROUTE_COUNT && !path_matches(routes[route].path, request))
+        route++;
+    return route;
+}
+
+static void respond_fault(const struct http_request *request, struct http_response *response)
+{
+    const char *parameter =
+        request->fault.parameter[0] != '\0' ? request->fault.parameter : NULL;
+    problem_respond(response, request->fault.status, parameter, "%s%s%s",
+                    parameter != NULL ? parameter : "", parameter != NULL ? ": " : "",
+                    request->fault.detail);
+}
+
+static enum http_outcome dispatch(struct server *server, size_t route,
+                                  struct http_request *request, struct http_response *response)
+{
+    bool path_fault = request->fault.status != 0 && request->fault.parameter[0] == '\0';
+    if (path_fault) {
+        respond_fault(request, response);
+    } else if (route == ROUTE_COUNT) {
+        problem_respond(response, 404, NULL, "there is nothing at this path; see /openapi.json");
+    } else if (!request->is_read) {
+        problem_respond(response, 405, NULL, "only GET and HEAD are answered");
+    } else if (routes[route].parameters == ROUTE_IGNORES_THEM) {
+        return routes[route].handle(server, request, response);
+    } else if (request->fault.status != 0) {
+        respond_fault(request, response);
+    } else if (routes[route].parameters == ROUTE_NO_PARAMETERS && request->parameter_count > 0) {
+        const char *name = request->parameters[0].name;
+        problem_respond(response, 400, name, "%s: this path takes no parameters", name);
+    } else {
+        return routes[route].handle(server, request, response);
+    }
+    return HTTP_RESPOND;
+}
+
+static enum http_outcome handle(struct http_request *request, struct http_response *response,
+                                void *context)
+{
+    struct server *server = context;
+    size_t route = find_route(request);
+    enum http_outcome outcome = dispatch(server, route, request, response);
+    if (outcome == HTTP_RESPOND)
+        metrics_count(server->metrics, route, response->status,
+                      program_monotonic_us() - request->started_us);
+    return outcome;
+}
+
+/* --- what handlers share --- */
+
+enum status server_query_status(struct server *server, const char *sql, PGresult **result,
+                                struct error *error)
+{
+    struct postgres *postgres = NULL;
+    *result = NULL;
+    enum status status = pool_take(server->pool, &postgres, error);
+    if (status != STATUS_OK)
+        return status;
+    status = postgres_query(postgres, sql, 0, NULL, result, error);
+    if (status == STATUS_RETRY && pool_renew(server->pool, postgres)) {
+        PQclear(*result);
+        *result = NULL;
+        status = postgres_query(postgres, sql, 0, NULL, result, error);
+    }
+    pool_give_back(server->pool, postgres);
+    if (status == STATUS_FATAL &&
+        (strcmp(error->sqlstate, "42P01") == 0 || strcmp(error->sqlstate, "3F000") == 0))
+        status = error_set(error, STATUS_RETRY, "the database has no tables of Dovetail: run "
+                                                "`dovetail init`");
+    return status;
+}
+
+bool server_query(struct server *server, const char *sql, PGresult **result,
+                  struct http_response *response)
+{
+    struct error error;
+    if (server_query_status(server, sql, result, &error) == STATUS_OK)
+        return true;
+    problem_respond_error(response, &error);
+    return false;
+}
+
+bool server_take_catalogue(struct server *server, struct postgres **postgres,
+                           struct catalogue **catalogue, struct http_response *response)
+{
+    struct error error;
+    *catalogue = NULL;
+    enum status status = pool_take(server->pool, postgres, &error);
+    if (status == STATUS_OK) {
+        status = catalogue_refresh(server->catalogues, *postgres, &error);
+        if (status == STATUS_RETRY && pool_renew(server->pool, *postgres))
+            status = catalogue_refresh(server->catalogues, *postgres, &error);
+    }
+    if (status == STATUS_OK) {
+        *catalogue = catalogue_take(server->catalogues);
+        return true;
+    }
+    if (status == STATUS_REJECT) /* of the database, not of the request */
+        problem_respond(response, 503, NULL, "%s", error.text);
+    else
+        problem_respond_error(response, &error);
+    pool_give_back(server->pool, *postgres);
+    *postgres = NULL;
+    return false;
+}
+
+/* --- start and stop --- */
+
+/* A thread waits for PostgreSQL most of the time, so there are a few more than processors: with fewer,
+ * one slow roll-up would hold up every connection of its thread. */
+static int thread_count(const struct config *config)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    if (config->serving_threads > 0)
+        return (int)config->serving_threads;
+    return processors < 4 ? 4 : (int)processors;
+}
+
+enum status server_start(const struct config *config, struct server **out, struct error *error)
+{
+    struct server *server = calloc(1, sizeof *server);
+    *out = NULL;
+    if (server == NULL)
+        return error_no_memory(error);
+    int threads = thread_count(config);
+    server->config = config;
+    server->catalogues = catalogue_holder_create();
+    server->metrics = metrics_create(ROUTE_COUNT + 1);
+    enum status status = STATUS_OK;
+    if (server->catalogues == NULL || server->metrics == NULL)
+        status = error_no_memory(error);
+    if (status == STATUS_OK)
+        status = pool_create(config->postgres, threads + 1, &server->pool, error);
+    if (status == STATUS_OK)
+        status = waiters_create(server->pool, &server->waiters, error);
+    if (status == STATUS_OK) {
+        const struct http_options options = {
+            .listen = config->serving_listen,
+            .threads = threads,
+            .handler = handle,
+            .context = server,
+        };
+        status = http_server_start(&options, &server->http, error);
+    }
+    if (status != STATUS_OK) {
+        server_stop(server);
+        return status;
+    }
+    *out = server;
+    return STATUS_OK;
+}
+
+void server_stop(struct server *server)
+{
+    if (server == NULL)
+        return;
+    if (server->waiters != NULL)
+        waiters_close(server->waiters); /* libmicrohttpd cannot stop with suspended requests */
+    if (server->http != NULL)
+        http_server_drain(server->http, DRAIN_MS);
+    http_server_destroy(server->http);
+    waiters_destroy(server->waiters);
+    pool_destroy(server->pool);
+    catalogue_holder_destroy(server->catalogues);
+    metrics_destroy(server->metrics);
+    free(server);
+}
