@@ -6,13 +6,13 @@
  *   speed rows of the slices that begin at or above C                records in [C, P)
  *   COMMIT
  *
- * Invariant: all five go to the server in one pipeline and their results come from one snapshot. The
- * statements find run and C by themselves, so nothing read earlier can disagree with them. Rows are
- * merged as they arrive; what is held is the groups of the answer, bounded by QUERY_MEMORY_BYTES,
- * not the rows.
+ * Invariant: all five go to the server in one pipeline and their results come from one snapshot.
+ * The statements find run and C by themselves, so nothing read earlier can disagree with them. Rows
+ * are merged as they arrive; what is held is the groups of the answer, bounded by
+ * QUERY_MEMORY_BYTES, not the rows.
  *
- * A failure leaves the connection outside of pipeline mode and of any transaction, or broken, for the
- * caller to reconnect. One thread at a time for each connection. */
+ * A failure leaves the connection outside of pipeline mode and of any transaction, or broken, for
+ * the caller to reconnect. One thread at a time for each connection. */
 #include "core/query.h"
 
 #include <stdlib.h>
@@ -87,8 +87,8 @@ static enum status find_statements(struct reader *reader, struct error *error)
     for (int step = 0; step < STEP_COUNT; step++) {
         if (texts[step] == NULL)
             continue;
-        enum status status = query_statement_find(reader->postgres, texts[step],
-                                                  &reader->statements[step], error);
+        enum status status =
+            query_statement_find(reader->postgres, texts[step], &reader->statements[step], error);
         if (status != STATUS_OK)
             return status;
         reader->was_prepared[step] = reader->statements[step]->prepared;
@@ -133,8 +133,7 @@ static bool send_all(struct reader *reader)
     uint8_t version[4];
     receipt_parameters(reader, version, &receipt);
     PGconn *connection = postgres_handle(reader->postgres);
-    return PQenterPipelineMode(connection) == 1 &&
-           send_step(reader, STEP_BEGIN, &none, 0) &&
+    return PQenterPipelineMode(connection) == 1 && send_step(reader, STEP_BEGIN, &none, 0) &&
            send_step(reader, STEP_RECEIPT, &receipt, receipt.count) &&
            (reader->statements[STEP_BATCH] == NULL ||
             send_step(reader, STEP_BATCH, parameters, parameters->count)) &&
@@ -177,14 +176,13 @@ static enum status read_times(const PGresult *result, int row, bool batch_only, 
     enum status status = take_greatest(result, row, RECEIPT_RUN_WATERMARK, &out->has_watermark,
                                        &out->watermark_us, error);
     if (status == STATUS_OK && (batch_only || behind_run))
-        status = take_greatest(result, row, RECEIPT_RUN_AS_OF, &out->has_as_of, &out->as_of_us,
-                               error);
+        status =
+            take_greatest(result, row, RECEIPT_RUN_AS_OF, &out->has_as_of, &out->as_of_us, error);
     if (status == STATUS_OK && !batch_only)
         status = take_greatest(result, row, RECEIPT_WATERMARK, &out->has_watermark,
                                &out->watermark_us, error);
     if (status == STATUS_OK && !batch_only)
-        status =
-            take_greatest(result, row, RECEIPT_AS_OF, &out->has_as_of, &out->as_of_us, error);
+        status = take_greatest(result, row, RECEIPT_AS_OF, &out->has_as_of, &out->as_of_us, error);
     return status;
 }
 
@@ -225,7 +223,8 @@ static enum status read_reach(const PGresult *result, int row, int64_t cutoff, s
     return STATUS_OK;
 }
 
-/* The version's batch rows are those of a run it was folded in, the current one or an earlier one. */
+/* The version's batch rows are those of a run it was folded in, the current one or an earlier one.
+ */
 static enum status check_reach(const struct reader *reader, const PGresult *result,
                                struct reach reach, struct error *error)
 {
@@ -516,8 +515,7 @@ static void set_window(const struct query_plan *plan, const struct query_answer 
 }
 
 static enum status finish_row(const struct query_plan *plan, struct query_answer *answer,
-                              const struct group *group, struct query_row *row,
-                              struct error *error)
+                              const struct group *group, struct query_row *row, struct error *error)
 {
     const struct view *shape = &plan->shape;
     row->keys = arena_alloc(&answer->arena, shape->key_count * sizeof *row->keys);
@@ -725,8 +723,7 @@ void query_answer_destroy(struct query_answer *answer)
     free(answer);
 }
 
-static enum status answer_query(struct reader *reader, struct query_plan *plan,
-                                struct error *error)
+static enum status answer_query(struct reader *reader, struct query_plan *plan, struct error *error)
 {
     struct query_answer *answer = reader->answer;
     enum status status =

@@ -33,12 +33,13 @@ struct query_request {
     size_t filter_count;
     const char *const *group_by; /* NULL: every key of the view; count 0 with non-NULL: none */
     size_t group_by_count;
-    const char *granularity; /* NULL: the view's window; a multiple of it; "all": one row over all */
+    const char
+        *granularity; /* NULL: the view's window; a multiple of it; "all": one row over all */
     const char *const *measures; /* NULL: all */
     size_t measure_count;
     const struct query_order *order;
     size_t order_count;
-    int64_t limit; /* 0 = row_limit */
+    int64_t limit;     /* 0 = row_limit */
     int64_t row_limit; /* an answer with more rows is refused; 0 = no bound */
     enum query_layer layer;
 };
@@ -65,14 +66,15 @@ struct query_row {
     int64_t window_start_us; /* where answer->has_start */
     int64_t window_end_us;   /* where answer->has_end */
     bool provisional;        /* the window ends after the watermark: more may come */
-    struct value *keys;     /* answer->key_count */
-    struct value *results;  /* answer->measure_count */
-    const char **wide_texts;/* for each result: NULL, or the decimal as text (see measure_kind.finish) */
+    struct value *keys;      /* answer->key_count */
+    struct value *results;   /* answer->measure_count */
+    const char *
+        *wide_texts; /* for each result: NULL, or the decimal as text (see measure_kind.finish) */
 };
 
 struct query_answer {
     const struct view *view; /* borrowed from the catalogue, which must outlive the answer */
-    size_t *keys; /* indexes into view->keys, in the order of the answer */
+    size_t *keys;            /* indexes into view->keys, in the order of the answer */
     size_t key_count;
     size_t *measures;
     size_t measure_count;

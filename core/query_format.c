@@ -2,8 +2,8 @@
  *
  * Invariant: every value is given exactly; JSON and CSV are valid whatever the strings hold. One
  * buffer grows by doubling; a failed allocation is remembered and told at the end. Written by hand
- * because it is the fast path of serving: jansson would build a tree of every answer first. Pure; any
- * thread. */
+ * because it is the fast path of serving: jansson would build a tree of every answer first. Pure;
+ * any thread. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -288,7 +288,6 @@ static enum status add_parameter(struct query_plan *plan, const struct value *va
     return status;
 }
 
-
 static enum status add_time(struct query_plan *plan, FILE *sql, const char *comparison, int64_t us,
                             struct arena *arena, struct error *error)
 {
@@ -345,8 +344,7 @@ static enum status add_filters(struct query_plan *plan, const struct query_reque
             if (seen)
                 return error_set(error, STATUS_REJECT, "%s: is restricted twice", filter->key);
             seen = true;
-            enum status status =
-                add_filter(plan, sql, &view->keys[k], filter->text, arena, error);
+            enum status status = add_filter(plan, sql, &view->keys[k], filter->text, arena, error);
             if (status != STATUS_OK)
                 return status;
         }
@@ -417,25 +415,24 @@ static enum status make_statements(struct query_plan *plan, const struct catalog
         return error_no_memory(error);
     if (layer != QUERY_SPEED) {
         catalog_batch_table(version->version, table);
-        plan->batch_sql = in_arena(
-            arena,
-            "SELECT %s FROM %s t"
-            " WHERE t._run_from <= (SELECT run FROM dovetail_internal.current_run)"
-            " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s",
-            columns, table, conditions);
+        plan->batch_sql =
+            in_arena(arena,
+                     "SELECT %s FROM %s t"
+                     " WHERE t._run_from <= (SELECT run FROM dovetail_internal.current_run)"
+                     " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s",
+                     columns, table, conditions);
     }
     if (layer != QUERY_BATCH) {
         catalog_speed_table(version->version, table);
-        plan->speed_sql = in_arena(
-            arena,
-            "SELECT %s FROM dovetail_internal.position p"
-            " LEFT JOIN dovetail_internal.run_cutoff c ON c.topic = p.topic"
-            " AND c.partition = p.partition"
-            " AND c.run = (SELECT run FROM dovetail_internal.current_run)"
-            " JOIN %s t ON t._partition = p.partition"
-            " AND t._slice_start >= coalesce(c.next_offset, p.base_offset)"
-            " WHERE p.topic = $%d%s",
-            columns, table, plan->parameters.count + 1, conditions);
+        plan->speed_sql = in_arena(arena,
+                                   "SELECT %s FROM dovetail_internal.position p"
+                                   " LEFT JOIN dovetail_internal.run_cutoff c ON c.topic = p.topic"
+                                   " AND c.partition = p.partition"
+                                   " AND c.run = (SELECT run FROM dovetail_internal.current_run)"
+                                   " JOIN %s t ON t._partition = p.partition"
+                                   " AND t._slice_start >= coalesce(c.next_offset, p.base_offset)"
+                                   " WHERE p.topic = $%d%s",
+                                   columns, table, plan->parameters.count + 1, conditions);
     }
     free(columns);
     if ((layer != QUERY_SPEED && plan->batch_sql == NULL) ||

@@ -1,8 +1,8 @@
 /* What one query asks for, checked: used by core/query.c only.
  *
- * The plan holds a view of its own, `shape`: the chosen keys and measures under the asked window. Rows
- * of states that are selected in its columns merge into groups over it, so that a roll-up is the
- * same code as a plain query. */
+ * The plan holds a view of its own, `shape`: the chosen keys and measures under the asked window.
+ * Rows of states that are selected in its columns merge into groups over it, so that a roll-up is
+ * the same code as a plain query. */
 #ifndef DOVETAIL_QUERY_PLAN_H
 #define DOVETAIL_QUERY_PLAN_H
 

@@ -29,8 +29,7 @@ static int on_event(PGEventId id, void *info, void *context)
 {
     (void)context;
     if (id == PGEVT_CONNRESET) {
-        struct statements *statements =
-            PQinstanceData(((PGEventConnReset *)info)->conn, on_event);
+        struct statements *statements = PQinstanceData(((PGEventConnReset *)info)->conn, on_event);
         if (statements != NULL)
             statements_clear(statements);
     } else if (id == PGEVT_CONNDESTROY) {
@@ -110,7 +109,7 @@ enum status query_statement_find(struct postgres *postgres, const char *text,
         return status;
     }
     **out = (struct query_statement){.hash = hash, .text = copy, .used = ++statements->uses};
-    snprintf((*out)->name, sizeof (*out)->name, "dovetail_query_%llu",
+    snprintf((*out)->name, sizeof(*out)->name, "dovetail_query_%llu",
              (unsigned long long)++statements->serial);
     return STATUS_OK;
 }

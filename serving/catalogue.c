@@ -88,8 +88,9 @@ static enum status query_fingerprint(struct postgres *postgres, int64_t *run, ch
     enum status status = postgres_query(postgres, fingerprint_sql, 0, NULL, &result, error);
     if (status == STATUS_FATAL &&
         (strcmp(error->sqlstate, "42P01") == 0 || strcmp(error->sqlstate, "3F000") == 0))
-        status = error_set(error, STATUS_REJECT, "the database has no tables of Dovetail: run "
-                                                 "`dovetail init`");
+        status = error_set(error, STATUS_REJECT,
+                           "the database has no tables of Dovetail: run "
+                           "`dovetail init`");
     if (status == STATUS_OK && PQntuples(result) != 1)
         status = error_set(error, STATUS_FATAL, "the table current_run is empty");
     if (status == STATUS_OK) {
@@ -102,8 +103,7 @@ static enum status query_fingerprint(struct postgres *postgres, int64_t *run, ch
     return status;
 }
 
-static enum status load(struct postgres *postgres, struct catalogue *catalogue,
-                        struct error *error)
+static enum status load(struct postgres *postgres, struct catalogue *catalogue, struct error *error)
 {
     enum status status =
         postgres_execute(postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
@@ -122,8 +122,7 @@ static enum status load(struct postgres *postgres, struct catalogue *catalogue,
 static bool is_newest(struct catalogue_holder *holder, const char *fingerprint)
 {
     pthread_mutex_lock(&holder->lock);
-    bool same =
-        holder->newest != NULL && strcmp(holder->newest->fingerprint, fingerprint) == 0;
+    bool same = holder->newest != NULL && strcmp(holder->newest->fingerprint, fingerprint) == 0;
     pthread_mutex_unlock(&holder->lock);
     return same;
 }

@@ -1,4 +1,5 @@
-/* /livez: the process answers. /readyz: it can answer queries, so PostgreSQL does and has our tables. */
+/* /livez: the process answers. /readyz: it can answer queries, so PostgreSQL does and has our
+ * tables. */
 #include <string.h>
 
 #include "serving/problem.h"

@@ -1,5 +1,5 @@
-/* GET /: a page of links, for whoever opens the address in a browser. It loads nothing, from here or
- * elsewhere, and the policy in its header forbids it, too. */
+/* GET /: a page of links, for whoever opens the address in a browser. It loads nothing, from here
+ * or elsewhere, and the policy in its header forbids it, too. */
 #include <stdio.h>
 #include <stdlib.h>
 

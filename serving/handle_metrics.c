@@ -1,5 +1,5 @@
-/* GET /metrics: Prometheus's text format. Counters of this process, and what the database says of the
- * layers; without PostgreSQL the former alone, and dovetail_postgres_up 0. */
+/* GET /metrics: Prometheus's text format. Counters of this process, and what the database says of
+ * the layers; without PostgreSQL the former alone, and dovetail_postgres_up 0. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

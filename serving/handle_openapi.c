@@ -1,4 +1,5 @@
-/* GET /openapi.json: schemas/openapi.json, compiled in (make/serving.mk knows of the dependency). */
+/* GET /openapi.json: schemas/openapi.json, compiled in (make/serving.mk knows of the dependency).
+ */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* GET /v1/views/{view}/rows: a merged query.
  *
- * Parameters become a struct query_request; whatever core/query.h refuses is told as 400. One attempt
- * is the whole of it in the common case; a second one follows where the connection was lost or
- * another version of the view has become current meanwhile. `at_least` compares with the receipt of
- * the answer itself: only an answer that is too old makes the request wait. */
+ * Parameters become a struct query_request; whatever core/query.h refuses is told as 400. One
+ * attempt is the whole of it in the common case; a second one follows where the connection was lost
+ * or another version of the view has become current meanwhile. `at_least` compares with the receipt
+ * of the answer itself: only an answer that is too old makes the request wait. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -55,8 +55,7 @@ static bool is_reserved(const char *name)
 static const char *view_key_name(const struct view *view, const char *name, size_t length)
 {
     for (size_t i = 0; i < view->key_count; i++)
-        if (strlen(view->keys[i].name) == length &&
-            memcmp(view->keys[i].name, name, length) == 0)
+        if (strlen(view->keys[i].name) == length && memcmp(view->keys[i].name, name, length) == 0)
             return view->keys[i].name;
     return NULL;
 }
@@ -82,8 +81,7 @@ static enum status split_names(struct rows_request *rows, const char *parameter,
 static enum status take_order(struct rows_request *rows, const char *text, struct error *error)
 {
     const char *names[NAME_LIST_MAX];
-    enum status status =
-        split_names(rows, "order", text, names, &rows->query.order_count, error);
+    enum status status = split_names(rows, "order", text, names, &rows->query.order_count, error);
     for (size_t i = 0; status == STATUS_OK && i < rows->query.order_count; i++) {
         bool descending = names[i][0] == '-';
         rows->order[i] = (struct query_order){.column = names[i] + (descending ? 1 : 0),
@@ -131,10 +129,9 @@ static enum status take_at_least(struct rows_request *rows, const char *topic, c
                          "at_least: {\"%s\": [offset, ...]} is expected, an offset for each "
                          "partition",
                          topic);
-    json_array_foreach(offsets, index, offset)
-    {
-        bool good = json_is_null(offset) ||
-                    (json_is_integer(offset) && json_integer_value(offset) >= 0);
+    json_array_foreach (offsets, index, offset) {
+        bool good =
+            json_is_null(offset) || (json_is_integer(offset) && json_integer_value(offset) >= 0);
         if (!good)
             return error_set(error, STATUS_REJECT,
                              "at_least: an offset is a whole number from 0, or null");
@@ -172,8 +169,7 @@ static enum status take_reserved(struct rows_request *rows, const struct view *v
     return STATUS_OK;
 }
 
-static enum status unknown_parameter(const struct view *view, const char *name,
-                                     struct error *error)
+static enum status unknown_parameter(const struct view *view, const char *name, struct error *error)
 {
     char shown[64];
     char keys[700] = "";
@@ -347,10 +343,10 @@ static enum http_outcome respond_answer(struct server *server, struct http_reque
     const struct query_receipt *receipt = &answer->receipt;
     if (rows->at_least != NULL) {
         const json_t *offsets = json_object_get(rows->at_least, answer->view->source->topic);
-        size_t partitions = receipt->partition_count == 0
-                                ? 0
-                                : (size_t)receipt->partitions[receipt->partition_count - 1]
-                                          .partition + 1;
+        size_t partitions =
+            receipt->partition_count == 0
+                ? 0
+                : (size_t)receipt->partitions[receipt->partition_count - 1].partition + 1;
         if (json_array_size(offsets) > partitions) {
             problem_respond(response, 400, "at_least", "at_least: the topic has %zu partitions",
                             partitions);
@@ -400,8 +396,8 @@ static bool is_outdated(const struct error *error)
            (error->status == STATUS_RETRY && error->sqlstate[0] == '\0');
 }
 
-/* One attempt with the catalogue that is in memory. Anything but STATUS_OK and STATUS_REJECT is left
- * for the caller to repair or to tell; for those two *outcome and *response say what to do. */
+/* One attempt with the catalogue that is in memory. Anything but STATUS_OK and STATUS_REJECT is
+ * left for the caller to repair or to tell; for those two *outcome and *response say what to do. */
 static enum status attempt(struct server *server, struct http_request *request,
                            struct postgres *postgres, const struct catalog_version *version,
                            enum http_outcome *outcome, struct http_response *response,
@@ -470,8 +466,7 @@ enum http_outcome handle_rows(struct server *server, struct http_request *reques
         problem_respond_error(response, &error);
         return HTTP_RESPOND;
     }
-    bool answered =
-        attempt_newest(server, request, postgres, false, &outcome, response, &error);
+    bool answered = attempt_newest(server, request, postgres, false, &outcome, response, &error);
     if (!answered && repair(server, postgres, &error))
         answered = attempt_newest(server, request, postgres, true, &outcome, response, &error);
     if (!answered)

@@ -48,18 +48,18 @@ static json_t *describe(const struct catalogue *catalogue, const struct catalog_
     snprintf(self, sizeof self, "/v1/views/%s", view->name);
     snprintf(rows, sizeof rows, "/v1/views/%s/rows", view->name);
     return json_pack("{s:s, s:o, s:s, s:s, s:i, s:s, s:b, s:I, s:o, s:o, s:o, s:o, s:{s:s, s:s}}",
-                     "view", view->name,                                           /* s:s */
-                     "description", given(view, "description"),                    /* s:o */
-                     "source", view->source->name, "topic", view->source->topic,   /* s:s s:s */
-                     "version", version->version,                                  /* s:i */
-                     "state", current ? "current" : "building",                    /* s:s */
-                     "readable", current && version->readable,                     /* s:b */
-                     "run", (json_int_t)catalogue->run,                            /* s:I */
-                     "where", given(view, "where"),                                /* s:o */
-                     "window", given(view, "window"),                              /* s:o */
-                     "keys", describe_keys(view),                                  /* s:o */
-                     "measures", describe_measures(view),                          /* s:o */
-                     "links", "self", self, "rows", rows);                         /* s:{} */
+                     "view", view->name,                                         /* s:s */
+                     "description", given(view, "description"),                  /* s:o */
+                     "source", view->source->name, "topic", view->source->topic, /* s:s s:s */
+                     "version", version->version,                                /* s:i */
+                     "state", current ? "current" : "building",                  /* s:s */
+                     "readable", current && version->readable,                   /* s:b */
+                     "run", (json_int_t)catalogue->run,                          /* s:I */
+                     "where", given(view, "where"),                              /* s:o */
+                     "window", given(view, "window"),                            /* s:o */
+                     "keys", describe_keys(view),                                /* s:o */
+                     "measures", describe_measures(view),                        /* s:o */
+                     "links", "self", self, "rows", rows);                       /* s:{} */
 }
 
 /* The version that answers queries, else the one that is being built. Versions are sorted by view,
@@ -95,8 +95,7 @@ enum http_outcome handle_views(struct server *server, struct http_request *reque
     pool_give_back(server->pool, postgres);
     json_t *views = json_array();
     for (size_t i = 0; i < catalogue->catalog->version_count;)
-        json_array_append_new(views,
-                              describe(catalogue, shown_version(catalogue->catalog, i, &i)));
+        json_array_append_new(views, describe(catalogue, shown_version(catalogue->catalog, i, &i)));
     respond_json(response, json_pack("{s:o}", "views", views));
     catalogue_release(server->catalogues, catalogue);
     return HTTP_RESPOND;

@@ -2,9 +2,9 @@
  *
  * Invariant: a request object lives from the moment its address is known (on_uri) until
  * libmicrohttpd has sent the response or lost the connection (on_completed); both are always called
- * in pairs. Addresses are decoded here, from the raw text, because the library accepts broken escapes and
- * cuts values at %00. The response is queued on the second call of the access handler: on the first
- * one the library would close the connection after each response. */
+ * in pairs. Addresses are decoded here, from the raw text, because the library accepts broken
+ * escapes and cuts values at %00. The response is queued on the second call of the access handler:
+ * on the first one the library would close the connection after each response. */
 #include "serving/http.h"
 
 #include <errno.h>
@@ -213,19 +213,18 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 static enum MHD_Result queue_response(struct http_server *server, struct MHD_Connection *connection,
                                       struct http_response *response)
 {
-    struct MHD_Response *out = MHD_create_response_from_buffer(response->length, response->body,
-                                                               MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *out =
+        MHD_create_response_from_buffer(response->length, response->body, MHD_RESPMEM_MUST_FREE);
     if (out == NULL) {
         free(response->body);
         return MHD_NO;
     }
-    enum MHD_Result result =
-        MHD_add_response_header(out, "Content-Type", response->content_type);
+    enum MHD_Result result = MHD_add_response_header(out, "Content-Type", response->content_type);
     if (result == MHD_YES)
         result = MHD_add_response_header(out, "X-Content-Type-Options", "nosniff");
     for (size_t i = 0; i < response->header_count && result == MHD_YES; i++)
-        result = MHD_add_response_header(out, response->headers[i].name,
-                                         response->headers[i].value);
+        result =
+            MHD_add_response_header(out, response->headers[i].name, response->headers[i].value);
     if (atomic_load(&server->draining) && result == MHD_YES)
         result = MHD_add_response_header(out, "Connection", "close");
     if (result == MHD_YES)
@@ -367,22 +366,22 @@ static void on_library_log(void *context, const char *format, va_list arguments)
 
 static struct MHD_Daemon *start_daemon(struct http_server *server, int fd)
 {
-    unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
-                         MHD_USE_ERROR_LOG;
+    unsigned int flags =
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     unsigned int threads = (unsigned int)server->options.threads;
     struct MHD_OptionItem pool[] = {
         {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
     return MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, server,                          /* the handler */
-        MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,                 /* first, says the manual */
-        MHD_OPTION_LISTEN_SOCKET, fd,                                     /* ours */
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,                      /* begin */
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,                /* end */
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTION_MAX,        /* of all threads */
+        flags, 0, NULL, NULL, on_access, server,                   /* the handler */
+        MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,          /* first, says the manual */
+        MHD_OPTION_LISTEN_SOCKET, fd,                              /* ours */
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,               /* begin */
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,         /* end */
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTION_MAX, /* of all threads */
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES, /* each */
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_TIMEOUT_S,      /* s */
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_TIMEOUT_S,         /* s */
         MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
 }
 

@@ -26,7 +26,7 @@ struct http_parameter {
 
 /* Owned by http.c from its first to its last byte. */
 struct http_request {
-    bool is_read; /* GET or HEAD */
+    bool is_read;                           /* GET or HEAD */
     const char *segments[HTTP_SEGMENT_MAX]; /* of the path, decoded: "/v1/views" has 2 */
     size_t segment_count;                   /* HTTP_SEGMENT_MAX + 1 where there are more */
     struct http_parameter parameters[HTTP_PARAMETER_MAX];
@@ -72,7 +72,8 @@ struct http_options {
     void *context;
 };
 
-/* STATUS_REJECT: `listen` is malformed or no address of this machine. STATUS_FATAL: anything else. */
+/* STATUS_REJECT: `listen` is malformed or no address of this machine. STATUS_FATAL: anything else.
+ */
 enum status http_server_start(const struct http_options *options, struct http_server **out,
                               struct error *error) MUST_CHECK;
 /* "http://127.0.0.1:8080", with the port in use. */
@@ -84,8 +85,8 @@ bool http_server_is_loopback(const struct http_server *server);
 void http_server_drain(struct http_server *server, int64_t timeout_ms);
 void http_server_destroy(struct http_server *server); /* accepts NULL */
 
-/* Called by a handler, which then returns HTTP_SUSPENDED. Any thread may resume it, once, as soon as
- * suspend has returned. */
+/* Called by a handler, which then returns HTTP_SUSPENDED. Any thread may resume it, once, as soon
+ * as suspend has returned. */
 void http_request_suspend(struct http_request *request);
 void http_request_resume(struct http_request *request);
 

@@ -1,7 +1,7 @@
 /* Request metrics: see serving/metrics.h.
  *
- * Invariant: counters only grow. A scrape that reads while requests are counted may see a request in
- * one counter and not yet in another, which Prometheus expects of counters. */
+ * Invariant: counters only grow. A scrape that reads while requests are counted may see a request
+ * in one counter and not yet in another, which Prometheus expects of counters. */
 #include "serving/metrics.h"
 
 #include <inttypes.h>
@@ -9,9 +9,9 @@
 #include <stdlib.h>
 
 static const int statuses[] = {200, 400, 404, 405, 414, 500, 503, 504};
-static const int64_t bounds_us[] = {100,    250,    500,     1000,    2500,    5000,    10000, 25000,
-                                    50000,  100000, 250000,  500000,  1000000, 2500000, 5000000,
-                                    10000000, 30000000};
+static const int64_t bounds_us[] = {100,     250,     500,     1000,     2500,    5000,
+                                    10000,   25000,   50000,   100000,   250000,  500000,
+                                    1000000, 2500000, 5000000, 10000000, 30000000};
 
 enum {
     STATUS_COUNT = sizeof statuses / sizeof statuses[0],
@@ -91,8 +91,7 @@ void metrics_write(const struct metrics *metrics, const char *const *names, FILE
     for (size_t r = 0; r < metrics->route_count; r++)
         for (size_t i = 0; i < STATUS_COUNT; i++)
             if (i == 0 || get(&metrics->routes[r].by_status[i]) > 0)
-                fprintf(out,
-                        "dovetail_http_requests_total{route=\"%s\",code=\"%d\"} %" PRIu64 "\n",
+                fprintf(out, "dovetail_http_requests_total{route=\"%s\",code=\"%d\"} %" PRIu64 "\n",
                         names[r], statuses[i], (uint64_t)get(&metrics->routes[r].by_status[i]));
     fputs("# HELP dovetail_http_request_duration_seconds Time from the request to its response.\n"
           "# TYPE dovetail_http_request_duration_seconds histogram\n",

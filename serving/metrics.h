@@ -1,4 +1,5 @@
-/* Counts of requests by route and status, and their latencies. Any thread; counting takes no lock. */
+/* Counts of requests by route and status, and their latencies. Any thread; counting takes no lock.
+ */
 #ifndef DOVETAIL_SERVING_METRICS_H
 #define DOVETAIL_SERVING_METRICS_H
 

@@ -17,8 +17,8 @@ struct pool {
     pthread_mutex_t lock;
     int idle_count;
     int size;
-    int64_t failed_us;    /* monotonic, when connecting last failed; 0 = it did not */
-    struct error failure; /* how */
+    int64_t failed_us;       /* monotonic, when connecting last failed; 0 = it did not */
+    struct error failure;    /* how */
     struct postgres *idle[]; /* some may be broken, or NULL: not opened yet */
 };
 
@@ -45,8 +45,8 @@ void pool_destroy(struct pool *pool)
     free(pool);
 }
 
-/* Answers may take long only where a person asked for much; plans of point queries are no work for a
- * just-in-time compiler. */
+/* Answers may take long only where a person asked for much; plans of point queries are no work for
+ * a just-in-time compiler. */
 static enum status open_connection(struct pool *pool, struct postgres **postgres,
                                    struct error *error)
 {
@@ -64,8 +64,8 @@ static enum status open_connection(struct pool *pool, struct postgres **postgres
 
 static bool failed_just_now(struct pool *pool, struct error *error)
 {
-    bool recent = pool->failed_us != 0 && program_monotonic_us() - pool->failed_us <
-                                              PAUSE_AFTER_FAILURE_MS * INT64_C(1000);
+    bool recent = pool->failed_us != 0 &&
+                  program_monotonic_us() - pool->failed_us < PAUSE_AFTER_FAILURE_MS * INT64_C(1000);
     if (recent)
         *error = pool->failure;
     return recent;

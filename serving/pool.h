@@ -12,8 +12,8 @@ enum status pool_create(const char *conninfo, int size, struct pool **out,
                         struct error *error) MUST_CHECK;
 void pool_destroy(struct pool *pool); /* every connection was given back; accepts NULL */
 
-/* A live connection that is the caller's until pool_give_back. STATUS_RETRY: the database is away; for
- * a moment after a failed attempt that is answered without another one. */
+/* A live connection that is the caller's until pool_give_back. STATUS_RETRY: the database is away;
+ * for a moment after a failed attempt that is answered without another one. */
 enum status pool_take(struct pool *pool, struct postgres **out, struct error *error) MUST_CHECK;
 void pool_give_back(struct pool *pool, struct postgres *postgres); /* accepts NULL */
 

@@ -1,8 +1,8 @@
 /* Routes, dispatch, start and stop: see serving/server.h.
  *
  * Invariant: one connection of the pool for each thread that may need one at a time (the HTTP
- * threads and the one that waits), so taking one never has to wait for another request. Nothing here
- * needs PostgreSQL to be there at the start: requests are answered with 503 until it is. */
+ * threads and the one that waits), so taking one never has to wait for another request. Nothing
+ * here needs PostgreSQL to be there at the start: requests are answered with 503 until it is. */
 #include "serving/server.h"
 
 #include <stdlib.h>
@@ -69,15 +69,14 @@ static size_t find_route(const struct http_request *request)
 
 static void respond_fault(const struct http_request *request, struct http_response *response)
 {
-    const char *parameter =
-        request->fault.parameter[0] != '\0' ? request->fault.parameter : NULL;
+    const char *parameter = request->fault.parameter[0] != '\0' ? request->fault.parameter : NULL;
     problem_respond(response, request->fault.status, parameter, "%s%s%s",
                     parameter != NULL ? parameter : "", parameter != NULL ? ": " : "",
                     request->fault.detail);
 }
 
-static enum http_outcome dispatch(struct server *server, size_t route,
-                                  struct http_request *request, struct http_response *response)
+static enum http_outcome dispatch(struct server *server, size_t route, struct http_request *request,
+                                  struct http_response *response)
 {
     bool path_fault = request->fault.status != 0 && request->fault.parameter[0] == '\0';
     if (path_fault) {
@@ -130,8 +129,9 @@ enum status server_query_status(struct server *server, const char *sql, PGresult
     pool_give_back(server->pool, postgres);
     if (status == STATUS_FATAL &&
         (strcmp(error->sqlstate, "42P01") == 0 || strcmp(error->sqlstate, "3F000") == 0))
-        status = error_set(error, STATUS_RETRY, "the database has no tables of Dovetail: run "
-                                                "`dovetail init`");
+        status = error_set(error, STATUS_RETRY,
+                           "the database has no tables of Dovetail: run "
+                           "`dovetail init`");
     return status;
 }
 
@@ -171,8 +171,8 @@ bool server_take_catalogue(struct server *server, struct postgres **postgres,
 
 /* --- start and stop --- */
 
-/* A thread waits for PostgreSQL most of the time, so there are a few more than processors: with fewer,
- * one slow roll-up would hold up every connection of its thread. */
+/* A thread waits for PostgreSQL most of the time, so there are a few more than processors: with
+ * fewer, one slow roll-up would hold up every connection of its thread. */
 static int thread_count(const struct config *config)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);

@@ -1,4 +1,5 @@
-/* The server's state, and its table of routes: one file for each handler, one row for each route. */
+/* The server's state, and its table of routes: one file for each handler, one row for each route.
+ */
 #ifndef DOVETAIL_SERVING_SERVER_H
 #define DOVETAIL_SERVING_SERVER_H
 
@@ -45,8 +46,7 @@ void server_stop(struct server *server);
 /* A connection, and a catalogue that is as new as the database's. On failure *response has the
  * problem; on success both are given back by the caller. */
 bool server_take_catalogue(struct server *server, struct postgres **postgres,
-                           struct catalogue **catalogue,
-                           struct http_response *response) MUST_CHECK;
+                           struct catalogue **catalogue, struct http_response *response) MUST_CHECK;
 
 /* One statement without parameters whose text results are for a status page; retried once where the
  * connection was lost. On failure *response has the problem. The caller clears *result. */

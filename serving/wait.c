@@ -69,10 +69,10 @@ static bool has_reached(const struct waiter *waiter, const PGresult *positions)
     for (size_t partition = 0; partition < waiter->count; partition++) {
         bool reached = waiter->offsets[partition] <= 0;
         for (int row = 0; row < PQntuples(positions) && !reached; row++)
-            reached = strcmp(PQgetvalue(positions, row, 0), waiter->topic) == 0 &&
-                      postgres_int64(positions, row, 1) == (int64_t)partition &&
-                      postgres_int64(positions, row, waiter->batch ? 2 : 3) >=
-                          waiter->offsets[partition];
+            reached =
+                strcmp(PQgetvalue(positions, row, 0), waiter->topic) == 0 &&
+                postgres_int64(positions, row, 1) == (int64_t)partition &&
+                postgres_int64(positions, row, waiter->batch ? 2 : 3) >= waiter->offsets[partition];
         if (!reached)
             return false;
     }
@@ -180,9 +180,11 @@ bool waiters_add(struct waiters *waiters, struct http_request *request, const ch
     char *copy = strdup(topic);
     bool added = false;
     if (waiter != NULL && copy != NULL) {
-        *waiter = (struct waiter){
-            .request = request, .batch = batch, .deadline_us = deadline_us, .topic = copy,
-            .count = count};
+        *waiter = (struct waiter){.request = request,
+                                  .batch = batch,
+                                  .deadline_us = deadline_us,
+                                  .topic = copy,
+                                  .count = count};
         memcpy(waiter->offsets, offsets, count * sizeof offsets[0]);
         pthread_mutex_lock(&waiters->lock);
         added = !waiters->closing && waiters->count < WAIT_REQUEST_MAX;

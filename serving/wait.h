@@ -1,5 +1,6 @@
-/* Requests that wait until the layers have come to given offsets (`at_least`): suspended, so that they
- * cost no thread, and bounded in number and time. One thread looks at the positions for all. */
+/* Requests that wait until the layers have come to given offsets (`at_least`): suspended, so that
+ * they cost no thread, and bounded in number and time. One thread looks at the positions for all.
+ */
 #ifndef DOVETAIL_SERVING_WAIT_H
 #define DOVETAIL_SERVING_WAIT_H
 
@@ -17,8 +18,8 @@ void waiters_close(struct waiters *waiters);
 void waiters_destroy(struct waiters *waiters); /* closes first; accepts NULL */
 
 /* Suspends `request` until every partition of `topic` has reached its offset, or the monotonic time
- * `deadline_us`; `batch` looks at C instead of P. The caller asks again after the resume. Offsets are
- * copied. False: too many wait already, or the server is stopping; nothing happened. */
+ * `deadline_us`; `batch` looks at C instead of P. The caller asks again after the resume. Offsets
+ * are copied. False: too many wait already, or the server is stopping; nothing happened. */
 bool waiters_add(struct waiters *waiters, struct http_request *request, const char *topic,
                  const int64_t *offsets, size_t count, bool batch, int64_t deadline_us) MUST_CHECK;
 
