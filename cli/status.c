@@ -1,0 +1,360 @@
+/* dovetail status: where everything stands.
+ *
+ * Three statements in one snapshot, then the ends of the logs from Kafka. Where Kafka does not
+ * answer, ends and lags are unknown and everything else is told all the same. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/table.h"
+#include "core/kafka.h"
+
+enum { KAFKA_TIMEOUT_MS = 5000 };
+
+/* Cut-off, position and ledger of every partition. */
+static const char partitions_sql[] =
+    "SELECT s.source, p.topic, p.partition, p.base_offset,"
+    "       COALESCE(c.next_offset, p.base_offset) AS cutoff, p.next_offset, p.slice_start,"
+    "       p.owner, to_char(p.watermark, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS watermark,"
+    "       p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered,"
+    "       p.consumed = p.counted + p.filtered + p.duplicate + p.dead_lettered"
+    "         AND p.consumed <= p.next_offset - p.base_offset AS balanced,"
+    "       p.owner_pid IN (SELECT pid FROM pg_catalog.pg_stat_activity) AS alive "
+    "FROM dovetail_internal.position AS p "
+    "JOIN dovetail_internal.source AS s USING (topic) "
+    "CROSS JOIN dovetail_internal.current_run AS r "
+    "LEFT JOIN dovetail_internal.run_cutoff AS c"
+    "  ON c.run = r.run AND c.topic = p.topic AND c.partition = p.partition "
+    "ORDER BY s.source, p.partition";
+
+enum partition_column {
+    PARTITION_SOURCE,
+    PARTITION_TOPIC,
+    PARTITION_NUMBER,
+    PARTITION_BASE,
+    PARTITION_CUTOFF,
+    PARTITION_POSITION,
+    PARTITION_SLICE,
+    PARTITION_OWNER,
+    PARTITION_WATERMARK,
+    PARTITION_CONSUMED,
+    PARTITION_COUNTED,
+    PARTITION_FILTERED,
+    PARTITION_DUPLICATE,
+    PARTITION_DEAD,
+    PARTITION_BALANCED,
+    PARTITION_ALIVE,
+};
+
+/* A view is as fresh as its least fresh partition. What a run knew counts only where the answer has
+ * nothing beyond its cut-off. */
+static const char views_sql[] =
+    "SELECT v.view, v.version, v.state, v.source,"
+    "       dovetail_internal.version_reached(v.version) AS reached, r.run,"
+    "       (SELECT floor(extract(epoch FROM now() - min(CASE"
+    "                 WHEN p.next_offset <= COALESCE(c.next_offset, p.base_offset)"
+    "                 THEN GREATEST(p.as_of, c.as_of) ELSE p.as_of END)) * 1000)::bigint"
+    "        FROM dovetail_internal.position AS p"
+    "        LEFT JOIN dovetail_internal.run_cutoff AS c"
+    "          ON c.run = r.run AND c.topic = p.topic AND c.partition = p.partition"
+    "        WHERE p.topic = s.topic) AS freshness_ms,"
+    "       (SELECT COALESCE(sum(l.rejected), 0) FROM dovetail_internal.view_ledger AS l"
+    "        WHERE l.version = v.version) AS rejected "
+    "FROM dovetail_internal.view_version AS v "
+    "JOIN dovetail_internal.source AS s USING (source) "
+    "CROSS JOIN dovetail_internal.current_run AS r "
+    "WHERE v.state <> 'retired' ORDER BY v.view, v.version";
+
+enum view_column {
+    VIEW_NAME,
+    VIEW_VERSION,
+    VIEW_STATE,
+    VIEW_SOURCE,
+    VIEW_REACHED,
+    VIEW_RUN,
+    VIEW_FRESHNESS,
+    VIEW_REJECTED,
+};
+
+struct report {
+    PGresult *partitions;
+    PGresult *views;
+    int64_t *ends; /* of the partitions' logs; -1 = unknown */
+    char problem[ERROR_TEXT_BYTES]; /* of Kafka, or empty */
+};
+
+/* --- reading --- */
+
+static enum status read_database(struct postgres *postgres, struct report *report,
+                                 struct error *error)
+{
+    enum status status = postgres_execute(
+        postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    if (status == STATUS_OK)
+        status = postgres_query(postgres, partitions_sql, 0, NULL, &report->partitions, error);
+    if (status == STATUS_OK)
+        status = postgres_query(postgres, views_sql, 0, NULL, &report->views, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "COMMIT", error);
+    return status;
+}
+
+/* Stops at the first failure: the next partition would only wait as long. */
+static enum status read_ends(const struct config *config, struct report *report)
+{
+    int count = PQntuples(report->partitions);
+    struct error error = {0};
+    struct kafka_consumer *consumer = NULL;
+    report->ends = malloc(((size_t)count + 1) * sizeof *report->ends);
+    if (report->ends == NULL)
+        return STATUS_FATAL;
+    for (int row = 0; row < count; row++)
+        report->ends[row] = -1;
+    enum status status = kafka_consumer_assign(config->kafka, NULL, 0, &consumer, &error);
+    for (int row = 0; status == STATUS_OK && row < count; row++) {
+        int64_t low;
+        int64_t high;
+        status = kafka_consumer_watermarks(
+            consumer, PQgetvalue(report->partitions, row, PARTITION_TOPIC),
+            (int32_t)postgres_int64(report->partitions, row, PARTITION_NUMBER), KAFKA_TIMEOUT_MS,
+            &low, &high, &error);
+        if (status == STATUS_OK)
+            report->ends[row] = high;
+    }
+    kafka_consumer_close(consumer);
+    if (status != STATUS_OK)
+        snprintf(report->problem, sizeof report->problem, "%s", error.text);
+    return STATUS_OK;
+}
+
+static int64_t lag_of(const struct report *report, int row)
+{
+    int64_t position = postgres_int64(report->partitions, row, PARTITION_POSITION);
+    int64_t end = report->ends[row];
+    return end < 0 ? -1 : end > position ? end - position : 0;
+}
+
+/* --- as a table --- */
+
+static const char *cell(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column);
+}
+
+static bool print_partitions(const struct report *report)
+{
+    static const char *const columns[] = {
+        "source",    ">partition", ">base",     ">C",         ">P",     ">end",
+        ">lag",      "owner",      "watermark", ">consumed",  ">counted", ">filtered",
+        ">duplicate", ">dead",      "balanced",  NULL};
+    static const int ledger[] = {PARTITION_CONSUMED, PARTITION_COUNTED, PARTITION_FILTERED,
+                                 PARTITION_DUPLICATE, PARTITION_DEAD};
+    struct table *table = table_create(columns);
+    if (table == NULL)
+        return false;
+    const PGresult *rows = report->partitions;
+    for (int row = 0; row < PQntuples(rows); row++) {
+        table_add(table, cell(rows, row, PARTITION_SOURCE));
+        table_add(table, cell(rows, row, PARTITION_NUMBER));
+        table_add(table, cell(rows, row, PARTITION_BASE));
+        table_add(table, cell(rows, row, PARTITION_CUTOFF));
+        table_add(table, cell(rows, row, PARTITION_POSITION));
+        if (report->ends[row] < 0) {
+            table_add(table, NULL);
+            table_add(table, NULL);
+        } else {
+            table_addf(table, "%" PRId64, report->ends[row]);
+            table_addf(table, "%" PRId64, lag_of(report, row));
+        }
+        const char *owner = cell(rows, row, PARTITION_OWNER);
+        if (owner == NULL)
+            table_add(table, "nobody");
+        else
+            table_addf(table, "%s%s", owner,
+                       postgres_bool(rows, row, PARTITION_ALIVE) ? "" : " (gone)");
+        table_add(table, cell(rows, row, PARTITION_WATERMARK));
+        for (size_t i = 0; i < sizeof ledger / sizeof ledger[0]; i++)
+            table_add(table, cell(rows, row, ledger[i]));
+        table_add(table, postgres_bool(rows, row, PARTITION_BALANCED) ? "✓" : "✗");
+    }
+    bool good = table_print(table, stdout);
+    table_destroy(table);
+    return good;
+}
+
+static bool print_views(const struct report *report)
+{
+    static const char *const columns[] = {"view",  ">version",   "state",     "source",
+                                          ">run", ">freshness", ">rejected", NULL};
+    struct table *table = table_create(columns);
+    if (table == NULL)
+        return false;
+    const PGresult *rows = report->views;
+    for (int row = 0; row < PQntuples(rows); row++) {
+        bool current = strcmp(PQgetvalue(rows, row, VIEW_STATE), "current") == 0;
+        bool readable = current && postgres_bool(rows, row, VIEW_REACHED);
+        table_add(table, cell(rows, row, VIEW_NAME));
+        table_add(table, cell(rows, row, VIEW_VERSION));
+        table_add(table, readable ? "current" : current ? "not readable" : "building");
+        table_add(table, cell(rows, row, VIEW_SOURCE));
+        table_add(table, readable ? cell(rows, row, VIEW_RUN) : NULL);
+        if (readable && !PQgetisnull(rows, row, VIEW_FRESHNESS))
+            table_addf(table, "%" PRId64 " ms", postgres_int64(rows, row, VIEW_FRESHNESS));
+        else
+            table_add(table, NULL);
+        table_add(table, cell(rows, row, VIEW_REJECTED));
+    }
+    bool good = table_print(table, stdout);
+    table_destroy(table);
+    return good;
+}
+
+static int print_tables(const struct report *report)
+{
+    bool good = print_partitions(report);
+    putchar('\n');
+    if (!good || !print_views(report)) {
+        command_complain("out of memory");
+        return PROGRAM_FAILURE;
+    }
+    return command_finish_output();
+}
+
+/* --- as JSON --- */
+
+static json_t *json_cell(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? json_null()
+                                            : json_string(PQgetvalue(result, row, column));
+}
+
+static json_t *json_number(const PGresult *result, int row, int column)
+{
+    return PQgetisnull(result, row, column) ? json_null()
+                                            : json_integer(postgres_int64(result, row, column));
+}
+
+static json_t *partition_json(const struct report *report, int row)
+{
+    const PGresult *rows = report->partitions;
+    bool known = report->ends[row] >= 0;
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:b}}",
+        "source", json_cell(rows, row, PARTITION_SOURCE), "topic",
+        json_cell(rows, row, PARTITION_TOPIC), "partition",
+        json_number(rows, row, PARTITION_NUMBER), "base", json_number(rows, row, PARTITION_BASE),
+        "cutoff", json_number(rows, row, PARTITION_CUTOFF), "position",
+        json_number(rows, row, PARTITION_POSITION), "end",
+        known ? json_integer(report->ends[row]) : json_null(), "lag",
+        known ? json_integer(lag_of(report, row)) : json_null(), "owner",
+        json_cell(rows, row, PARTITION_OWNER), "owner_alive",
+        postgres_bool(rows, row, PARTITION_ALIVE), "watermark",
+        json_cell(rows, row, PARTITION_WATERMARK), "ledger", "consumed",
+        json_number(rows, row, PARTITION_CONSUMED), "counted",
+        json_number(rows, row, PARTITION_COUNTED), "filtered",
+        json_number(rows, row, PARTITION_FILTERED), "duplicate",
+        json_number(rows, row, PARTITION_DUPLICATE), "dead_lettered",
+        json_number(rows, row, PARTITION_DEAD), "balanced",
+        postgres_bool(rows, row, PARTITION_BALANCED));
+}
+
+static json_t *view_json(const struct report *report, int row)
+{
+    const PGresult *rows = report->views;
+    bool current = strcmp(PQgetvalue(rows, row, VIEW_STATE), "current") == 0;
+    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "view",
+                     json_cell(rows, row, VIEW_NAME), "version",
+                     json_number(rows, row, VIEW_VERSION), "state",
+                     json_cell(rows, row, VIEW_STATE), "readable",
+                     current && postgres_bool(rows, row, VIEW_REACHED), "source",
+                     json_cell(rows, row, VIEW_SOURCE), "run", json_number(rows, row, VIEW_RUN),
+                     "freshness_ms", json_number(rows, row, VIEW_FRESHNESS), "rejected",
+                     json_number(rows, row, VIEW_REJECTED));
+}
+
+static int print_json(const struct report *report)
+{
+    json_t *partitions = json_array();
+    json_t *views = json_array();
+    for (int row = 0; row < PQntuples(report->partitions); row++)
+        json_array_append_new(partitions, partition_json(report, row));
+    for (int row = 0; row < PQntuples(report->views); row++)
+        json_array_append_new(views, view_json(report, row));
+    json_t *all = json_pack("{s:o, s:o}", "partitions", partitions, "views", views);
+    char *text = all != NULL ? json_dumps(all, JSON_INDENT(2)) : NULL;
+    json_decref(all);
+    if (text == NULL) {
+        command_complain("out of memory");
+        return PROGRAM_FAILURE;
+    }
+    puts(text);
+    free(text);
+    return command_finish_output();
+}
+
+/* --- the command --- */
+
+static int report_status(const struct session *session, bool as_json)
+{
+    struct error error = {0};
+    struct report report = {0};
+    int code = PROGRAM_FAILURE;
+    enum status status = read_database(session->postgres, &report, &error);
+    if (status == STATUS_OK && read_ends(session->config, &report) != STATUS_OK)
+        status = error_no_memory(&error);
+    if (status != STATUS_OK)
+        code = command_fail(&error);
+    else
+        code = as_json ? print_json(&report) : print_tables(&report);
+    if (report.problem[0] != '\0')
+        command_complain("%s", report.problem);
+    PQclear(report.partitions);
+    PQclear(report.views);
+    free(report.ends);
+    return code;
+}
+
+static int run(const struct program_arguments *arguments)
+{
+    static const struct option_spec specs[] = {{"--format", true}, {NULL, false}};
+    struct option_reader reader = {.next = arguments->rest, .specs = specs};
+    struct session session = {0};
+    bool as_json = false;
+    size_t index;
+    const char *value = NULL;
+    enum option_result result;
+    while ((result = option_next(&reader, &index, &value)) == OPTION_FOUND) {
+        as_json = strcmp(value, "json") == 0;
+        if (!as_json && strcmp(value, "table") != 0) {
+            command_complain("--format: \"%s\" is neither table nor json", value);
+            return PROGRAM_USAGE;
+        }
+    }
+    if (result == OPTION_POSITIONAL)
+        command_complain("%s: unexpected argument (see --help)", value);
+    if (result != OPTION_END)
+        return PROGRAM_USAGE;
+    int code = session_open(&session, arguments);
+    if (code == PROGRAM_OK)
+        code = report_status(&session, as_json);
+    session_close(&session);
+    return code;
+}
+
+const struct command command_status = {
+    .name = "status",
+    .summary = "positions, lag and ledger of partitions; runs and freshness of views",
+    .help = "usage: dovetail status [--format table|json]\n"
+            "\n"
+            "For each partition: where its history begins (base), the current run's cut-off (C), the\n"
+            "speed layer's position (P), the end of the log, the lag between the two, its owner, and\n"
+            "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
+            "For each view: version, state, the run that is served, and how far back in time a\n"
+            "record may lie that is not in the answer yet (freshness).\n"
+            "\n"
+            "options of all commands:",
+    .run = run,
+};
