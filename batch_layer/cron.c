@@ -62,8 +62,8 @@ static enum status parse_value(const struct cron_field *field, const char **at, 
         return error_set(error, STATUS_REJECT, "%s: \"%s\" is not a number%s", field->name, *at,
                          field->names != NULL ? " or a name" : "");
     if (*out < field->low || *out > field->high)
-        return error_set(error, STATUS_REJECT, "%s: %u is not between %u and %u", field->name,
-                         *out, field->low, field->high);
+        return error_set(error, STATUS_REJECT, "%s: %u is not between %u and %u", field->name, *out,
+                         field->low, field->high);
     return STATUS_OK;
 }
 
@@ -144,7 +144,8 @@ enum status cron_parse(const char *text, struct cron *out, struct error *error)
     if (count != FIELD_COUNT)
         return error_set(error, STATUS_REJECT,
                          "\"%s\" has %zu fields; wanted are minute, hour, day of month, month and "
-                         "day of week", text, count);
+                         "day of week",
+                         text, count);
     uint64_t bits[FIELD_COUNT];
     for (size_t i = 0; i < FIELD_COUNT; i++) {
         enum status status = parse_field(&fields[i], words[i], &bits[i], error);

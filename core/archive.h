@@ -1,16 +1,17 @@
 /* The archive: immutable segments of a topic partition's records, and the manifest that names them.
  *
- * A segment is one file, <archive>/<topic>/<partition>/<start>-<end>.jsonl.zst (offsets as 20 digits,
- * half-open). It begins with one ordinary zstd frame: the values of all records that are valid JSON
- * objects without a line break in them, a line each, so that zstdcat, DuckDB and Spark read it. (One
- * frame, because some readers stop behind the first.) zstd skippable frames follow, which those tools
- * pass over, with what else is needed to have the log back exactly: the offset and broker timestamp
- * of every line, and every other record (null, empty, not JSON, with line breaks) byte for byte. The
- * layout is in core/archive_format.h. Keys and headers are not archived.
+ * A segment is one file, <archive>/<topic>/<partition>/<start>-<end>.jsonl.zst (offsets as 20
+ * digits, half-open). It begins with one ordinary zstd frame: the values of all records that are
+ * valid JSON objects without a line break in them, a line each, so that zstdcat, DuckDB and Spark
+ * read it. (One frame, because some readers stop behind the first.) zstd skippable frames follow,
+ * which those tools pass over, with what else is needed to have the log back exactly: the offset
+ * and broker timestamp of every line, and every other record (null, empty, not JSON, with line
+ * breaks) byte for byte. The layout is in core/archive_format.h. Keys and headers are not archived.
  *
  * Invariant: a file counts only if the manifest (table segment) has its row; the row is inserted
- * after the file was written under a temporary name, fsynced and renamed, and its directory fsynced;
- * segments of a partition follow each other without a gap. Checksums are verified on every read.
+ * after the file was written under a temporary name, fsynced and renamed, and its directory
+ * fsynced; segments of a partition follow each other without a gap. Checksums are verified on every
+ * read.
  *
  * One archive directory belongs to one database: a file that its manifest does not name may be
  * replaced. */
@@ -36,7 +37,7 @@ struct archive_segment {
     char *file;           /* relative to the archive directory */
     int64_t record_count;
     int64_t file_bytes;
-    int64_t raw_bytes; /* of the records' values */
+    int64_t raw_bytes;                     /* of the records' values */
     char checksum[ARCHIVE_CHECKSUM_BYTES]; /* XXH3-128 of the file, hexadecimal */
 };
 
@@ -58,7 +59,8 @@ bool archive_topic_is_valid(const char *topic);
 struct archive_writer;
 
 /* Begins the segment that starts at `start_offset` under a temporary name, in directories that are
- * made where they are missing. STATUS_RETRY: the file system failed; STATUS_REJECT: the topic's name. */
+ * made where they are missing. STATUS_RETRY: the file system failed; STATUS_REJECT: the topic's
+ * name. */
 enum status archive_writer_create(const char *directory, const char *topic, int32_t partition,
                                   int64_t start_offset, struct archive_writer **out,
                                   struct error *error) MUST_CHECK;
@@ -68,14 +70,16 @@ enum status archive_writer_add(struct archive_writer *writer, const struct archi
 int64_t archive_writer_raw_bytes(const struct archive_writer *writer);
 int64_t archive_writer_record_count(const struct archive_writer *writer);
 /* Completes the file as [start_offset, end_offset): end_offset is beyond the last record's, and
- * larger where the log has holes. Syncs, renames, and fills *segment (caller: archive_segment_deinit).
- * The manifest row is the caller's next step (archive_manifest_add), then archive_writer_destroy. */
+ * larger where the log has holes. Syncs, renames, and fills *segment (caller:
+ * archive_segment_deinit). The manifest row is the caller's next step (archive_manifest_add), then
+ * archive_writer_destroy. */
 enum status archive_writer_finish(struct archive_writer *writer, int64_t end_offset,
                                   struct archive_segment *segment, struct error *error) MUST_CHECK;
 /* Accepts NULL; an unfinished file is removed. */
 void archive_writer_destroy(struct archive_writer *writer);
 
-/* Removes temporary files of writers that did not live to finish. Only while no writer is at work. */
+/* Removes temporary files of writers that did not live to finish. Only while no writer is at work.
+ */
 enum status archive_remove_temporary(const char *directory, const char *topic,
                                      struct error *error) MUST_CHECK;
 

@@ -1,4 +1,5 @@
-/* The bytes of a segment file, as core/archive_writer.c writes and core/archive_reader.c reads them.
+/* The bytes of a segment file, as core/archive_writer.c writes and core/archive_reader.c reads
+ * them.
  *
  *   one zstd frame                 the lines, each followed by a line feed
  *   one zstd skippable frame       for each part below, in this order

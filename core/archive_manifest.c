@@ -79,8 +79,7 @@ static enum status check_contiguity(const struct archive_segment *segment, int64
 }
 
 enum status archive_manifest_list(struct postgres *postgres, const char *topic,
-                                  struct archive_segment **out, size_t *count,
-                                  struct error *error)
+                                  struct archive_segment **out, size_t *count, struct error *error)
 {
     *out = NULL;
     *count = 0;
@@ -104,8 +103,7 @@ enum status archive_manifest_list(struct postgres *postgres, const char *topic,
     for (size_t i = 0; status == STATUS_OK && i < rows; i++) {
         status = read_row(result, (int)i, &segments[i], error);
         bool first = i == 0 || segments[i].partition != segments[i - 1].partition;
-        int64_t expected =
-            first ? postgres_int64(result, (int)i, 9) : segments[i - 1].end_offset;
+        int64_t expected = first ? postgres_int64(result, (int)i, 9) : segments[i - 1].end_offset;
         if (status == STATUS_OK)
             status = check_contiguity(&segments[i], expected, error);
     }

@@ -88,8 +88,9 @@ static enum status read_file(struct archive_reader *reader, int fd, struct error
         return error_set(error, STATUS_FATAL, "archive: %s: %s", segment->file, strerror(errno));
     if (!S_ISREG(stat.st_mode) || stat.st_size != segment->file_bytes || segment->file_bytes <= 0)
         return error_set(error, STATUS_FATAL,
-                         "archive: %s is damaged: it has %" PRId64 " bytes, the manifest says %"
-                         PRId64, segment->file, (int64_t)stat.st_size, segment->file_bytes);
+                         "archive: %s is damaged: it has %" PRId64
+                         " bytes, the manifest says %" PRId64,
+                         segment->file, (int64_t)stat.st_size, segment->file_bytes);
     size_t size = (size_t)segment->file_bytes;
     reader->file = malloc(size);
     if (reader->file == NULL)
@@ -156,9 +157,9 @@ static enum status unpack_part(struct archive_reader *reader, const unsigned cha
     if (data == NULL)
         return error_no_memory(error);
     part->data = data;
-    size_t got = ZSTD_decompress(data + part->length, (size_t)raw + 1,
-                                 content + ARCHIVE_PART_HEADER_BYTES,
-                                 length - ARCHIVE_PART_HEADER_BYTES);
+    size_t got =
+        ZSTD_decompress(data + part->length, (size_t)raw + 1, content + ARCHIVE_PART_HEADER_BYTES,
+                        length - ARCHIVE_PART_HEADER_BYTES);
     if (ZSTD_isError(got) || got != raw)
         return damaged(reader, "a part cannot be decompressed", error);
     part->length += got;

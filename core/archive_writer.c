@@ -1,8 +1,8 @@
 /* Writes one segment file: see core/archive.h and core/archive_format.h.
  *
  * Invariant: under its final name a file is complete and durable. It grows under a temporary name;
- * finish syncs it, renames it and syncs the directory. The bytes depend on the records and the range
- * alone, so a segment that is written again after a crash is the same file.
+ * finish syncs it, renames it and syncs the directory. The bytes depend on the records and the
+ * range alone, so a segment that is written again after a crash is the same file.
  *
  * One thread for each writer. A failure leaves nothing but a temporary file, which destroy removes,
  * or archive_remove_temporary where the process died. Memory: zstd's window (some MiB), the largest
@@ -59,7 +59,8 @@ struct archive_writer {
 
 bool archive_topic_is_valid(const char *topic)
 {
-    size_t length = strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    size_t length =
+        strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
     return length > 0 && length <= TOPIC_NAME_MAX && topic[length] == '\0' &&
            strcmp(topic, ".") != 0 && strcmp(topic, "..") != 0;
 }
@@ -214,8 +215,8 @@ static enum status add_other(struct archive_writer *writer, const struct archive
     if (!bytes_reserve(others, 3 * (size_t)ARCHIVE_VARINT_BYTES + record->length))
         return error_no_memory(error);
     bytes_put_varint(others, (uint64_t)(record->offset - writer->last_other_offset));
-    bytes_put_varint(others, archive_zigzag_difference(record->timestamp_ms,
-                                                       writer->last_other_timestamp));
+    bytes_put_varint(others,
+                     archive_zigzag_difference(record->timestamp_ms, writer->last_other_timestamp));
     bytes_put_varint(others, record->value == NULL ? 0 : (uint64_t)record->length + 1);
     if (record->length > 0)
         memcpy(others->data + others->length, record->value, record->length);
@@ -379,8 +380,10 @@ enum status archive_writer_create(const char *directory, const char *topic, int3
 {
     *out = NULL;
     if (!archive_topic_is_valid(topic) || partition < 0 || start_offset < 0)
-        return error_set(error, STATUS_REJECT, "archive: \"%s\" partition %" PRId32
-                         " offset %" PRId64 " cannot be archived", topic, partition, start_offset);
+        return error_set(error, STATUS_REJECT,
+                         "archive: \"%s\" partition %" PRId32 " offset %" PRId64
+                         " cannot be archived",
+                         topic, partition, start_offset);
     struct archive_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL)
         return error_no_memory(error);
@@ -461,8 +464,8 @@ enum status archive_writer_finish(struct archive_writer *writer, int64_t end_off
     *segment = (struct archive_segment){0};
     if (end_offset <= writer->last_offset || end_offset <= writer->summary.start_offset)
         return error_set(error, STATUS_FATAL,
-                         "archive: %s/%" PRId32 ": a segment cannot end at %" PRId64,
-                         writer->topic, writer->partition, end_offset);
+                         "archive: %s/%" PRId32 ": a segment cannot end at %" PRId64, writer->topic,
+                         writer->partition, end_offset);
     writer->summary.end_offset = end_offset;
     enum status status = write_rest(writer, error);
     if (status == STATUS_OK)
@@ -516,8 +519,7 @@ static enum status remove_in_folder(const char *path, struct error *error)
     return status;
 }
 
-enum status archive_remove_temporary(const char *directory, const char *topic,
-                                     struct error *error)
+enum status archive_remove_temporary(const char *directory, const char *topic, struct error *error)
 {
     if (!archive_topic_is_valid(topic))
         return error_set(error, STATUS_REJECT, "archive: \"%s\" is not a topic's name", topic);

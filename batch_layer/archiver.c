@@ -1,0 +1,499 @@
+/* Copies topics from Kafka into the archive: see archiver.h.
+ *
+ * Order matters twice. The manifest row comes after the file is durable (core/archive.h). And an
+ * end of the log is taken down with a time from before it was asked for, so that "every record that
+ * was in the log then is below it" holds. */
+#include "batch_layer/archiver.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/kafka.h"
+#include "core/program.h"
+
+enum {
+    KAFKA_TIMEOUT_MS = 10000,
+    KAFKA_SILENCE_US = 60 * 1000 * 1000, /* records are due and none came: give up */
+    POLL_MS = 100,
+    SEGMENT_RECORDS_MAX = 1 << 24, /* bounds the segments of records without bytes */
+};
+
+struct archiver {
+    const struct config *config;
+    struct postgres *postgres;
+    struct kafka_consumer *consumer;
+    struct archiver_partition *partitions;
+    size_t count;
+    size_t last; /* where the last message belonged: they come in runs */
+    int64_t record_count;
+    int64_t raw_bytes;
+};
+
+enum status archiver_create(const struct config *config, struct postgres *postgres,
+                            struct archiver **out, struct error *error)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        return error_no_memory(error);
+    (*out)->config = config;
+    (*out)->postgres = postgres;
+    return STATUS_OK;
+}
+
+static void free_partitions(struct archiver_partition *partitions, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        archive_writer_destroy(partitions[i].writer);
+        free(partitions[i].topic);
+    }
+    free(partitions);
+}
+
+void archiver_destroy(struct archiver *archiver)
+{
+    if (archiver == NULL)
+        return;
+    kafka_consumer_close(archiver->consumer);
+    free_partitions(archiver->partitions, archiver->count);
+    free(archiver);
+}
+
+int64_t archiver_record_count(const struct archiver *archiver)
+{
+    return archiver->record_count;
+}
+
+int64_t archiver_raw_bytes(const struct archiver *archiver)
+{
+    return archiver->raw_bytes;
+}
+
+struct archiver_partition *archiver_partitions(struct archiver *archiver, size_t *count)
+{
+    *count = archiver->count;
+    return archiver->partitions;
+}
+
+struct archiver_partition *archiver_find(struct archiver *archiver, const char *topic,
+                                         int32_t partition)
+{
+    for (size_t i = 0; i < archiver->count; i++)
+        if (archiver->partitions[i].partition == partition &&
+            strcmp(archiver->partitions[i].topic, topic) == 0)
+            return &archiver->partitions[i];
+    return NULL;
+}
+
+/* --- which partitions there are --- */
+
+static int compare_partitions(const void *a, const void *b)
+{
+    const struct archiver_partition *left = a;
+    const struct archiver_partition *right = b;
+    int order = strcmp(left->topic, right->topic);
+    if (order != 0)
+        return order;
+    return left->partition < right->partition ? -1 : left->partition > right->partition;
+}
+
+/* Asks Kafka for the partitions of every source's topic. *out is the caller's in every case. */
+static enum status list_partitions(const struct archiver *archiver, const struct catalog *catalog,
+                                   struct archiver_partition **out, size_t *count,
+                                   struct error *error)
+{
+    *out = NULL;
+    *count = 0;
+    for (size_t i = 0; i < catalog->source_count; i++) {
+        const char *topic = catalog->sources[i]->topic;
+        if (!archive_topic_is_valid(topic))
+            return error_set(error, STATUS_REJECT, "\"%s\" is not a topic's name", topic);
+        int partitions;
+        enum status status = kafka_topic_partitions(archiver->config->kafka, topic,
+                                                    KAFKA_TIMEOUT_MS, &partitions, error);
+        if (status != STATUS_OK)
+            return status;
+        if (partitions <= 0)
+            return error_set(error, STATUS_FATAL,
+                             "topic %s does not exist; `dovetail init` creates it", topic);
+        struct archiver_partition *grown =
+            realloc(*out, (*count + (size_t)partitions) * sizeof *grown);
+        if (grown == NULL)
+            return error_no_memory(error);
+        *out = grown;
+        for (int32_t p = 0; p < partitions; p++) {
+            struct archiver_partition entry = {
+                .topic = strdup(topic), .partition = p, .log_end = -1};
+            if (entry.topic == NULL)
+                return error_no_memory(error);
+            grown[(*count)++] = entry;
+        }
+    }
+    if (*count > 0)
+        qsort(*out, *count, sizeof **out, compare_partitions);
+    return STATUS_OK;
+}
+
+static bool same_partitions(const struct archiver *archiver,
+                            const struct archiver_partition *partitions, size_t count)
+{
+    if (archiver->consumer == NULL || archiver->count != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (compare_partitions(&archiver->partitions[i], &partitions[i]) != 0)
+            return false;
+    return true;
+}
+
+/* --- position rows and the manifest's end --- */
+
+/* First and end offset of every partition's log; *lows has one for each. The time is from before.
+ */
+static enum status ask_logs(struct archiver *archiver, int64_t *lows, struct error *error)
+{
+    for (size_t i = 0; i < archiver->count; i++) {
+        struct archiver_partition *partition = &archiver->partitions[i];
+        int64_t now_us = program_clock_us();
+        int64_t low;
+        int64_t high;
+        enum status status =
+            kafka_consumer_watermarks(archiver->consumer, partition->topic, partition->partition,
+                                      KAFKA_TIMEOUT_MS, &low, &high, error);
+        if (status != STATUS_OK)
+            return status;
+        partition->log_end = high;
+        partition->log_end_at_us = now_us;
+        if (lows != NULL)
+            lows[i] = low;
+    }
+    return STATUS_OK;
+}
+
+/* Makes missing position rows: a partition's history begins where its log begins now. */
+static enum status add_positions(struct archiver *archiver, const int64_t *lows,
+                                 struct error *error)
+{
+    for (size_t first = 0, end; first < archiver->count; first = end) {
+        const char *topic = archiver->partitions[first].topic;
+        for (end = first + 1; end < archiver->count; end++)
+            if (strcmp(archiver->partitions[end].topic, topic) != 0)
+                break;
+        enum status status = catalog_add_partitions(archiver->postgres, topic, lows + first,
+                                                    (int)(end - first), error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status read_positions(struct archiver *archiver, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(archiver->postgres,
+                       "SELECT p.topic, p.partition, p.base_offset,"
+                       " COALESCE((SELECT max(s.end_offset) FROM dovetail_internal.segment s"
+                       "   WHERE s.topic = p.topic AND s.partition = p.partition), p.base_offset)"
+                       " FROM dovetail_internal.position p",
+                       0, NULL, &result, error);
+    size_t found = 0;
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
+        struct archiver_partition *partition = archiver_find(
+            archiver, PQgetvalue(result, row, 0), (int32_t)postgres_int64(result, row, 1));
+        if (partition == NULL)
+            continue;
+        partition->base_offset = postgres_int64(result, row, 2);
+        partition->archived_end = partition->next_offset = postgres_int64(result, row, 3);
+        found++;
+    }
+    PQclear(result);
+    if (status == STATUS_OK && found != archiver->count)
+        status = error_set(error, STATUS_FATAL, "%zu of %zu partitions have no position row",
+                           archiver->count - found, archiver->count);
+    return status;
+}
+
+/* Retention must not have overtaken the archive, and the topic must still be the same. */
+static enum status check_logs(const struct archiver *archiver, const int64_t *lows,
+                              struct error *error)
+{
+    for (size_t i = 0; i < archiver->count; i++) {
+        const struct archiver_partition *partition = &archiver->partitions[i];
+        if (lows[i] > partition->next_offset)
+            return error_set(error, STATUS_FATAL,
+                             "%s[%" PRId32 "]: offsets %" PRId64 " to %" PRId64
+                             " were deleted from Kafka before they were archived",
+                             partition->topic, partition->partition, partition->next_offset,
+                             lows[i]);
+        if (partition->log_end < partition->next_offset)
+            return error_set(error, STATUS_FATAL,
+                             "%s[%" PRId32 "]: the log ends at offset %" PRId64
+                             ", but it is archived up to %" PRId64
+                             ": the topic was made anew or has lost records",
+                             partition->topic, partition->partition, partition->log_end,
+                             partition->next_offset);
+    }
+    return STATUS_OK;
+}
+
+static enum status assign(struct archiver *archiver, struct error *error)
+{
+    struct kafka_position *positions = calloc(archiver->count + 1, sizeof *positions);
+    if (positions == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < archiver->count; i++)
+        positions[i] = (struct kafka_position){.topic = archiver->partitions[i].topic,
+                                               .partition = archiver->partitions[i].partition,
+                                               .offset = archiver->partitions[i].next_offset};
+    enum status status =
+        kafka_consumer_restart(archiver->consumer, positions, archiver->count, error);
+    free(positions);
+    return status;
+}
+
+static enum status remove_leftovers(const struct archiver *archiver, const struct catalog *catalog,
+                                    struct error *error)
+{
+    for (size_t i = 0; i < catalog->source_count; i++) {
+        enum status status = archive_remove_temporary(archiver->config->batch_archive,
+                                                      catalog->sources[i]->topic, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status begin(struct archiver *archiver, const struct catalog *catalog,
+                         struct error *error)
+{
+    int64_t *lows = calloc(archiver->count + 1, sizeof *lows);
+    enum status status = lows == NULL ? error_no_memory(error) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = remove_leftovers(archiver, catalog, error);
+    if (status == STATUS_OK && archiver->consumer == NULL)
+        status =
+            kafka_consumer_assign(archiver->config->kafka, NULL, 0, &archiver->consumer, error);
+    if (status == STATUS_OK)
+        status = ask_logs(archiver, lows, error);
+    if (status == STATUS_OK)
+        status = add_positions(archiver, lows, error);
+    if (status == STATUS_OK)
+        status = read_positions(archiver, error);
+    if (status == STATUS_OK)
+        status = check_logs(archiver, lows, error);
+    if (status == STATUS_OK)
+        status = assign(archiver, error);
+    free(lows);
+    return status;
+}
+
+enum status archiver_prepare(struct archiver *archiver, const struct catalog *catalog,
+                             struct error *error)
+{
+    struct archiver_partition *partitions;
+    size_t count;
+    enum status status = list_partitions(archiver, catalog, &partitions, &count, error);
+    if (status == STATUS_OK && !same_partitions(archiver, partitions, count)) {
+        status = archiver_flush(archiver, error);
+        if (status == STATUS_OK) {
+            free_partitions(archiver->partitions, archiver->count);
+            archiver->partitions = partitions;
+            archiver->count = count;
+            archiver->last = 0;
+            return begin(archiver, catalog, error);
+        }
+    }
+    free_partitions(partitions, count);
+    return status;
+}
+
+/* --- segments --- */
+
+static enum status close_segment(struct archiver *archiver, struct archiver_partition *partition,
+                                 struct error *error)
+{
+    if (partition->next_offset == partition->archived_end)
+        return STATUS_OK;
+    enum status status = STATUS_OK;
+    if (partition->writer == NULL) /* nothing but a hole, such as the marker of a transaction */
+        status = archive_writer_create(archiver->config->batch_archive, partition->topic,
+                                       partition->partition, partition->archived_end,
+                                       &partition->writer, error);
+    struct archive_segment segment = {0};
+    if (status == STATUS_OK)
+        status = archive_writer_finish(partition->writer, partition->next_offset, &segment, error);
+    if (status == STATUS_OK)
+        status = archive_manifest_add(archiver->postgres, &segment, error);
+    archive_segment_deinit(&segment);
+    if (status != STATUS_OK)
+        return status;
+    archive_writer_destroy(partition->writer);
+    partition->writer = NULL;
+    partition->archived_end = partition->next_offset;
+    return STATUS_OK;
+}
+
+enum status archiver_flush(struct archiver *archiver, struct error *error)
+{
+    for (size_t i = 0; i < archiver->count; i++) {
+        enum status status = close_segment(archiver, &archiver->partitions[i], error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status add_record(struct archiver *archiver, struct archiver_partition *partition,
+                              const rd_kafka_message_t *message, struct error *error)
+{
+    enum status status = STATUS_OK;
+    if (partition->writer == NULL)
+        status = archive_writer_create(archiver->config->batch_archive, partition->topic,
+                                       partition->partition, partition->archived_end,
+                                       &partition->writer, error);
+    if (status != STATUS_OK)
+        return status;
+    rd_kafka_timestamp_type_t type;
+    struct archive_record record = {.offset = message->offset,
+                                    .timestamp_ms = rd_kafka_message_timestamp(message, &type),
+                                    .value = message->payload,
+                                    .length = message->payload == NULL ? 0 : message->len,
+                                    .readable = message->payload == NULL ? 0 : message->len};
+    status = archive_writer_add(partition->writer, &record, error);
+    if (status != STATUS_OK)
+        return status;
+    partition->next_offset = message->offset + 1;
+    archiver->record_count++;
+    archiver->raw_bytes += (int64_t)record.length;
+    bool full =
+        archive_writer_raw_bytes(partition->writer) >= archiver->config->batch_segment_bytes ||
+        archive_writer_record_count(partition->writer) >= SEGMENT_RECORDS_MAX;
+    return full ? close_segment(archiver, partition, error) : STATUS_OK;
+}
+
+static struct archiver_partition *partition_of(struct archiver *archiver,
+                                               const rd_kafka_message_t *message)
+{
+    const char *topic = rd_kafka_topic_name(message->rkt);
+    struct archiver_partition *last = &archiver->partitions[archiver->last];
+    if (last->partition == message->partition && strcmp(last->topic, topic) == 0)
+        return last;
+    struct archiver_partition *found = archiver_find(archiver, topic, message->partition);
+    if (found != NULL)
+        archiver->last = (size_t)(found - archiver->partitions);
+    return found;
+}
+
+static enum status take_message(struct archiver *archiver, const rd_kafka_message_t *message,
+                                struct error *error)
+{
+    struct archiver_partition *partition = partition_of(archiver, message);
+    if (partition == NULL || message->offset < partition->next_offset)
+        return STATUS_OK; /* fetched before the last assignment */
+    if (message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        return add_record(archiver, partition, message, error);
+    partition->next_offset = message->offset; /* whatever lies between is no record */
+    return STATUS_OK;
+}
+
+/* --- reading --- */
+
+/* Polls once; *progressed where there was something. */
+static enum status poll_once(struct archiver *archiver, int timeout_ms, bool *progressed,
+                             struct error *error)
+{
+    rd_kafka_message_t *message = NULL;
+    enum status status = kafka_consumer_poll(archiver->consumer, timeout_ms, &message, error);
+    *progressed = status == STATUS_OK && message != NULL;
+    if (!*progressed)
+        return status;
+    status = take_message(archiver, message, error);
+    rd_kafka_message_destroy(message);
+    return status;
+}
+
+/* The first partition that has not reached the end its log had; NULL: none. */
+static const struct archiver_partition *first_behind(const struct archiver *archiver)
+{
+    for (size_t i = 0; i < archiver->count; i++)
+        if (archiver->partitions[i].next_offset < archiver->partitions[i].log_end)
+            return &archiver->partitions[i];
+    return NULL;
+}
+
+/* Has the partition of the last message reached its end? */
+static bool last_reached(const struct archiver *archiver)
+{
+    const struct archiver_partition *last = &archiver->partitions[archiver->last];
+    return last->next_offset >= last->log_end;
+}
+
+static int64_t records_due(const struct archiver *archiver)
+{
+    int64_t due = 0;
+    for (size_t i = 0; i < archiver->count; i++)
+        if (archiver->partitions[i].log_end > archiver->partitions[i].next_offset)
+            due += archiver->partitions[i].log_end - archiver->partitions[i].next_offset;
+    return due;
+}
+
+static enum status read_to_log_ends(struct archiver *archiver, struct progress *progress,
+                                    struct error *error)
+{
+    int64_t begun_count = archiver->record_count;
+    int64_t heard_us = program_monotonic_us();
+    for (int64_t round = 0;; round++) {
+        /* The list is short but asked for each record it would cost; hence now and then. */
+        bool look = round % 256 == 0;
+        bool progressed;
+        enum status status = poll_once(archiver, look ? 0 : POLL_MS, &progressed, error);
+        if (status != STATUS_OK)
+            return status;
+        if (progressed && !look && !last_reached(archiver))
+            continue;
+        const struct archiver_partition *behind = first_behind(archiver);
+        if (behind == NULL)
+            return STATUS_OK;
+        if (program_stopping())
+            return error_set(error, STATUS_RETRY, "stopped");
+        int64_t now_us = program_monotonic_us();
+        if (progressed)
+            heard_us = now_us;
+        else if (now_us - heard_us > KAFKA_SILENCE_US)
+            return error_set(error, STATUS_RETRY,
+                             "Kafka has been silent for %d s; %s[%" PRId32 "] has records up to"
+                             " offset %" PRId64 " and was read up to %" PRId64,
+                             KAFKA_SILENCE_US / 1000000, behind->topic, behind->partition,
+                             behind->log_end, behind->next_offset);
+        progress_update(progress, archiver->record_count - begun_count);
+    }
+}
+
+enum status archiver_catch_up(struct archiver *archiver, struct error *error)
+{
+    enum status status = ask_logs(archiver, NULL, error);
+    if (status != STATUS_OK)
+        return status;
+    struct progress progress;
+    int64_t begun_count = archiver->record_count;
+    progress_begin(&progress, "load", "records", records_due(archiver));
+    status = read_to_log_ends(archiver, &progress, error);
+    if (status == STATUS_OK)
+        status = archiver_flush(archiver, error);
+    progress_end(&progress, archiver->record_count - begun_count);
+    return status;
+}
+
+enum status archiver_follow(struct archiver *archiver, int64_t until_us, struct error *error)
+{
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && !program_stopping()) {
+        int64_t left_ms = (until_us - program_monotonic_us()) / 1000;
+        if (left_ms <= 0)
+            break;
+        bool progressed;
+        status =
+            poll_once(archiver, (int)(left_ms < POLL_MS ? left_ms : POLL_MS), &progressed, error);
+    }
+    return status;
+}

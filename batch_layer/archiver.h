@@ -1,0 +1,64 @@
+/* Copies topics from Kafka into the archive.
+ *
+ * Invariant: segments of a partition follow each other without a gap from position.base_offset on;
+ * a record is archived once. What Kafka has already deleted before it was archived is STATUS_FATAL
+ * with the exact offsets, never a silent hole.
+ *
+ * One thread, under the batch lock, over the connection that holds the lock: a manifest row cannot
+ * be written by a process that has lost it. After any failure the archiver is of no use but to be
+ * destroyed; its unfinished segments are removed then and read again by the next one. */
+#ifndef DOVETAIL_BATCH_ARCHIVER_H
+#define DOVETAIL_BATCH_ARCHIVER_H
+
+#include "batch_layer/progress.h"
+#include "core/archive.h"
+#include "core/catalog.h"
+#include "core/config.h"
+#include "core/postgres.h"
+
+struct archiver;
+
+/* How far one partition is. */
+struct archiver_partition {
+    char *topic;
+    int32_t partition;
+    int64_t base_offset;  /* where the history begins */
+    int64_t archived_end; /* end of its manifest */
+    int64_t next_offset;  /* next to read; [archived_end, next_offset) is in the open segment */
+    /* Every record that was in the log at log_end_at_us lies below log_end. -1: never asked. */
+    int64_t log_end;
+    int64_t log_end_at_us;
+    struct archive_writer *writer; /* the open segment; NULL: none */
+};
+
+enum status archiver_create(const struct config *config, struct postgres *postgres,
+                            struct archiver **out, struct error *error) MUST_CHECK;
+void archiver_destroy(struct archiver *archiver); /* accepts NULL */
+
+/* Takes up the partitions of the catalogue's topics: makes missing position rows, reads the
+ * manifest and goes on from its end. Where nothing changed since the last call this costs one
+ * question to Kafka for each topic. */
+enum status archiver_prepare(struct archiver *archiver, const struct catalog *catalog,
+                             struct error *error) MUST_CHECK;
+
+/* By topic and partition; good until the next archiver_prepare. */
+struct archiver_partition *archiver_partitions(struct archiver *archiver, size_t *count);
+struct archiver_partition *archiver_find(struct archiver *archiver, const char *topic,
+                                         int32_t partition);
+
+/* Reads everything that is in the log now, closes every segment and writes the manifest.
+ * STATUS_RETRY "stopped" when the program is stopping. */
+enum status archiver_catch_up(struct archiver *archiver, struct error *error) MUST_CHECK;
+
+/* Reads what comes until `until_us` (monotonic) or until the program is stopping. Segments are
+ * closed when they are full. */
+enum status archiver_follow(struct archiver *archiver, int64_t until_us,
+                            struct error *error) MUST_CHECK;
+/* Closes every segment and writes the manifest. */
+enum status archiver_flush(struct archiver *archiver, struct error *error) MUST_CHECK;
+
+/* Records and bytes of values read since the archiver was made. */
+int64_t archiver_record_count(const struct archiver *archiver);
+int64_t archiver_raw_bytes(const struct archiver *archiver);
+
+#endif

@@ -1,0 +1,91 @@
+/* dovetail-batch: archives topics, recomputes every view from the archive and publishes.
+ *
+ * Data goes to stdout, messages to stderr. Exit codes: 0 done (or stopped by SIGTERM, nothing
+ * half-done), 1 failed, 2 bad usage or configuration. */
+#include <stdio.h>
+#include <string.h>
+
+#include "batch_layer/run.h"
+#include "batch_layer/schedule.h"
+#include "batch_layer/session.h"
+#include "core/program.h"
+
+static const char help[] =
+    "Archives topics, recomputes every view from the archive and publishes the result.\n"
+    "\n"
+    "  dovetail-batch run [--full]   one run: archive what is new, recompute, publish, exit;\n"
+    "                                --full: reuse no earlier result (as every run does yet)\n"
+    "  dovetail-batch schedule       archive continuously, run by batch.schedule\n";
+
+static int complain(int exit_code, const char *text)
+{
+    fprintf(stderr, "dovetail-batch: %s\n", text);
+    return exit_code;
+}
+
+static int command_run(const struct config *config, char *const *options)
+{
+    for (; *options != NULL; options++)
+        if (strcmp(*options, "--full") != 0)
+            return complain(PROGRAM_USAGE, "run takes no argument but --full");
+    struct batch batch = {.config = config};
+    struct run_report report;
+    struct error error;
+    enum status status = session_open(config, &batch.postgres, &error);
+    if (status == STATUS_OK)
+        status = run_execute(&batch, "command", &report, &error);
+    archiver_destroy(batch.archiver);
+    postgres_close(batch.postgres);
+    if (status == STATUS_OK) {
+        run_print(&report);
+        return PROGRAM_OK;
+    }
+    if (program_stopping()) {
+        complain(PROGRAM_OK, "stopped before the run was published; nothing has changed");
+        return PROGRAM_OK;
+    }
+    return complain(PROGRAM_FAILURE, error.text);
+}
+
+static int command_schedule(const struct config *config, char *const *options)
+{
+    if (*options != NULL)
+        return complain(PROGRAM_USAGE, "schedule takes no arguments");
+    struct cron cron;
+    struct error error;
+    int64_t next_us;
+    if (cron_parse(config->batch_schedule, &cron, &error) != STATUS_OK) {
+        error_wrap(&error, "batch.schedule");
+        return complain(PROGRAM_USAGE, error.text);
+    }
+    if (!cron_next(&cron, program_clock_us(), &next_us))
+        return complain(PROGRAM_USAGE, "batch.schedule: there is no such day in any year");
+    return schedule_run(config, &cron);
+}
+
+int main(int argc, char **argv)
+{
+    struct program_arguments arguments;
+    int exit_code;
+    if (!program_start(argc, argv, "dovetail-batch", help, &arguments, &exit_code))
+        return exit_code;
+    if (arguments.rest_count == 0)
+        return complain(PROGRAM_USAGE, "which command? run or schedule (see --help)");
+    const char *command = arguments.rest[0];
+    int (*function)(const struct config *config, char *const *options) = NULL;
+    if (strcmp(command, "run") == 0)
+        function = command_run;
+    else if (strcmp(command, "schedule") == 0)
+        function = command_schedule;
+    else if (strcmp(command, "import") == 0)
+        return complain(PROGRAM_USAGE, "import is not available in this version");
+    else
+        return complain(PROGRAM_USAGE, "unknown command (see --help)");
+    struct config *config = NULL;
+    struct error error;
+    if (config_load(arguments.config_path, &config, &error) != STATUS_OK)
+        return complain(PROGRAM_USAGE, error.text);
+    exit_code = function(config, arguments.rest + 1);
+    config_destroy(config);
+    return exit_code;
+}

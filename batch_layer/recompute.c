@@ -1,0 +1,667 @@
+/* Recompute: see recompute.h.
+ *
+ * Three steps, each on all threads, with a join between them:
+ *   fold    each thread takes segments from a queue and folds them into tables of its own
+ *   split   each thread lists its groups by the table they belong to in the end
+ *   merge   thread t merges every other thread's groups of shard t into its own table
+ * In `merge` a thread writes to groups of its shard only, and groups never move, so what others
+ * read stands still. States are commutative monoids: which thread folded what makes no difference.
+ *
+ * One event parser serves all versions of a topic whose source definitions are equal; several
+ * definitions of one topic are parsed one after the other. */
+#include "batch_layer/recompute.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "batch_layer/progress.h"
+#include "core/event_parser.h"
+#include "core/program.h"
+#include "core/timestamp.h"
+
+enum {
+    THREADS_MAX = 256,
+    STOP_CHECK_RECORDS = 4096,
+    WAIT_MS = 100,
+};
+
+/* Versions that read the same events. */
+struct reading {
+    const struct source *source;
+    char *definition;
+    size_t *versions; /* indexes into the catalogue's */
+    size_t version_count;
+};
+
+struct group_list {
+    struct group **items;
+    size_t count;
+    size_t capacity;
+};
+
+struct worker;
+
+struct job {
+    const struct config *config;
+    const struct catalog *catalog;
+    const struct recompute_segments *segments;
+    struct cut *cuts;
+    size_t cut_count;
+    struct reading *readings;
+    size_t reading_count;
+    struct worker *workers;
+    size_t worker_count;
+    atomic_size_t next_segment;
+    atomic_bool failed;   /* some worker has; the others stop soon */
+    atomic_llong folded;  /* records, for the progress bar */
+    pthread_mutex_t lock; /* guards `running` */
+    pthread_cond_t ended;
+    size_t running;
+};
+
+struct worker {
+    struct job *job;
+    size_t index;
+    enum status (*step)(struct worker *worker, struct error *error);
+    pthread_t thread;
+    struct event_parser **parsers; /* one for each reading */
+    struct groups **groups;        /* one for each version */
+    struct group_list *lists;      /* [version * worker_count + table] */
+    int64_t *watermarks;           /* one for each cut, INT64_MIN = none */
+    struct recompute_counts counts;
+    enum status status;
+    struct error error;
+};
+
+/* --- segments --- */
+
+static bool has_version(const struct catalog *catalog, const char *topic)
+{
+    for (size_t i = 0; i < catalog->version_count; i++)
+        if (strcmp(catalog->versions[i].source->topic, topic) == 0)
+            return true;
+    return false;
+}
+
+/* Takes over the topic's segments that begin below their partition's cut-off. */
+static enum status take_segments(struct recompute_segments *out, struct archive_segment *segments,
+                                 size_t count, const struct cut *cuts, size_t cut_count,
+                                 struct error *error)
+{
+    struct archive_segment *grown =
+        realloc(out->items, (out->count + count + 1) * sizeof *out->items);
+    if (grown == NULL)
+        return error_no_memory(error);
+    out->items = grown;
+    for (size_t i = 0; i < count; i++) {
+        const struct cut *cut =
+            cut_find((struct cut *)cuts, cut_count, segments[i].topic, segments[i].partition);
+        if (cut == NULL || segments[i].start_offset >= cut->offset)
+            continue;
+        out->items[out->count++] = segments[i];
+        segments[i] = (struct archive_segment){0};
+    }
+    return STATUS_OK;
+}
+
+/* archive_manifest_list has checked that there is no gap between them. */
+static enum status check_coverage(const struct recompute_segments *segments, const struct cut *cut,
+                                  struct error *error)
+{
+    int64_t covered = cut->base_offset;
+    for (size_t i = 0; i < segments->count; i++) {
+        const struct archive_segment *segment = &segments->items[i];
+        if (segment->partition == cut->partition && strcmp(segment->topic, cut->topic) == 0)
+            covered = segment->end_offset;
+    }
+    if (covered >= cut->offset && cut->offset >= cut->base_offset)
+        return STATUS_OK;
+    return error_set(error, STATUS_FATAL,
+                     "%s[%" PRId32 "]: the cut-off %" PRId64
+                     " is outside of what is archived, %" PRId64 " to %" PRId64,
+                     cut->topic, cut->partition, cut->offset, cut->base_offset, covered);
+}
+
+enum status recompute_list_segments(struct postgres *postgres, const struct catalog *catalog,
+                                    const struct cut *cuts, size_t cut_count,
+                                    struct recompute_segments *out, struct error *error)
+{
+    *out = (struct recompute_segments){0};
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++) {
+        struct archive_segment *segments = NULL;
+        size_t count = 0;
+        if (!has_version(catalog, catalog->sources[i]->topic))
+            continue;
+        status =
+            archive_manifest_list(postgres, catalog->sources[i]->topic, &segments, &count, error);
+        if (status == STATUS_OK)
+            status = take_segments(out, segments, count, cuts, cut_count, error);
+        archive_segments_free(segments, count);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < cut_count; i++)
+        if (has_version(catalog, cuts[i].topic))
+            status = check_coverage(out, &cuts[i], error);
+    return status;
+}
+
+/* --- readings --- */
+
+static enum status add_to_reading(struct reading *reading, size_t version, struct error *error)
+{
+    size_t *versions = realloc(reading->versions, (reading->version_count + 1) * sizeof *versions);
+    if (versions == NULL)
+        return error_no_memory(error);
+    versions[reading->version_count++] = version;
+    reading->versions = versions;
+    return STATUS_OK;
+}
+
+/* Equal texts have their fields in the same order, so one event serves the views of both. */
+static enum status add_version(struct job *job, size_t version, struct error *error)
+{
+    const struct source *source = job->catalog->versions[version].source;
+    char *definition = json_dumps(source->json, JSON_COMPACT);
+    if (definition == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < job->reading_count; i++) {
+        if (strcmp(job->readings[i].definition, definition) == 0) {
+            free(definition);
+            return add_to_reading(&job->readings[i], version, error);
+        }
+    }
+    struct reading *reading = &job->readings[job->reading_count++];
+    *reading = (struct reading){.source = source, .definition = definition};
+    return add_to_reading(reading, version, error);
+}
+
+static enum status make_readings(struct job *job, struct error *error)
+{
+    job->readings = calloc(job->catalog->version_count + 1, sizeof *job->readings);
+    enum status status = job->readings == NULL ? error_no_memory(error) : STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < job->catalog->version_count; i++)
+        status = add_version(job, i, error);
+    return status;
+}
+
+/* --- step 1: fold --- */
+
+/* An event time far ahead of the broker's clock is a fault of the producer's, and would declare
+ * every window final. */
+static void note_watermark(int64_t *watermark, const struct event *event,
+                           const struct archive_record *record)
+{
+    bool ahead = record->timestamp_ms >= 0 &&
+                 event->time_us / 1000 - record->timestamp_ms > TIMESTAMP_US_PER_DAY / 1000;
+    if (!ahead && event->time_us > *watermark)
+        *watermark = event->time_us;
+}
+
+static enum status fold_event(struct worker *worker, const struct reading *reading,
+                              const struct event *event, const struct measure_origin *origin,
+                              struct error *error)
+{
+    for (size_t i = 0; i < reading->version_count; i++) {
+        enum fold_outcome outcome;
+        enum status status =
+            groups_fold(worker->groups[reading->versions[i]], event, origin, &outcome, error);
+        if (status == STATUS_REJECT)
+            worker->counts.rejected++;
+        else if (status != STATUS_OK)
+            return status;
+        else if (outcome == FOLD_COUNTED)
+            worker->counts.counted++;
+        else
+            worker->counts.filtered++;
+    }
+    return STATUS_OK;
+}
+
+static enum status fold_record(struct worker *worker, const struct archive_segment *segment,
+                               const struct archive_record *record, int64_t *watermark,
+                               struct error *error)
+{
+    worker->counts.read++;
+    worker->counts.raw_bytes += (int64_t)record->length;
+    for (size_t i = 0; i < worker->job->reading_count; i++) {
+        const struct reading *reading = &worker->job->readings[i];
+        if (strcmp(reading->source->topic, segment->topic) != 0)
+            continue;
+        struct event event;
+        enum status status =
+            record->value == NULL
+                ? STATUS_REJECT
+                : event_parser_parse(worker->parsers[i], record->value, record->length,
+                                     record->readable, &event, error);
+        if (status == STATUS_REJECT) {
+            worker->counts.dead++; /* the speed layer tells why, in the dead letter */
+            continue;
+        }
+        if (status != STATUS_OK)
+            return status;
+        note_watermark(watermark, &event, record);
+        struct measure_origin origin = {
+            .time_us = event.time_us, .partition = segment->partition, .offset = record->offset};
+        status = fold_event(worker, reading, &event, &origin, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status fold_records(struct worker *worker, struct archive_reader *reader,
+                                const struct archive_segment *segment, const struct cut *cut,
+                                int64_t *watermark, struct error *error)
+{
+    for (int64_t count = 0;; count++) {
+        if (count % STOP_CHECK_RECORDS == 0) {
+            atomic_fetch_add(&worker->job->folded, count == 0 ? 0 : STOP_CHECK_RECORDS);
+            if (program_stopping() || atomic_load(&worker->job->failed))
+                return error_set(error, STATUS_RETRY, "stopped");
+        }
+        struct archive_record record;
+        bool end;
+        enum status status = archive_reader_next(reader, &record, &end, error);
+        if (status != STATUS_OK)
+            return status;
+        if (end && count != segment->record_count)
+            return error_set(error, STATUS_FATAL,
+                             "archive: %s has %" PRId64 " records, not %" PRId64, segment->file,
+                             count, segment->record_count);
+        if (end)
+            return STATUS_OK;
+        if (record.offset < cut->offset)
+            status = fold_record(worker, segment, &record, watermark, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+}
+
+static enum status fold_segment(struct worker *worker, const struct archive_segment *segment,
+                                struct error *error)
+{
+    struct job *job = worker->job;
+    const struct cut *cut = cut_find(job->cuts, job->cut_count, segment->topic, segment->partition);
+    struct archive_reader *reader = NULL;
+    enum status status = archive_reader_open(job->config->batch_archive, segment, &reader, error);
+    if (status == STATUS_OK)
+        status =
+            fold_records(worker, reader, segment, cut, &worker->watermarks[cut - job->cuts], error);
+    archive_reader_close(reader);
+    return status;
+}
+
+static enum status step_fold(struct worker *worker, struct error *error)
+{
+    struct job *job = worker->job;
+    for (;;) {
+        size_t index = atomic_fetch_add(&job->next_segment, 1);
+        if (index >= job->segments->count)
+            return STATUS_OK;
+        enum status status = fold_segment(worker, &job->segments->items[index], error);
+        if (status != STATUS_OK)
+            return status;
+    }
+}
+
+/* --- steps 2 and 3: split and merge --- */
+
+static size_t table_of(size_t table_count, int64_t window_start_us, const unsigned char *key,
+                       size_t key_length)
+{
+    if (table_count == 1)
+        return 0;
+    return XXH3_64bits_withSeed(key, key_length, (XXH64_hash_t)window_start_us) % table_count;
+}
+
+static enum status list_add(struct group_list *list, struct group *group, struct error *error)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity == 0 ? 1024 : list->capacity * 2;
+        struct group **items = reallocarray(list->items, capacity, sizeof *items);
+        if (items == NULL)
+            return error_no_memory(error);
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = group;
+    return STATUS_OK;
+}
+
+static enum status step_split(struct worker *worker, struct error *error)
+{
+    struct job *job = worker->job;
+    for (size_t v = 0; v < job->catalog->version_count; v++) {
+        struct group *group;
+        for (size_t cursor = 0; (group = groups_next(worker->groups[v], &cursor)) != NULL;) {
+            size_t table =
+                table_of(job->worker_count, group->window_start_us, group->key, group->key_length);
+            if (table == worker->index)
+                continue; /* is where it belongs */
+            enum status status =
+                list_add(&worker->lists[v * job->worker_count + table], group, error);
+            if (status != STATUS_OK)
+                return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status merge_list(struct groups *into, const struct group_list *list,
+                              struct error *error)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        const struct group *from = list->items[i];
+        struct group *group;
+        enum status status = groups_find_or_add(into, from->window_start_us, from->key,
+                                                from->key_length, &group, error);
+        if (status == STATUS_OK)
+            status = groups_merge_states(into, group, from->state, error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status step_merge(struct worker *worker, struct error *error)
+{
+    struct job *job = worker->job;
+    for (size_t v = 0; v < job->catalog->version_count; v++) {
+        for (size_t other = 0; other < job->worker_count; other++) {
+            if (other == worker->index)
+                continue;
+            const struct group_list *list =
+                &job->workers[other].lists[v * job->worker_count + worker->index];
+            enum status status = merge_list(worker->groups[v], list, error);
+            if (status != STATUS_OK)
+                return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* --- threads --- */
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+    struct job *job = worker->job;
+    worker->status = worker->step(worker, &worker->error);
+    if (worker->status != STATUS_OK)
+        atomic_store(&job->failed, true);
+    pthread_mutex_lock(&job->lock);
+    job->running--;
+    pthread_cond_signal(&job->ended);
+    pthread_mutex_unlock(&job->lock);
+    return NULL;
+}
+
+/* Waits until every worker has ended, and shows how far they are. */
+static void watch_workers(struct job *job, struct progress *progress)
+{
+    pthread_mutex_lock(&job->lock);
+    while (job->running > 0) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += WAIT_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        pthread_cond_timedwait(&job->ended, &job->lock, &until);
+        progress_update(progress, atomic_load(&job->folded));
+    }
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* The reason of the failure, not the "stopped" of those that stopped because of it. */
+static enum status first_failure(const struct job *job, struct error *error)
+{
+    const struct worker *found = NULL;
+    for (size_t i = 0; i < job->worker_count; i++) {
+        const struct worker *worker = &job->workers[i];
+        if (worker->status == STATUS_OK)
+            continue;
+        if (found == NULL || (found->status == STATUS_RETRY && worker->status != STATUS_RETRY))
+            found = worker;
+    }
+    if (found == NULL)
+        return STATUS_OK;
+    *error = found->error;
+    return found->status;
+}
+
+static enum status run_step(struct job *job,
+                            enum status (*step)(struct worker *worker, struct error *error),
+                            struct progress *progress, struct error *error)
+{
+    size_t started = 0;
+    job->running = job->worker_count;
+    for (; started < job->worker_count; started++) {
+        job->workers[started].step = step;
+        if (pthread_create(&job->workers[started].thread, NULL, worker_main,
+                           &job->workers[started]) != 0)
+            break;
+    }
+    if (started < job->worker_count) {
+        atomic_store(&job->failed, true);
+        pthread_mutex_lock(&job->lock);
+        job->running -= job->worker_count - started;
+        pthread_mutex_unlock(&job->lock);
+    }
+    watch_workers(job, progress);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(job->workers[i].thread, NULL);
+    if (started < job->worker_count)
+        return error_set(error, STATUS_FATAL, "cannot start a thread");
+    return first_failure(job, error);
+}
+
+static size_t thread_count(const struct config *config, size_t segments)
+{
+    int64_t threads = config->batch_threads;
+    if (threads <= 0)
+        threads = sysconf(_SC_NPROCESSORS_ONLN);
+    if (threads > THREADS_MAX)
+        threads = THREADS_MAX;
+    if (threads > (int64_t)segments)
+        threads = (int64_t)segments;
+    return threads < 1 ? 1 : (size_t)threads;
+}
+
+/* --- the whole --- */
+
+static enum status worker_init(struct job *job, size_t index, struct error *error)
+{
+    struct worker *worker = &job->workers[index];
+    size_t versions = job->catalog->version_count;
+    worker->job = job;
+    worker->index = index;
+    worker->parsers = calloc(job->reading_count + 1, sizeof *worker->parsers);
+    worker->groups = calloc(versions + 1, sizeof *worker->groups);
+    worker->lists = calloc(versions * job->worker_count + 1, sizeof *worker->lists);
+    worker->watermarks = calloc(job->cut_count + 1, sizeof *worker->watermarks);
+    if (worker->parsers == NULL || worker->groups == NULL || worker->lists == NULL ||
+        worker->watermarks == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < job->cut_count; i++)
+        worker->watermarks[i] = INT64_MIN;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++)
+        status = event_parser_create(job->readings[i].source, &worker->parsers[i], error);
+    for (size_t i = 0; status == STATUS_OK && i < versions; i++)
+        status = groups_create(job->catalog->versions[i].view, &worker->groups[i], error);
+    return status;
+}
+
+static void worker_deinit(struct worker *worker)
+{
+    if (worker->job == NULL)
+        return;
+    for (size_t i = 0; worker->parsers != NULL && i < worker->job->reading_count; i++)
+        event_parser_destroy(worker->parsers[i]);
+    size_t versions = worker->job->catalog->version_count;
+    for (size_t i = 0; worker->groups != NULL && i < versions; i++)
+        groups_destroy(worker->groups[i]);
+    for (size_t i = 0; worker->lists != NULL && i < versions * worker->job->worker_count; i++)
+        free(worker->lists[i].items);
+    free(worker->parsers);
+    free(worker->groups);
+    free(worker->lists);
+    free(worker->watermarks);
+}
+
+static enum status job_init(struct job *job, struct error *error)
+{
+    pthread_mutex_init(&job->lock, NULL);
+    pthread_cond_init(&job->ended, NULL);
+    enum status status = make_readings(job, error);
+    if (status != STATUS_OK)
+        return status;
+    job->worker_count = thread_count(job->config, job->segments->count);
+    job->workers = calloc(job->worker_count, sizeof *job->workers);
+    if (job->workers == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; status == STATUS_OK && i < job->worker_count; i++)
+        status = worker_init(job, i, error);
+    return status;
+}
+
+static void job_deinit(struct job *job)
+{
+    for (size_t i = 0; job->workers != NULL && i < job->worker_count; i++)
+        worker_deinit(&job->workers[i]);
+    for (size_t i = 0; job->readings != NULL && i < job->reading_count; i++) {
+        free(job->readings[i].definition);
+        free(job->readings[i].versions);
+    }
+    free(job->workers);
+    free(job->readings);
+    pthread_cond_destroy(&job->ended);
+    pthread_mutex_destroy(&job->lock);
+}
+
+static void collect(const struct job *job, struct recompute_counts *counts)
+{
+    for (size_t w = 0; w < job->worker_count; w++) {
+        const struct worker *worker = &job->workers[w];
+        counts->read += worker->counts.read;
+        counts->raw_bytes += worker->counts.raw_bytes;
+        counts->dead += worker->counts.dead;
+        counts->counted += worker->counts.counted;
+        counts->filtered += worker->counts.filtered;
+        counts->rejected += worker->counts.rejected;
+        for (size_t i = 0; i < job->cut_count; i++) {
+            struct cut *cut = &job->cuts[i];
+            if (worker->watermarks[i] == INT64_MIN ||
+                (cut->has_watermark && cut->watermark_us >= worker->watermarks[i]))
+                continue;
+            cut->has_watermark = true;
+            cut->watermark_us = worker->watermarks[i];
+        }
+    }
+}
+
+/* Takes the workers' tables over as the result. */
+static enum status take_tables(struct job *job, struct recompute **out, struct error *error)
+{
+    size_t versions = job->catalog->version_count;
+    struct recompute *recompute = calloc(1, sizeof *recompute);
+    if (recompute == NULL)
+        return error_no_memory(error);
+    recompute->catalog = job->catalog;
+    recompute->table_count = job->worker_count;
+    recompute->tables = calloc(versions + 1, sizeof *recompute->tables);
+    for (size_t v = 0; recompute->tables != NULL && v < versions; v++) {
+        recompute->tables[v] = calloc(job->worker_count, sizeof **recompute->tables);
+        if (recompute->tables[v] == NULL) {
+            recompute_destroy(recompute);
+            return error_no_memory(error);
+        }
+        for (size_t w = 0; w < job->worker_count; w++) {
+            recompute->tables[v][w] = job->workers[w].groups[v];
+            job->workers[w].groups[v] = NULL;
+        }
+    }
+    if (recompute->tables == NULL) {
+        recompute_destroy(recompute);
+        return error_no_memory(error);
+    }
+    collect(job, &recompute->counts);
+    *out = recompute;
+    return STATUS_OK;
+}
+
+enum status recompute_run(const struct config *config, const struct catalog *catalog,
+                          const struct recompute_segments *segments, struct cut *cuts,
+                          size_t cut_count, struct recompute **out, struct error *error)
+{
+    *out = NULL;
+    struct job job = {.config = config,
+                      .catalog = catalog,
+                      .segments = segments,
+                      .cuts = cuts,
+                      .cut_count = cut_count};
+    int64_t total = 0;
+    for (size_t i = 0; i < segments->count; i++)
+        total += segments->items[i].record_count;
+    struct progress progress;
+    progress_begin(&progress, "process", "records", total);
+    enum status status = job_init(&job, error);
+    if (status == STATUS_OK)
+        status = run_step(&job, step_fold, &progress, error);
+    if (status == STATUS_OK && job.worker_count > 1)
+        status = run_step(&job, step_split, &progress, error);
+    if (status == STATUS_OK && job.worker_count > 1)
+        status = run_step(&job, step_merge, &progress, error);
+    if (status == STATUS_OK)
+        status = take_tables(&job, out, error);
+    progress_end(&progress, status == STATUS_OK ? (*out)->counts.read : 0);
+    job_deinit(&job);
+    return status;
+}
+
+void recompute_destroy(struct recompute *recompute)
+{
+    if (recompute == NULL)
+        return;
+    for (size_t v = 0; recompute->tables != NULL && v < recompute->catalog->version_count; v++) {
+        for (size_t t = 0; recompute->tables[v] != NULL && t < recompute->table_count; t++)
+            groups_destroy(recompute->tables[v][t]);
+        free(recompute->tables[v]);
+    }
+    free(recompute->tables);
+    free(recompute);
+}
+
+/* --- the result --- */
+
+size_t recompute_table(const struct recompute *recompute, int64_t window_start_us,
+                       const unsigned char *key, size_t key_length)
+{
+    return table_of(recompute->table_count, window_start_us, key, key_length);
+}
+
+struct group *recompute_next(const struct recompute *recompute, size_t index, size_t *table,
+                             size_t *cursor)
+{
+    for (; *table < recompute->table_count; (*table)++, *cursor = 0) {
+        struct group *group;
+        while ((group = groups_next(recompute->tables[index][*table], cursor)) != NULL)
+            if (recompute_table(recompute, group->window_start_us, group->key, group->key_length) ==
+                *table)
+                return group;
+    }
+    return NULL;
+}
+
+struct group *recompute_find(const struct recompute *recompute, size_t index,
+                             int64_t window_start_us, const unsigned char *key, size_t key_length)
+{
+    size_t table = recompute_table(recompute, window_start_us, key, key_length);
+    return groups_find(recompute->tables[index][table], window_start_us, key, key_length);
+}

@@ -1,0 +1,12 @@
+/* `dovetail-batch schedule`: archives continuously and runs by the clock. */
+#ifndef DOVETAIL_BATCH_SCHEDULE_H
+#define DOVETAIL_BATCH_SCHEDULE_H
+
+#include "batch_layer/cron.h"
+#include "core/config.h"
+
+/* Returns the exit code when the program is stopping. A failing run is logged and the next one is
+ * tried; a missing Kafka or PostgreSQL is waited for. */
+int schedule_run(const struct config *config, const struct cron *cron);
+
+#endif

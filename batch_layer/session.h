@@ -1,0 +1,28 @@
+/* One batch process at a time: the connection that holds the batch lock.
+ *
+ * Invariant: whatever the batch layer writes goes over this connection. Its advisory lock lives as
+ * long as the session, so a process that has lost the lock has lost the means to write as well.
+ *
+ * A scheduler archives all the time and so holds the lock all the time; somebody who asks for it
+ * notifies the channel dovetail_batch, and a scheduler that is not in the middle of a run lets go.
+ */
+#ifndef DOVETAIL_BATCH_SESSION_H
+#define DOVETAIL_BATCH_SESSION_H
+
+#include "core/config.h"
+#include "core/postgres.h"
+
+/* Connects and takes the lock, for which it waits a few seconds: a process that was killed may
+ * linger in the server for as long. STATUS_FENCED: another one keeps it. */
+enum status session_open(const struct config *config, struct postgres **out,
+                         struct error *error) MUST_CHECK;
+
+/* Has somebody asked for the lock since the last call? Only the scheduler listens. */
+enum status session_listen(struct postgres *postgres, struct error *error) MUST_CHECK;
+enum status session_is_wanted(struct postgres *postgres, bool *wanted,
+                              struct error *error) MUST_CHECK;
+
+/* Only one scheduler: a second lock beside the first. STATUS_FENCED: there is another. */
+enum status session_lock_schedule(struct postgres *postgres, struct error *error) MUST_CHECK;
+
+#endif

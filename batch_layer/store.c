@@ -1,0 +1,292 @@
+/* Writes one version's result where it differs: see store.h and core/catalog_tables.c.
+ *
+ * The open rows come by COPY in PostgreSQL's binary format, and so do the computed groups: equal
+ * states have equal bytes, so comparing the bytes compares the states, without decoding any. A row
+ * that is compared unequal for another reason would be written anew, which is never wrong. */
+#include "batch_layer/store.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/pgbinary.h"
+#include "core/program.h"
+
+enum {
+    COPY_PIECE_BYTES = 1 << 18,
+    ROW_HEADER_BYTES = 2,
+    ROW_ID_BYTES = 12, /* length and number */
+    KEY_ROOM = VIEW_KEY_MAX * VALUE_KEY_FIXED_BYTES + KEY_BYTES_MAX,
+    STOP_CHECK_ROWS = 4096,
+};
+
+struct comparison {
+    const struct recompute *recompute;
+    size_t index;
+    const struct view *view;
+    struct pgbinary_field *fields; /* row id, then the state's columns */
+    size_t field_count;
+    struct pgbinary_writer encoded;
+    int64_t *closed; /* row ids */
+    size_t closed_count;
+    size_t closed_capacity;
+    int64_t unchanged;
+    int64_t seen;
+    struct progress *progress;
+};
+
+static enum status check_stop(int64_t rows, struct error *error)
+{
+    if (rows % STOP_CHECK_ROWS == 0 && program_stopping())
+        return error_set(error, STATUS_RETRY, "stopped");
+    return STATUS_OK;
+}
+
+/* --- comparing --- */
+
+/* The computed group of a stored row; *group NULL where there is none. */
+static enum status find_group(const struct comparison *comparison, struct group **group,
+                              struct error *error)
+{
+    const struct pgbinary_field *fields = comparison->fields + 1;
+    unsigned char key[KEY_ROOM];
+    size_t length = 0;
+    int64_t window_start_us;
+    *group = NULL;
+    enum status status = pgbinary_get_timestamp(&fields[0], &window_start_us, error);
+    for (size_t i = 0; status == STATUS_OK && i < comparison->view->key_count; i++) {
+        struct value value;
+        status = pgbinary_get_value(
+            &fields[1 + i], expression_type(comparison->view->keys[i].expression), &value, error);
+        if (status != STATUS_OK)
+            break;
+        if (value_key_size(&value) > sizeof key - length)
+            return STATUS_OK; /* no computed group has such a key */
+        length += value_key_encode(&value, key + length);
+    }
+    if (status == STATUS_OK)
+        *group =
+            recompute_find(comparison->recompute, comparison->index, window_start_us, key, length);
+    return status;
+}
+
+static enum status close_row(struct comparison *comparison, int64_t row_id, struct error *error)
+{
+    if (comparison->closed_count == comparison->closed_capacity) {
+        size_t capacity = comparison->closed_capacity == 0 ? 1024 : comparison->closed_capacity * 2;
+        int64_t *closed = reallocarray(comparison->closed, capacity, sizeof *closed);
+        if (closed == NULL)
+            return error_no_memory(error);
+        comparison->closed = closed;
+        comparison->closed_capacity = capacity;
+    }
+    comparison->closed[comparison->closed_count++] = row_id;
+    return STATUS_OK;
+}
+
+static enum status compare_row(const uint8_t *row, size_t length, void *context,
+                               struct error *error)
+{
+    struct comparison *comparison = context;
+    int64_t row_id;
+    struct group *group;
+    enum status status = check_stop(comparison->seen, error);
+    if (status == STATUS_OK)
+        status =
+            pgbinary_split_row(row, length, comparison->fields, comparison->field_count, error);
+    if (status == STATUS_OK)
+        status = pgbinary_get_int8(&comparison->fields[0], &row_id, error);
+    if (status == STATUS_OK)
+        status = find_group(comparison, &group, error);
+    if (status != STATUS_OK)
+        return status;
+    progress_update(comparison->progress, ++comparison->seen);
+    /* A second open row of one group must not be: it is closed. */
+    if (group == NULL || group->stored)
+        return close_row(comparison, row_id, error);
+    pgbinary_writer_clear(&comparison->encoded);
+    status = group_encode_row(comparison->view, group, &comparison->encoded, error);
+    if (status != STATUS_OK)
+        return status;
+    const size_t skipped = ROW_HEADER_BYTES + ROW_ID_BYTES;
+    if (length - skipped != comparison->encoded.length ||
+        memcmp(row + skipped, comparison->encoded.data, comparison->encoded.length) != 0)
+        return close_row(comparison, row_id, error);
+    group->stored = true;
+    comparison->unchanged++;
+    return STATUS_OK;
+}
+
+static enum status compare(struct postgres *postgres, struct comparison *comparison,
+                           const char *table, const char *columns, struct error *error)
+{
+    char *sql = NULL;
+    if (asprintf(&sql,
+                 "COPY (SELECT _row_id, %s FROM %s WHERE _run_to = 9223372036854775807)"
+                 " TO STDOUT (FORMAT binary)",
+                 columns, table) < 0)
+        return error_no_memory(error);
+    enum status status = postgres_copy_out(postgres, sql, compare_row, comparison, error);
+    free(sql);
+    return status;
+}
+
+/* --- writing --- */
+
+/* Sends what has gathered once it is worth a message; `all` at the end, with the trailer. */
+static enum status send(struct postgres *postgres, struct pgbinary_writer *writer, bool all,
+                        int64_t *bytes, struct error *error)
+{
+    if (all)
+        pgbinary_put_copy_trailer(writer);
+    else if (writer->length < COPY_PIECE_BYTES)
+        return STATUS_OK;
+    enum status status = pgbinary_writer_check(writer, error);
+    if (status == STATUS_OK)
+        status = postgres_copy_in_data(postgres, writer->data, writer->length, error);
+    *bytes += (int64_t)writer->length;
+    pgbinary_writer_clear(writer);
+    return status;
+}
+
+static enum status copy_closed(struct postgres *postgres, const struct comparison *comparison,
+                               int64_t *bytes, struct error *error)
+{
+    struct pgbinary_writer writer;
+    pgbinary_writer_init(&writer);
+    pgbinary_put_copy_header(&writer);
+    enum status status = postgres_copy_in_begin(
+        postgres, "COPY pg_temp.dovetail_closed FROM STDIN (FORMAT binary)", error);
+    for (size_t i = 0; status == STATUS_OK && i < comparison->closed_count; i++) {
+        pgbinary_put_row(&writer, 1);
+        pgbinary_put_int8(&writer, comparison->closed[i]);
+        status = send(postgres, &writer, false, bytes, error);
+    }
+    if (status == STATUS_OK)
+        status = send(postgres, &writer, true, bytes, error);
+    if (status == STATUS_OK)
+        status = postgres_copy_in_end(postgres, error);
+    pgbinary_writer_deinit(&writer);
+    return status;
+}
+
+static enum status close_rows(struct postgres *postgres, const struct comparison *comparison,
+                              const char *table, int64_t run, int64_t *bytes, struct error *error)
+{
+    if (comparison->closed_count == 0)
+        return STATUS_OK;
+    enum status status = postgres_execute(
+        postgres, "CREATE TEMPORARY TABLE dovetail_closed (row_id bigint) ON COMMIT DROP", error);
+    if (status == STATUS_OK)
+        status = copy_closed(postgres, comparison, bytes, error);
+    if (status == STATUS_OK) /* the planner must know whether there are ten or ten million */
+        status = postgres_execute(postgres, "ANALYZE pg_temp.dovetail_closed", error);
+    if (status == STATUS_OK)
+        status = postgres_executef(postgres, error,
+                                   "UPDATE %s b SET _run_to = %" PRId64
+                                   " FROM pg_temp.dovetail_closed c WHERE b._row_id = c.row_id",
+                                   table, run);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "DROP TABLE pg_temp.dovetail_closed", error);
+    return status;
+}
+
+/* Every group that has no equal row. */
+static enum status copy_groups(struct postgres *postgres, struct comparison *comparison,
+                               int64_t run, struct store_counts *counts, struct error *error)
+{
+    const struct view *view = comparison->view;
+    const int16_t columns = (int16_t)(1 + view_row_columns(view));
+    struct pgbinary_writer writer;
+    pgbinary_writer_init(&writer);
+    pgbinary_put_copy_header(&writer);
+    enum status status = STATUS_OK;
+    size_t table = 0;
+    size_t cursor = 0;
+    struct group *group;
+    while (status == STATUS_OK && (group = recompute_next(comparison->recompute, comparison->index,
+                                                          &table, &cursor)) != NULL) {
+        counts->rows++;
+        if (group->stored)
+            continue;
+        pgbinary_put_row(&writer, columns);
+        pgbinary_put_int8(&writer, run);
+        status = group_encode_row(view, group, &writer, error);
+        if (status == STATUS_OK)
+            status = send(postgres, &writer, false, &counts->bytes, error);
+        if (status == STATUS_OK)
+            status = check_stop(++counts->inserted, error);
+        progress_update(comparison->progress, comparison->seen + counts->inserted);
+    }
+    if (status == STATUS_OK)
+        status = send(postgres, &writer, true, &counts->bytes, error);
+    pgbinary_writer_deinit(&writer);
+    return status;
+}
+
+static bool all_stored(const struct comparison *comparison)
+{
+    size_t table = 0;
+    size_t cursor = 0;
+    struct group *group;
+    while ((group = recompute_next(comparison->recompute, comparison->index, &table, &cursor)) !=
+           NULL)
+        if (!group->stored)
+            return false;
+    return true;
+}
+
+static enum status insert_rows(struct postgres *postgres, struct comparison *comparison,
+                               const char *table, const char *columns, int64_t run,
+                               struct store_counts *counts, struct error *error)
+{
+    if (all_stored(comparison)) {
+        counts->rows += comparison->unchanged;
+        return STATUS_OK;
+    }
+    char *sql = NULL;
+    if (asprintf(&sql, "COPY %s (_run_from, %s) FROM STDIN (FORMAT binary)", table, columns) < 0)
+        return error_no_memory(error);
+    enum status status = postgres_copy_in_begin(postgres, sql, error);
+    if (status == STATUS_OK)
+        status = copy_groups(postgres, comparison, run, counts, error);
+    if (status == STATUS_OK)
+        status = postgres_copy_in_end(postgres, error);
+    free(sql);
+    return status;
+}
+
+enum status store_version(struct postgres *postgres, const struct recompute *recompute,
+                          size_t index, int64_t run, struct progress *progress,
+                          struct store_counts *counts, struct error *error)
+{
+    const struct catalog_version *version = &recompute->catalog->versions[index];
+    struct comparison comparison = {.recompute = recompute,
+                                    .index = index,
+                                    .view = version->view,
+                                    .field_count = 1 + view_row_columns(version->view),
+                                    .progress = progress};
+    pgbinary_writer_init(&comparison.encoded);
+    comparison.fields = calloc(comparison.field_count, sizeof *comparison.fields);
+    char *columns = catalog_state_columns(version->view, "");
+    char table[CATALOG_NAME_BYTES];
+    catalog_batch_table(version->version, table);
+    enum status status = STATUS_OK;
+    if (comparison.fields == NULL || columns == NULL)
+        status = error_no_memory(error);
+    if (status == STATUS_OK)
+        status = compare(postgres, &comparison, table, columns, error);
+    if (status == STATUS_OK)
+        status = close_rows(postgres, &comparison, table, run, &counts->bytes, error);
+    if (status == STATUS_OK)
+        status = insert_rows(postgres, &comparison, table, columns, run, counts, error);
+    counts->unchanged += comparison.unchanged;
+    counts->closed += (int64_t)comparison.closed_count;
+    pgbinary_writer_deinit(&comparison.encoded);
+    free(comparison.closed);
+    free(comparison.fields);
+    free(columns);
+    if (status != STATUS_OK)
+        error_wrap(error, "view %s, version %d", version->view->name, version->version);
+    return status;
+}

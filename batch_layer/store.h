@@ -1,0 +1,27 @@
+/* Writes one version's result into batch_<version>, where it differs from what is there.
+ *
+ * Invariant (Batch): after it, in the caller's transaction, the rows visible under `run` are
+ * exactly the computed groups: rows that did not change stay as they are, those that changed or
+ * vanished are closed with _run_to = run, new and changed ones are inserted with _run_from = run.
+ */
+#ifndef DOVETAIL_BATCH_STORE_H
+#define DOVETAIL_BATCH_STORE_H
+
+#include "batch_layer/progress.h"
+#include "batch_layer/recompute.h"
+#include "core/postgres.h"
+
+struct store_counts {
+    int64_t rows; /* of the result */
+    int64_t unchanged;
+    int64_t closed;
+    int64_t inserted;
+    int64_t bytes; /* sent */
+};
+
+/* In the caller's transaction. Adds to *counts. */
+enum status store_version(struct postgres *postgres, const struct recompute *recompute,
+                          size_t index, int64_t run, struct progress *progress,
+                          struct store_counts *counts, struct error *error) MUST_CHECK;
+
+#endif
