@@ -10,25 +10,30 @@ ALTER TABLE view_version
 -- Can the version be read under the current run? Its cut-offs must have reached the version's speed
 -- rows, and below them its batch rows must be there: built by that run or an earlier one, or not
 -- needed because the run has no records of the topic.
+-- (PL/pgSQL, because every query of a view asks it and this keeps its plans.)
 CREATE FUNCTION version_reached(of_version integer) RETURNS boolean
-    LANGUAGE sql STABLE AS $$
-    SELECT NOT EXISTS (
-               SELECT FROM dovetail_internal.coverage AS k
-               JOIN dovetail_internal.position AS p USING (topic, partition)
-               LEFT JOIN dovetail_internal.run_cutoff AS c
-                 ON c.run = r.run AND c.topic = k.topic AND c.partition = k.partition
-               WHERE k.version = v.version
-                 AND COALESCE(c.next_offset, p.base_offset) < k.speed_from)
-       AND (v.built_run <= r.run) IS TRUE
-        OR NOT EXISTS (
-               SELECT FROM dovetail_internal.coverage AS k
-               JOIN dovetail_internal.position AS p USING (topic, partition)
-               LEFT JOIN dovetail_internal.run_cutoff AS c
-                 ON c.run = r.run AND c.topic = k.topic AND c.partition = k.partition
-               WHERE k.version = v.version
-                 AND (k.speed_from > p.base_offset OR c.next_offset > p.base_offset))
-    FROM dovetail_internal.view_version AS v, dovetail_internal.current_run AS r
-    WHERE v.version = of_version
+    LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    served bigint := (SELECT run FROM dovetail_internal.current_run);
+    built  bigint := (SELECT built_run FROM dovetail_internal.view_version WHERE version = of_version);
+BEGIN
+    IF built <= served THEN
+        RETURN NOT EXISTS (
+            SELECT FROM dovetail_internal.coverage AS k
+            JOIN dovetail_internal.position AS p USING (topic, partition)
+            LEFT JOIN dovetail_internal.run_cutoff AS c
+              ON c.run = served AND c.topic = k.topic AND c.partition = k.partition
+            WHERE k.version = of_version
+              AND COALESCE(c.next_offset, p.base_offset) < k.speed_from);
+    END IF;
+    RETURN NOT EXISTS (
+        SELECT FROM dovetail_internal.coverage AS k
+        JOIN dovetail_internal.position AS p USING (topic, partition)
+        LEFT JOIN dovetail_internal.run_cutoff AS c
+          ON c.run = served AND c.topic = k.topic AND c.partition = k.partition
+        WHERE k.version = of_version
+          AND (k.speed_from > p.base_offset OR c.next_offset > p.base_offset));
+END
 $$;
 
 -- The current run, for dovetail.<view>; fails where the version cannot be read under it. A STABLE
