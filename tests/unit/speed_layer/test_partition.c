@@ -1,0 +1,409 @@
+/* One partition without servers: what records do to positions, slices, ledgers and flushes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/timestamp.h"
+#include "speed_layer/partition.h"
+#include "speed_layer/sql_array.h"
+
+static struct error error;
+
+#define assert_ok(call)                                                                            \
+    do {                                                                                           \
+        if ((call) != STATUS_OK)                                                                   \
+            fail_msg("%s: %s", #call, error.text);                                                 \
+    } while (0)
+
+/* --- a catalogue and one claimed partition --- */
+
+static const char source_text[] =
+    "{ \"source\": \"flights\", \"topic\": \"flights\","
+    "  \"event_time\": { \"field\": \"time\", \"format\": \"epoch_ms\" },"
+    "  \"fields\": { \"time\": \"timestamp\", \"delay\": \"integer\", \"origin\": \"string\" } }";
+
+/* The same source before "delay" was required. */
+static const char older_source_text[] =
+    "{ \"source\": \"flights\", \"topic\": \"flights\","
+    "  \"event_time\": { \"field\": \"time\", \"format\": \"epoch_ms\" },"
+    "  \"fields\": { \"time\": \"timestamp\", \"origin\": \"string\" } }";
+
+static const char count_text[] =
+    "{ \"view\": \"by_origin\", \"source\": \"flights\", \"where\": \"origin <> 'NOWHERE'\","
+    "  \"group_by\": [\"origin\"], \"window\": { \"type\": \"tumbling\", \"size\": \"1h\" },"
+    "  \"measures\": { \"flights\": \"count(*)\" } }";
+
+static const char ratio_text[] =
+    "{ \"view\": \"ratio\", \"source\": \"flights\","
+    "  \"window\": { \"type\": \"tumbling\", \"size\": \"1h\" },"
+    "  \"measures\": { \"total\": \"sum(100 / delay)\" } }";
+
+struct fixture {
+    struct feeds *feeds;
+    struct flush flush;
+    struct partition partition;
+    struct rejection rejection;
+    enum record_outcome outcome;
+};
+
+static struct source *make_source(const char *text)
+{
+    struct source *source = NULL;
+    json_t *json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    assert_ok(source_create(json, "test", &source, &error));
+    json_decref(json);
+    return source;
+}
+
+static void add_version(struct catalog *catalog, const char *source, const char *view)
+{
+    struct catalog_version *version = &catalog->versions[catalog->version_count];
+    json_t *json = json_loads(view, 0, NULL);
+    assert_non_null(json);
+    version->source = make_source(source);
+    assert_ok(view_create(json, "test", version->source, &version->view, &error));
+    json_decref(json);
+    version->version = (int)++catalog->version_count;
+}
+
+enum { BASE = 100 };
+
+static void claim_partition(struct fixture *fixture, const int64_t *cuts, size_t cut_count)
+{
+    struct claim claim = {.topic = "flights", .claimed = true, .next_offset = BASE, .epoch = 7};
+    if (cut_count > 0) {
+        claim.cuts = malloc(cut_count * sizeof *cuts);
+        memcpy(claim.cuts, cuts, cut_count * sizeof *cuts);
+        claim.cut_count = cut_count;
+    }
+    assert_ok(partition_begin(&fixture->partition, &claim, feeds_find(fixture->feeds, "flights"),
+                              0, &error));
+}
+
+static void start(struct fixture *fixture, const char *second_source, const char *second_view)
+{
+    *fixture = (struct fixture){0};
+    struct catalog *catalog = calloc(1, sizeof *catalog);
+    catalog->sources = calloc(1, sizeof *catalog->sources);
+    catalog->versions = calloc(2, sizeof *catalog->versions);
+    catalog->sources[catalog->source_count++] = make_source(source_text);
+    add_version(catalog, source_text, count_text);
+    if (second_view != NULL)
+        add_version(catalog, second_source, second_view);
+    assert_ok(feeds_create(catalog, &fixture->feeds, &error));
+    assert_ok(flush_prepare(&fixture->flush, fixture->feeds->catalog, &error));
+    assert_ok(partition_init(&fixture->partition, "flights", 3, &error));
+}
+
+static void stop(struct fixture *fixture)
+{
+    partition_deinit(&fixture->partition);
+    flush_deinit(&fixture->flush);
+    feeds_destroy(fixture->feeds);
+}
+
+static enum record_outcome fold_at(struct fixture *fixture, int64_t offset, int64_t timestamp_ms,
+                                   const char *value)
+{
+    const struct record record = {.offset = offset,
+                                  .timestamp_ms = timestamp_ms,
+                                  .value = value,
+                                  .length = value != NULL ? strlen(value) : 0};
+    assert_ok(partition_fold(&fixture->partition, &record, &fixture->flush, &fixture->outcome,
+                             &fixture->rejection, &error));
+    return fixture->outcome;
+}
+
+static enum record_outcome fold(struct fixture *fixture, int64_t offset, const char *value)
+{
+    return fold_at(fixture, offset, 1000, value);
+}
+
+static const char good[] = "{\"time\": 1000, \"delay\": 4, \"origin\": \"AAA\"}";
+
+/* Field `field` of row `row` of COPY data, as an integer. */
+static int64_t copied(const struct pgbinary_writer *writer, size_t row, size_t field)
+{
+    const unsigned char *at = (const unsigned char *)writer->data + 19;
+    for (size_t r = 0;; r++) {
+        size_t fields = (size_t)at[0] << 8 | at[1];
+        at += 2;
+        for (size_t f = 0; f < fields; f++) {
+            uint32_t length = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 |
+                              (uint32_t)at[2] << 8 | at[3];
+            int64_t integer = 0;
+            at += 4;
+            for (uint32_t i = 0; length != UINT32_MAX && i < length; i++)
+                integer = (int64_t)((uint64_t)integer << 8 | at[i]);
+            if (r == row && f == field)
+                return integer;
+            at += length != UINT32_MAX ? length : 0;
+        }
+        assert_true((const char *)at < writer->data + writer->length);
+    }
+}
+
+/* --- tests --- */
+
+static void test_offsets_and_ledger(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    assert_false(partition_has_news(&f.partition));
+    assert_int_equal(fold(&f, BASE - 1, good), RECORD_STALE);
+    assert_false(partition_has_news(&f.partition));
+    assert_int_equal(fold(&f, BASE, good), RECORD_COUNTED);
+    assert_int_equal(fold(&f, BASE, good), RECORD_STALE);
+    /* A hole is normal and not consumed. */
+    assert_int_equal(
+        fold(&f, BASE + 9, "{\"time\": 1, \"delay\": 1, \"origin\": \"NOWHERE\"}"),
+        RECORD_FILTERED);
+    assert_int_equal(fold(&f, BASE + 10, "{"), RECORD_DEAD);
+    assert_int_equal(f.rejection.view_count, 0);
+    assert_true(f.rejection.reason[0] != '\0');
+    assert_int_equal(fold(&f, BASE + 11, NULL), RECORD_DEAD);
+    assert_true(partition_has_news(&f.partition));
+
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 5000000, &error));
+    const struct flush_partition *entry = &f.flush.partitions[0];
+    assert_int_equal(entry->epoch, 7);
+    assert_int_equal(entry->expected_offset, BASE);
+    assert_int_equal(entry->next_offset, BASE + 12);
+    assert_int_equal(entry->slice_start, BASE);
+    assert_int_equal(entry->consumed, 4);
+    assert_int_equal(entry->counted, 1);
+    assert_int_equal(entry->filtered, 1);
+    assert_int_equal(entry->dead_lettered, 2);
+    assert_int_equal(f.flush.ledgers[0].counted, 1);
+    assert_int_equal(f.flush.ledgers[0].filtered, 1);
+    assert_int_equal(f.flush.ledgers[0].rejected, 0);
+    assert_false(partition_has_news(&f.partition));
+    stop(&f);
+}
+
+static void test_rows_are_inserted_once_then_updated(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    fold(&f, BASE, good);
+    fold(&f, BASE + 1, "{\"time\": 1, \"delay\": 1, \"origin\": \"BBB\"}");
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(f.flush.versions[0].insert_count, 2);
+    assert_int_equal(f.flush.versions[0].update_count, 0);
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, 0), 3); /* partition */
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, 1), BASE);
+
+    flush_clear(&f.flush);
+    fold(&f, BASE + 2, good);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(f.flush.versions[0].insert_count, 0);
+    assert_int_equal(f.flush.versions[0].update_count, 1);
+    assert_int_equal(copied(&f.flush.versions[0].updates, 0, 1), BASE);
+    assert_int_equal(copied(&f.flush.versions[0].updates, 0, 3), 2); /* absolute: two flights */
+    assert_int_equal(f.flush.partitions[0].expected_offset, BASE + 2);
+    assert_int_equal(f.flush.partitions[0].consumed, 1);
+    stop(&f);
+}
+
+static void test_cut_begins_a_slice(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    assert_ok(partition_cut(&f.partition, &f.flush, 1, &error));
+    assert_false(partition_has_news(&f.partition)); /* an empty slice is new already */
+    fold(&f, BASE, good);
+    assert_ok(partition_cut(&f.partition, &f.flush, 2, &error));
+    fold(&f, BASE + 1, good);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(f.flush.versions[0].insert_count, 2);
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, 1), BASE);
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, 5), 1);
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 1, 1), BASE + 1);
+    assert_int_equal(f.flush.partitions[0].slice_start, BASE + 1);
+    assert_int_equal(f.flush.partitions[0].next_offset, BASE + 2);
+    stop(&f);
+}
+
+static void test_planned_cuts(void **state)
+{
+    (void)state;
+    const int64_t cuts[] = {BASE + 1, BASE + 20, BASE + 30, BASE + 50, BASE + 60};
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, cuts, 5);
+    fold(&f, BASE, good);
+    assert_int_equal(f.partition.slice_start, BASE);
+    fold(&f, BASE + 1, good); /* exactly at the cut */
+    assert_int_equal(f.partition.slice_start, BASE + 1);
+    fold(&f, BASE + 40, good); /* two cuts lie in the hole before it */
+    assert_int_equal(f.partition.slice_start, BASE + 30);
+    /* The end of the log at a cut: P is the cut. */
+    assert_ok(partition_reach_end(&f.partition, BASE + 50, 1, &f.flush, &error));
+    assert_int_equal(f.partition.slice_start, BASE + 50);
+    assert_int_equal(f.partition.next_offset, BASE + 50);
+    fold(&f, BASE + 59, good);
+    assert_int_equal(f.partition.slice_start, BASE + 50);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    const struct pgbinary_writer *rows = &f.flush.versions[0].inserts;
+    assert_int_equal(f.flush.versions[0].insert_count, 4);
+    assert_int_equal(copied(rows, 0, 1), BASE);
+    assert_int_equal(copied(rows, 1, 1), BASE + 1);
+    assert_int_equal(copied(rows, 2, 1), BASE + 30);
+    assert_int_equal(copied(rows, 3, 1), BASE + 50);
+    assert_int_equal(f.flush.partitions[0].consumed, 4);
+    stop(&f);
+}
+
+static void test_a_view_rejects_alone(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, source_text, ratio_text);
+    claim_partition(&f, NULL, 0);
+    assert_int_equal(f.partition.feed->parser_count, 1);
+    assert_int_equal(fold(&f, BASE, "{\"time\": 1, \"delay\": 0, \"origin\": \"AAA\"}"),
+                     RECORD_DEAD);
+    assert_int_equal(f.rejection.view_count, 1);
+    assert_string_equal(f.rejection.views[0], "ratio");
+    assert_int_equal(fold(&f, BASE + 1, good), RECORD_COUNTED);
+    /* Not the views' fault: bad for all. */
+    assert_int_equal(fold(&f, BASE + 2, "[]"), RECORD_DEAD);
+    assert_int_equal(f.rejection.view_count, 0);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(f.flush.partitions[0].dead_lettered, 2);
+    assert_int_equal(f.flush.partitions[0].counted, 1);
+    assert_int_equal(f.flush.ledgers[0].counted, 2);
+    assert_int_equal(f.flush.ledgers[1].counted, 1);
+    assert_int_equal(f.flush.ledgers[1].rejected, 1);
+    stop(&f);
+}
+
+/* A version goes on counting by the definition it was registered with; the newest one decides what
+ * is a dead letter. */
+static void test_older_definition(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, older_source_text, count_text);
+    claim_partition(&f, NULL, 0);
+    assert_int_equal(f.partition.feed->parser_count, 2);
+    assert_int_equal(fold(&f, BASE, "{\"time\": 1, \"origin\": \"AAA\"}"), RECORD_DEAD);
+    assert_int_equal(f.rejection.view_count, 0);
+    assert_int_equal(fold(&f, BASE + 1, good), RECORD_COUNTED);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(f.flush.ledgers[0].counted, 1);
+    assert_int_equal(f.flush.ledgers[1].counted, 2);
+    stop(&f);
+}
+
+static void test_watermark(void **state)
+{
+    (void)state;
+    struct fixture f;
+    int64_t day_ms = TIMESTAMP_US_PER_DAY / 1000;
+    char value[96];
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    fold_at(&f, BASE, day_ms, good);
+    assert_int_equal(f.partition.watermark_us, 1000000);
+    snprintf(value, sizeof value, "{\"time\": %lld, \"delay\": 1, \"origin\": \"A\"}",
+             (long long)(2 * day_ms + 1));
+    fold_at(&f, BASE + 1, day_ms, value);
+    assert_int_equal(f.partition.watermark_us, 1000000);
+    fold_at(&f, BASE + 2, day_ms + 1, value);
+    assert_int_equal(f.partition.watermark_us, 2 * TIMESTAMP_US_PER_DAY + 1000);
+    fold_at(&f, BASE + 3, day_ms, good);
+    assert_int_equal(f.partition.watermark_us, 2 * TIMESTAMP_US_PER_DAY + 1000);
+    stop(&f);
+}
+
+static void test_freshness(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    fold_at(&f, BASE, 2000, good);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 9000000, &error));
+    assert_int_equal(f.flush.partitions[0].as_of_us, 2000000);
+    fold_at(&f, BASE + 1, 99000, good); /* a producer's clock is ahead */
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 9000000, &error));
+    assert_int_equal(f.flush.partitions[1].as_of_us, 9000000);
+    assert_ok(partition_reach_end(&f.partition, BASE + 2, 9500000, &f.flush, &error));
+    assert_false(partition_has_news(&f.partition)); /* not worth a transaction yet */
+    assert_ok(partition_reach_end(&f.partition, BASE + 2, 10100000, &f.flush, &error));
+    assert_true(partition_has_news(&f.partition));
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 10200000, &error));
+    assert_int_equal(f.flush.partitions[2].as_of_us, 10100000);
+    assert_int_equal(f.flush.partitions[2].next_offset, BASE + 2);
+    /* An end below P is of an earlier assignment. */
+    assert_ok(partition_reach_end(&f.partition, BASE, 20000000, &f.flush, &error));
+    assert_int_equal(f.partition.next_offset, BASE + 2);
+    assert_false(partition_has_news(&f.partition));
+    stop(&f);
+}
+
+static void test_discard(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    fold(&f, BASE, good);
+    partition_discard(&f.partition);
+    assert_false(partition_has_news(&f.partition));
+    claim_partition(&f, NULL, 0);
+    assert_int_equal(fold(&f, BASE, good), RECORD_COUNTED);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, 5), 1);
+    stop(&f);
+}
+
+static void test_sql_array(void **state)
+{
+    (void)state;
+    struct sql_array arrays[2];
+    sql_array_begin(&arrays[0]);
+    sql_array_begin(&arrays[1]);
+    sql_array_add_text(&arrays[0], "a\"\\,b");
+    sql_array_add_text(&arrays[0], NULL);
+    sql_array_add_int64(&arrays[0], -5);
+    sql_array_add_bool(&arrays[0], true);
+    sql_array_add_timestamp(&arrays[0], true, 0);
+    sql_array_add_timestamp(&arrays[0], false, 0);
+    assert_ok(sql_arrays_end(arrays, 2, &error));
+    assert_string_equal(arrays[0].text,
+                        "{\"a\\\"\\\\,b\",NULL,-5,t,\"1970-01-01T00:00:00Z\",NULL}");
+    assert_string_equal(arrays[1].text, "{}");
+    sql_arrays_deinit(arrays, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_offsets_and_ledger),
+        cmocka_unit_test(test_rows_are_inserted_once_then_updated),
+        cmocka_unit_test(test_cut_begins_a_slice),
+        cmocka_unit_test(test_planned_cuts),
+        cmocka_unit_test(test_a_view_rejects_alone),
+        cmocka_unit_test(test_older_definition),
+        cmocka_unit_test(test_watermark),
+        cmocka_unit_test(test_freshness),
+        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_sql_array),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
