@@ -279,6 +279,8 @@ static enum status gather(const struct session *session, const struct catalog_ve
     if (status == STATUS_OK)
         status = postgres_execute(postgres, verify_parse_sql, error);
     if (status == STATUS_OK)
+        status = postgres_execute(postgres, verify_view_settings_sql, error);
+    if (status == STATUS_OK)
         command_progress("recomputing");
     if (status == STATUS_OK)
         status = recompute(postgres, version->view, &verification->range, &verification->recomputed,

@@ -10,7 +10,8 @@
  *   are and takes the last of several equal names. It refuses half of a surrogate pair anywhere, as
  *   the engine does, and also \u0000 anywhere, where the engine refuses it in fields only: so it is
  *   replaced by a character that the record does not have, which fields then must not contain.
- * - Numbers are read as numeric and checked for the engine's limits on digits and scale.
+ * - Numbers are read as numeric and checked for the engine's limits on digits and scale; so are the
+ *   results of arithmetic, by operators of the schema dovetail_verify that mask PostgreSQL's own.
  * - Times are computed from their digits; PostgreSQL contributes the calendar.
  * - A record is rejected by a view when one of its expressions fails, or its keys are too long.
  *
@@ -331,6 +332,9 @@ static void put_groups(FILE *out, const struct view *view, const char *events,
     for (size_t i = 0; i < view->key_count; i++)
         fprintf(out, ", _k%zu", i);
 }
+
+const char verify_view_settings_sql[] =
+    "SET search_path = dovetail_verify, pg_catalog, pg_temp";
 
 char *verify_rows_sql(const struct view *view, const struct verify_range *range)
 {

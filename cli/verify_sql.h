@@ -20,6 +20,10 @@ char *verify_setup_sql(const struct source *source) MUST_CHECK;
 /* verify_raw into verify_parsed: one row for each record that is none for the dead-letter topic. */
 extern const char verify_parse_sql[];
 
+/* To be set once the records are parsed, for the statements below: arithmetic with the engine's
+ * limits. */
+extern const char verify_view_settings_sql[];
+
 /* Drops from verify_parsed the records on which one of the view's expressions fails. */
 char *verify_reject_sql(const struct view *view) MUST_CHECK;
 
