@@ -23,6 +23,7 @@ struct archiver {
     const struct config *config;
     struct postgres *postgres;
     struct kafka_consumer *consumer;
+    struct kafka_consumer *asker; /* reads nothing: its questions do not wait behind a fetch */
     struct archiver_partition *partitions;
     size_t count;
     size_t last; /* where the last message belonged: they come in runs */
@@ -55,6 +56,7 @@ void archiver_destroy(struct archiver *archiver)
     if (archiver == NULL)
         return;
     kafka_consumer_close(archiver->consumer);
+    kafka_consumer_close(archiver->asker);
     free_partitions(archiver->partitions, archiver->count);
     free(archiver);
 }
@@ -157,7 +159,7 @@ static enum status ask_logs(struct archiver *archiver, int64_t *lows, struct err
         int64_t low;
         int64_t high;
         enum status status =
-            kafka_consumer_watermarks(archiver->consumer, partition->topic, partition->partition,
+            kafka_consumer_watermarks(archiver->asker, partition->topic, partition->partition,
                                       KAFKA_TIMEOUT_MS, &low, &high, error);
         if (status != STATUS_OK)
             return status;
@@ -245,8 +247,12 @@ static enum status assign(struct archiver *archiver, struct error *error)
         positions[i] = (struct kafka_position){.topic = archiver->partitions[i].topic,
                                                .partition = archiver->partitions[i].partition,
                                                .offset = archiver->partitions[i].next_offset};
-    enum status status =
-        kafka_consumer_restart(archiver->consumer, positions, archiver->count, error);
+    enum status status = STATUS_OK;
+    if (archiver->consumer == NULL)
+        status = kafka_consumer_assign(archiver->config->kafka, positions, archiver->count,
+                                       &archiver->consumer, error);
+    else
+        status = kafka_consumer_restart(archiver->consumer, positions, archiver->count, error);
     free(positions);
     return status;
 }
@@ -270,9 +276,8 @@ static enum status begin(struct archiver *archiver, const struct catalog *catalo
     enum status status = lows == NULL ? error_no_memory(error) : STATUS_OK;
     if (status == STATUS_OK)
         status = remove_leftovers(archiver, catalog, error);
-    if (status == STATUS_OK && archiver->consumer == NULL)
-        status =
-            kafka_consumer_assign(archiver->config->kafka, NULL, 0, &archiver->consumer, error);
+    if (status == STATUS_OK && archiver->asker == NULL)
+        status = kafka_consumer_assign(archiver->config->kafka, NULL, 0, &archiver->asker, error);
     if (status == STATUS_OK)
         status = ask_logs(archiver, lows, error);
     if (status == STATUS_OK)

@@ -149,7 +149,7 @@ static void test_against_walk(void **state)
                  weekdays);
         struct cron cron;
         assert_int_equal(cron_parse(text, &cron, NULL), STATUS_OK);
-        int64_t after_s = 1700000000 + rand();
+        int64_t after_s = INT64_C(1700000000) + rand();
         int64_t next;
         assert_true(cron_next(&cron, after_s * 1000000, &next));
         for (time_t at = (time_t)(after_s / 60 + 1) * 60;; at += 60) {
@@ -164,7 +164,8 @@ static void test_against_walk(void **state)
             if (!match)
                 continue;
             if ((int64_t)at * 1000000 != next)
-                fail_msg("seed %u: %s", seed, text);
+                fail_msg("seed %u: %s after %ld: %ld, not %ld", seed, text, (long)after_s,
+                         (long)(next / 1000000), (long)at);
             break;
         }
     }

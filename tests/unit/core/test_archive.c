@@ -1,5 +1,6 @@
 /* Segment files: what was written comes back byte for byte, other tools read the lines, and a file
  * that was damaged anywhere is refused. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cmocka.h>
 
@@ -400,16 +402,10 @@ static void test_damage_with_checksum(void **state)
             bytes[at] = (char)random();
             size_t kept = below(4) == 0 ? 1 + below(length) : length;
             write_bytes(path, bytes, kept);
-            char command[4300];
-            snprintf(command, sizeof command, "xxhsum -H2 '%s' 2>/dev/null", path);
-            FILE *pipe = popen(command, "r");
-            assert_non_null(pipe);
             struct archive_segment claimed = segment;
-            if (fscanf(pipe, "%32s", claimed.checksum) != 1) {
-                pclose(pipe);
-                skip(); /* no xxhsum on this machine */
-            }
-            pclose(pipe);
+            XXH128_hash_t hash = XXH3_128bits(bytes, kept);
+            snprintf(claimed.checksum, sizeof claimed.checksum, "%016" PRIx64 "%016" PRIx64,
+                     (uint64_t)hash.high64, (uint64_t)hash.low64);
             claimed.file_bytes = (int64_t)kept;
             struct error error = {0};
             enum status status = read_all(&claimed, &error);
