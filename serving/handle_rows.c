@@ -419,21 +419,19 @@ static enum status attempt(struct server *server, struct http_request *request,
     return status;
 }
 
-/* Makes a second attempt worth while; false: it is not, *error is told. */
+/* Makes a second attempt worth while; false: it is not, *error is what to tell. */
 static bool repair(struct server *server, struct postgres *postgres, struct error *error)
 {
     if (!postgres_is_connected(postgres))
-        return pool_renew(server->pool, postgres);
+        return pool_renew(server->pool, postgres, error);
     if (!is_outdated(error))
         return false;
-    struct error cause;
-    if (catalogue_refresh(server->catalogues, postgres, &cause) == STATUS_OK)
-        return true;
-    *error = cause;
-    if (error->status == STATUS_REJECT)
+    enum status status = catalogue_refresh(server->catalogues, postgres, error);
+    if (status == STATUS_RETRY && pool_renew(server->pool, postgres, error))
+        status = catalogue_refresh(server->catalogues, postgres, error);
+    if (status == STATUS_REJECT)
         error->status = STATUS_RETRY; /* the database is at fault, not the request */
-    return !postgres_is_connected(postgres) && pool_renew(server->pool, postgres) &&
-           catalogue_refresh(server->catalogues, postgres, error) == STATUS_OK;
+    return status == STATUS_OK;
 }
 
 /* True: answered, in one way or another. False: worth a second attempt if repair() succeeds. */

@@ -140,10 +140,7 @@ void pool_give_back(struct pool *pool, struct postgres *postgres)
     pthread_mutex_unlock(&pool->lock);
 }
 
-bool pool_renew(struct pool *pool, struct postgres *postgres)
+bool pool_renew(struct pool *pool, struct postgres *postgres, struct error *error)
 {
-    struct error ignored;
-    if (postgres_is_connected(postgres))
-        return false;
-    return connect_now(pool, &postgres, &ignored) == STATUS_OK;
+    return !postgres_is_connected(postgres) && connect_now(pool, &postgres, error) == STATUS_OK;
 }

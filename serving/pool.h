@@ -17,8 +17,8 @@ void pool_destroy(struct pool *pool); /* every connection was given back; accept
 enum status pool_take(struct pool *pool, struct postgres **out, struct error *error) MUST_CHECK;
 void pool_give_back(struct pool *pool, struct postgres *postgres); /* accepts NULL */
 
-/* After a failure on a connection that was lost: connects anew, once. False: it was not lost, or it
- * stays lost, and *error is left alone. */
-bool pool_renew(struct pool *pool, struct postgres *postgres) MUST_CHECK;
+/* After a failure, *error, on this connection: if the connection was lost, connects anew, once.
+ * False: it was not lost, and *error stays; or it stays lost, and *error says so. */
+bool pool_renew(struct pool *pool, struct postgres *postgres, struct error *error) MUST_CHECK;
 
 #endif

@@ -61,7 +61,7 @@ static bool path_matches(const char *pattern, const struct http_request *request
 
 static size_t find_route(const struct http_request *request)
 {
-    size_t route = 0;
+    size_t route = request->fault.status == 414 ? ROUTE_COUNT : 0; /* its path was not looked at */
     while (route < ROUTE_COUNT && !path_matches(routes[route].path, request))
         route++;
     return route;
@@ -121,7 +121,7 @@ enum status server_query_status(struct server *server, const char *sql, PGresult
     if (status != STATUS_OK)
         return status;
     status = postgres_query(postgres, sql, 0, NULL, result, error);
-    if (status == STATUS_RETRY && pool_renew(server->pool, postgres)) {
+    if (status == STATUS_RETRY && pool_renew(server->pool, postgres, error)) {
         PQclear(*result);
         *result = NULL;
         status = postgres_query(postgres, sql, 0, NULL, result, error);
@@ -153,7 +153,7 @@ bool server_take_catalogue(struct server *server, struct postgres **postgres,
     enum status status = pool_take(server->pool, postgres, &error);
     if (status == STATUS_OK) {
         status = catalogue_refresh(server->catalogues, *postgres, &error);
-        if (status == STATUS_RETRY && pool_renew(server->pool, *postgres))
+        if (status == STATUS_RETRY && pool_renew(server->pool, *postgres, &error))
             status = catalogue_refresh(server->catalogues, *postgres, &error);
     }
     if (status == STATUS_OK) {
