@@ -27,6 +27,7 @@ enum expression_kind {
 struct expression {
     expression_function *evaluate;
     enum expression_kind kind;
+    bool is_whole_literal; /* a constant written as digits alone, with or without minus signs */
     enum value_type type;
     struct expression **children;
     size_t child_count;

@@ -13,7 +13,9 @@
 #include "core/expression_node.h"
 #include "core/timestamp.h"
 
-enum { NESTING_MAX = 200, CHILD_MAX = 1000 };
+/* Evaluation recurses as deep as the tree, at some hundred bytes of stack a node: NODE_MAX bounds
+ * that for chains, which nest without parentheses. */
+enum { NESTING_MAX = 200, CHILD_MAX = 1000, NODE_MAX = 5000 };
 
 /* A list of nodes that grows while it is parsed. */
 struct node_list {
@@ -32,7 +34,7 @@ static parse_level parse_or, parse_and, parse_not, parse_is, parse_comparison, p
 static enum status fault_at_column(struct expression_parser *parser, size_t column,
                                    const char *format, va_list arguments)
 {
-    char text[512];
+    char text[2 * ERROR_TEXT_BYTES]; /* error_set cuts it, between two characters */
     vsnprintf(text, sizeof text, format, arguments);
     return error_set(parser->error, STATUS_REJECT, "column %zu: %s", column, text);
 }
@@ -100,8 +102,8 @@ enum status expression_parser_init(struct expression_parser *parser, const char 
                                    const struct source *source, struct arena *arena,
                                    struct error *error)
 {
-    *parser = (struct expression_parser){
-        .lexer = {.next = text, .text = text}, .source = source, .arena = arena, .error = error};
+    *parser = (struct expression_parser){.source = source, .arena = arena, .error = error};
+    expression_lexer_init(&parser->lexer, text);
     return advance(parser);
 }
 
@@ -110,6 +112,9 @@ enum status expression_parser_init(struct expression_parser *parser, const char 
 static enum status new_node(struct expression_parser *parser, expression_function *evaluate,
                             enum value_type type, size_t child_count, struct expression **out)
 {
+    if (++parser->node_count > NODE_MAX) {
+        return expression_parser_fault(parser, "more than %d parts in one expression", NODE_MAX);
+    }
     struct expression *node = arena_alloc(parser->arena, sizeof *node);
     struct expression **children =
         arena_alloc(parser->arena, (child_count + 1) * sizeof(struct expression *));
@@ -208,6 +213,22 @@ static bool common_type(struct expression *const *nodes, size_t count, enum valu
     return true;
 }
 
+/* A text as a timestamp, where PostgreSQL reads the same: it refuses offsets of 16 hours and more,
+ * and rounds what is finer than a microsecond, which an event's time is not. */
+static bool timestamp_of(const struct value *text, int64_t *time_us)
+{
+    const char *data = text->string.data;
+    size_t length = text->string.length;
+
+    if (timestamp_parse_date_or_rfc3339(data, length, time_us) != TIMESTAMP_OK) {
+        return false;
+    }
+    const char *point = memchr(data, '.', length);
+    size_t digits = point == NULL ? 0 : strspn(point + 1, "0123456789");
+    bool has_offset = length > 10 && data[length - 3] == ':' && data[length - 6] != ':';
+    return digits <= 6 && !(has_offset && memcmp(data + length - 5, "16", 2) >= 0);
+}
+
 /* Makes *node of `type`, which common_type has chosen. False where it cannot be. */
 static enum status coerce(struct expression_parser *parser, enum value_type type,
                           struct expression **node, bool *possible)
@@ -233,9 +254,7 @@ static enum status coerce(struct expression_parser *parser, enum value_type type
     }
     if (type == VALUE_TIMESTAMP && is_untyped_text(*node)) {
         int64_t time_us;
-        const struct value *text = &(*node)->constant;
-        if (timestamp_parse_date_or_rfc3339(text->string.data, text->string.length, &time_us) ==
-            TIMESTAMP_OK) {
+        if (timestamp_of(&(*node)->constant, &time_us)) {
             return new_constant(parser, value_timestamp(time_us), node);
         }
     }
@@ -253,6 +272,10 @@ static enum status unify(struct expression_parser *parser, struct expression **n
         if (status != STATUS_OK) {
             return status;
         }
+        if (!possible && *type == VALUE_TIMESTAMP && is_untyped_text(nodes[i])) {
+            return fault(parser, column, "%s: '%s' is not a time such as '2001-01-01' or "
+                         "'2001-01-01T00:00:00Z'", what, nodes[i]->constant.string.data);
+        }
     }
     if (possible) {
         return STATUS_OK;
@@ -263,7 +286,7 @@ static enum status unify(struct expression_parser *parser, struct expression **n
                          value_type_name(nodes[0]->type), value_type_name(nodes[i]->type));
         }
     }
-    return fault(parser, column, "%s: the text is not a %s", what, value_type_name(*type));
+    return fault(parser, column, "%s: the types do not go together", what);
 }
 
 static enum status want_boolean(struct expression_parser *parser, struct expression **node,
@@ -395,6 +418,9 @@ static enum status parse_is_test(struct expression_parser *parser, struct expres
         if (status == STATUS_OK) {
             memcpy((*out)->children, pair, sizeof pair);
             (*out)->test.negated = negated;
+        }
+        if (status == STATUS_OK && next_is(parser, "is")) { /* as in PostgreSQL's grammar */
+            return expression_parser_fault(parser, "IS DISTINCT FROM wants parentheses before IS");
         }
         return status;
     } else {
@@ -618,6 +644,25 @@ static enum status parse_product(struct expression_parser *parser, struct expres
     return parse_arithmetic(parser, "*/%", parse_sign, out);
 }
 
+/* PostgreSQL negates a number's digits before it chooses their type: 9223372036854775808 is a
+ * numeric, and -9223372036854775808 a bigint. */
+static enum status negate_literal(struct expression_parser *parser, struct expression *literal,
+                                  struct expression **out)
+{
+    struct value value = literal->constant;
+    struct decimal decimal =
+        value.type == VALUE_INTEGER ? decimal_from_int64(value.integer) : value.decimal;
+    int64_t integer;
+
+    decimal = decimal_negate(&decimal);
+    value = decimal_to_int64(&decimal, &integer) ? value_integer(integer) : value_decimal(decimal);
+    enum status status = new_constant(parser, value, out);
+    if (status == STATUS_OK) {
+        (*out)->is_whole_literal = true;
+    }
+    return status;
+}
+
 static enum status parse_sign(struct expression_parser *parser, struct expression **out)
 {
     bool minus, plus = false;
@@ -634,11 +679,17 @@ static enum status parse_sign(struct expression_parser *parser, struct expressio
     status = parse_nested(parser, parse_sign, &child);
     if (status == STATUS_OK && !is_numeric(child->type)) {
         return fault(parser, column, "a sign wants a number, not a %s",
-                     value_type_name(child->type));
+                     child->kind == EXPRESSION_UNTYPED_NULL ? "NULL" : value_type_name(child->type));
+    }
+    if (status == STATUS_OK && plus) {
+        child->is_whole_literal = false;
     }
     if (status != STATUS_OK || plus) {
         *out = child;
         return status;
+    }
+    if (child->kind == EXPRESSION_CONSTANT && child->is_whole_literal) {
+        return negate_literal(parser, child, out);
     }
     status = new_node(parser,
                       child->type == VALUE_INTEGER ? expression_negate_integer
@@ -662,9 +713,13 @@ static enum status parse_number(struct expression_parser *parser, struct express
         return expression_parser_fault(parser, "the number has more than %d digits",
                                        DECIMAL_MAX_DIGITS);
     }
-    bool whole = strpbrk(token->text, ".eE") == NULL && decimal_to_int64(&decimal, &integer);
+    bool is_whole = strpbrk(token->text, ".eE") == NULL;
+    bool is_integer = is_whole && decimal_to_int64(&decimal, &integer);
     enum status status =
-        new_constant(parser, whole ? value_integer(integer) : value_decimal(decimal), out);
+        new_constant(parser, is_integer ? value_integer(integer) : value_decimal(decimal), out);
+    if (status == STATUS_OK) {
+        (*out)->is_whole_literal = is_whole;
+    }
     return status == STATUS_OK ? advance(parser) : status;
 }
 

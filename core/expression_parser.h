@@ -13,7 +13,8 @@ struct expression_parser {
     const struct source *source;
     struct arena *arena;
     struct error *error;
-    unsigned depth; /* of nesting, bounded */
+    unsigned depth;      /* of nesting, bounded */
+    unsigned node_count; /* bounded, too: a chain a + a + ... is as deep as it is long */
 };
 
 enum status expression_parser_init(struct expression_parser *parser, const char *text,

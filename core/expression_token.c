@@ -5,6 +5,7 @@
  * would read as one longer operator. Pure; any thread. */
 #include "core/expression_token.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,19 +57,11 @@ static bool is_operator_part(char c)
     return c != '\0' && strchr("+-*/<>=~!@#%^&|`?", c) != NULL;
 }
 
-static size_t column_of(const struct expression_lexer *lexer, const char *place)
+/* A fault of the token that begins at lexer->token.column. */
+static enum status fault(const struct expression_lexer *lexer, const char *what,
+                         struct error *error)
 {
-    size_t column = 1;
-    for (const char *c = lexer->text; c < place; c++) {
-        column += ((unsigned char)*c & 0xC0) != 0x80; /* not a UTF-8 continuation byte */
-    }
-    return column;
-}
-
-static enum status fault_at(const struct expression_lexer *lexer, const char *place,
-                            const char *what, struct error *error)
-{
-    return error_set(error, STATUS_REJECT, "column %zu: %s", column_of(lexer, place), what);
+    return error_set(error, STATUS_REJECT, "column %zu: %s", lexer->token.column, what);
 }
 
 static enum status set_token(struct expression_lexer *lexer, enum token_kind kind,
@@ -91,7 +84,7 @@ static enum status lex_name(struct expression_lexer *lexer, struct arena *arena,
     }
     size_t length = (size_t)(lexer->next - start);
     if (length == 1 && *lexer->next == '\'' && strchr("eEbBxXnNuU", *start) != NULL) {
-        return fault_at(lexer, start, "strings with a prefix are not supported", error);
+        return fault(lexer, "strings with a prefix are not supported", error);
     }
     char *folded = arena_copy(arena, start, length);
     if (folded == NULL) {
@@ -110,75 +103,73 @@ static enum status lex_name(struct expression_lexer *lexer, struct arena *arena,
 static enum status lex_quoted(struct expression_lexer *lexer, char quote, struct arena *arena,
                               struct error *error)
 {
-    const char *start = lexer->next;
-    char *text = arena_alloc(arena, strlen(start) + 1);
+    const char *start = lexer->next + 1, *end = start;
     size_t length = 0;
 
+    while (*end != '\0' && (*end != quote || *++end == quote)) {
+        end++;
+    }
+    if (end == start || end[-1] != quote) {
+        return fault(lexer, quote == '\'' ? "the string does not end"
+                                          : "the quoted name does not end", error);
+    }
+    char *text = arena_alloc(arena, (size_t)(end - start));
     if (text == NULL) {
         return error_no_memory(error);
     }
-    for (lexer->next++;; lexer->next++) {
-        if (*lexer->next == '\0') {
-            return fault_at(lexer, start, quote == '\'' ? "the string does not end"
-                                                        : "the quoted name does not end", error);
-        }
-        if (*lexer->next == quote && *++lexer->next != quote) {
-            break;
-        }
-        text[length++] = *lexer->next;
+    for (const char *c = start; c < end - 1; c++) {
+        text[length++] = *c;
+        c += *c == quote;
     }
     text[length] = '\0';
+    lexer->next = end;
     lexer->token.kind = quote == '\'' ? TOKEN_STRING : TOKEN_QUOTED_NAME;
     lexer->token.text = text;
     lexer->token.length = length;
     return STATUS_OK;
 }
 
-/* SQL also writes 007, .5 and 5. ; the token is in JSON's grammar, which decimal_parse reads. */
+static const char *skip_digits(const char *c)
+{
+    while (is_digit(*c)) {
+        c++;
+    }
+    return c;
+}
+
+/* SQL also writes 007, .5, 5. and 5.e3; the token is in JSON's grammar, which decimal_parse reads.
+ * 5. becomes 5e0, so that it is still told from 5, which is an integer. */
 static enum status lex_number(struct expression_lexer *lexer, struct arena *arena,
                               struct error *error)
 {
-    const char *start = lexer->next, *c = start;
-    char *text = arena_alloc(arena, strlen(start) + 3);
-    size_t length = 0;
-
+    const char *whole = lexer->next;
+    while (whole[0] == '0' && is_digit(whole[1])) {
+        whole++;
+    }
+    const char *whole_end = skip_digits(whole);
+    const char *fraction = *whole_end == '.' ? whole_end + 1 : whole_end;
+    const char *fraction_end = skip_digits(fraction), *end = fraction_end;
+    if (*end == 'e' || *end == 'E') {
+        const char *digits = end + (end[1] == '+' || end[1] == '-' ? 2 : 1);
+        end = is_digit(*digits) ? skip_digits(digits) : end;
+    }
+    if (is_name_part(*end) || *end == '.') {
+        return fault(lexer, "the number is followed by other characters", error);
+    }
+    char *text = arena_alloc(arena, (size_t)(end - whole) + 4);
     if (text == NULL) {
         return error_no_memory(error);
     }
-    while (c[0] == '0' && is_digit(c[1])) {
-        c++;
-    }
-    if (!is_digit(*c)) {
-        text[length++] = '0';
-    }
-    while (is_digit(*c)) {
-        text[length++] = *c++;
-    }
-    if (*c == '.') {
-        c++;
-        if (is_digit(*c)) {
-            text[length++] = '.';
-        }
-        while (is_digit(*c)) {
-            text[length++] = *c++;
-        }
-    }
-    if ((*c == 'e' || *c == 'E') &&
-        (is_digit(c[1]) || ((c[1] == '+' || c[1] == '-') && is_digit(c[2])))) {
-        text[length++] = *c++;
-        text[length++] = *c++;
-        while (is_digit(*c)) {
-            text[length++] = *c++;
-        }
-    }
-    if (is_name_part(*c) || *c == '.') {
-        return fault_at(lexer, start, "the number is followed by other characters", error);
-    }
-    text[length] = '\0';
-    lexer->next = c;
+    bool has_fraction = fraction_end != fraction && fraction != whole_end;
+    bool is_bare_point = fraction != whole_end && !has_fraction && end == fraction_end;
+    int length = sprintf(text, "%s%.*s%s%.*s%.*s%s", whole_end == whole ? "0" : "",
+                         (int)(whole_end - whole), whole, has_fraction ? "." : "",
+                         has_fraction ? (int)(fraction_end - fraction) : 0, fraction,
+                         (int)(end - fraction_end), fraction_end, is_bare_point ? "e0" : "");
+    lexer->next = end;
     lexer->token.kind = TOKEN_NUMBER;
     lexer->token.text = text;
-    lexer->token.length = length;
+    lexer->token.length = (size_t)length;
     return STATUS_OK;
 }
 
@@ -190,7 +181,7 @@ static enum status lex_symbol(struct expression_lexer *lexer, struct arena *aren
     const char *start = lexer->next;
 
     if (strncmp(start, "--", 2) == 0 || strncmp(start, "/*", 2) == 0) {
-        return fault_at(lexer, start, "SQL reads this as a comment; put a space in between", error);
+        return fault(lexer, "SQL reads this as a comment; put a space in between", error);
     }
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
         size_t length = strlen(symbols[i]);
@@ -202,14 +193,19 @@ static enum status lex_symbol(struct expression_lexer *lexer, struct arena *aren
         bool sign_follows = start[length] == '+' || start[length] == '-';
         if (is_operator_part(start[0]) && is_operator_part(start[length]) &&
             (greedy || !sign_follows)) {
-            return fault_at(lexer, start, "SQL reads this as one operator; put a space in between",
+            return fault(lexer, "SQL reads this as one operator; put a space in between",
                             error);
         }
         lexer->next += length;
         const char *text = strcmp(symbols[i], "!=") == 0 ? "<>" : symbols[i];
         return set_token(lexer, TOKEN_SYMBOL, text, length, arena, error);
     }
-    return fault_at(lexer, start, "this character has no meaning here", error);
+    return fault(lexer, "this character has no meaning here", error);
+}
+
+void expression_lexer_init(struct expression_lexer *lexer, const char *text)
+{
+    *lexer = (struct expression_lexer){.next = text, .counted = text};
 }
 
 enum status expression_lexer_advance(struct expression_lexer *lexer, struct arena *arena,
@@ -219,7 +215,10 @@ enum status expression_lexer_advance(struct expression_lexer *lexer, struct aren
            *lexer->next == '\r') {
         lexer->next++;
     }
-    lexer->token = (struct token){.kind = TOKEN_END, .text = "", .column = column_of(lexer, lexer->next)};
+    for (; lexer->counted < lexer->next; lexer->counted++) {
+        lexer->columns += ((unsigned char)*lexer->counted & 0xC0) != 0x80; /* UTF-8: not inside */
+    }
+    lexer->token = (struct token){.kind = TOKEN_END, .text = "", .column = lexer->columns + 1};
     char c = *lexer->next;
     if (c == '\0') {
         return STATUS_OK;

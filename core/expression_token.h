@@ -9,7 +9,7 @@ enum token_kind {
     TOKEN_END,
     TOKEN_NAME,        /* unquoted, folded to lower case: a keyword, field or function */
     TOKEN_QUOTED_NAME, /* "field", without the quotes */
-    TOKEN_NUMBER,      /* in JSON's grammar: 1, 0.5, 1e3 */
+    TOKEN_NUMBER,      /* in JSON's grammar: 1, 0.5, 1e3; digits alone are an integer */
     TOKEN_STRING,      /* without the quotes */
     TOKEN_SYMBOL,      /* ( ) , + - * / % || = <> < <= > >= */
 };
@@ -23,9 +23,12 @@ struct token {
 
 struct expression_lexer {
     const char *next;
-    const char *text;
     struct token token;
+    const char *counted; /* characters before it: */
+    size_t columns;
 };
+
+void expression_lexer_init(struct expression_lexer *lexer, const char *text);
 
 /* Reads the next token into lexer->token. STATUS_REJECT: "column N: ...". */
 enum status expression_lexer_advance(struct expression_lexer *lexer, struct arena *arena,
