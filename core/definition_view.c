@@ -20,7 +20,10 @@ static const char *copy(struct arena *arena, const char *text)
 /* Refuses names that mean something else in a row, and names used before. */
 static enum status check_name(const struct view *view, const char *name, struct error *error)
 {
-    static const char *const taken[] = {"window_start", "window_end", "provisional"};
+    /* columns of every row, and PostgreSQL's system columns */
+    static const char *const taken[] = {"window_start", "window_end", "provisional",
+                                        "tableoid",     "xmin",       "cmin",
+                                        "xmax",         "cmax",       "ctid"};
 
     if (!definition_name_is_valid(name)) {
         return error_set(error, STATUS_REJECT,
