@@ -148,8 +148,12 @@ const char *value_text(const struct value *value, struct arena *arena, size_t *l
 static enum status wrong_text(enum value_type type, const char *text, size_t length,
                               struct error *error)
 {
-    return error_set(error, STATUS_REJECT, "\"%.*s\" is not a%s %s", (int)(length > 60 ? 60 : length),
-                     text, type == VALUE_INTEGER ? "n" : "", value_type_name(type));
+    size_t shown = length > 60 ? 60 : length;
+    while (shown > 0 && shown < length && ((unsigned char)text[shown] & 0xC0) == 0x80) {
+        shown--; /* not in the middle of a UTF-8 character */
+    }
+    return error_set(error, STATUS_REJECT, "\"%.*s\" is not a%s %s", (int)shown, text,
+                     type == VALUE_INTEGER ? "n" : "", value_type_name(type));
 }
 
 enum status value_parse(enum value_type type, const char *text, size_t length, struct value *out,
