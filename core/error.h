@@ -34,8 +34,9 @@ struct error {
     char text[ERROR_TEXT_BYTES];
 };
 
-/* Fills *error (which may be NULL) and returns `status`, so that `return error_set(...)` reads well.
- * A text that does not fit is cut between two UTF-8 characters. *error may be among the arguments. */
+/* Fills *error (which may be NULL) and returns `status`, so that `return error_set(...)` reads
+ * well. A text that does not fit is cut between two UTF-8 characters. *error may be among the
+ * arguments. */
 enum status error_set(struct error *error, enum status status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 

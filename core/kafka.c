@@ -1,9 +1,9 @@
 /* Kafka consumers: see core/kafka.h.
  *
- * Invariant: every record from an assigned offset on comes out exactly once and in order, or an error
- * does. Therefore where to read is decided by offsets of delivered messages alone: librdkafka's own
- * position is not trusted when delivery resumes, an offset outside the log is an error, and so is
- * every error of a partition that is not known to be transient.
+ * Invariant: every record from an assigned offset on comes out exactly once and in order, or an
+ * error does. Therefore where to read is decided by offsets of delivered messages alone:
+ * librdkafka's own position is not trusted when delivery resumes, an offset outside the log is an
+ * error, and so is every error of a partition that is not known to be transient.
  *
  * One thread calls all functions of a consumer, and the group callbacks run in it, inside
  * kafka_consumer_poll and kafka_consumer_close. A failing on_assign leaves the member in the group
@@ -39,7 +39,7 @@ struct kafka_consumer {
 
     struct track *tracks; /* the current assignment */
     size_t track_count;
-    size_t newest;                     /* the track of the last message */
+    size_t newest; /* the track of the last message */
     const rd_kafka_topic_t *newest_rkt;
     bool paused;
 
@@ -148,9 +148,9 @@ static rd_kafka_topic_partition_list_t *list_of_positions(const struct kafka_pos
     return list;
 }
 
-/* Waits until librdkafka's main thread has stopped the partitions of the assignment before. While one
- * is stopping, another assignment makes librdkafka 2.0 stop it twice and abort the process. The stop
- * and its answer stand in the same queue as these two requests, each before one of them. */
+/* Waits until librdkafka's main thread has stopped the partitions of the assignment before. While
+ * one is stopping, another assignment makes librdkafka 2.0 stop it twice and abort the process. The
+ * stop and its answer stand in the same queue as these two requests, each before one of them. */
 static void await_stops(struct kafka_consumer *consumer)
 {
     for (int i = 0; i < 2; i++) {
@@ -428,12 +428,13 @@ enum status kafka_consumer_watermarks(struct kafka_consumer *consumer, const cha
                                       int32_t partition, int timeout_ms, int64_t *low,
                                       int64_t *high, struct error *error)
 {
-    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(consumer->rk, topic, partition, low,
-                                                                high, timeout_ms);
+    rd_kafka_resp_err_t code =
+        rd_kafka_query_watermark_offsets(consumer->rk, topic, partition, low, high, timeout_ms);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return STATUS_OK;
-    return kafka_client_error(error, STATUS_RETRY, code, "Kafka: offsets of topic %s partition %d: %s",
-                              topic, (int)partition, rd_kafka_err2str(code));
+    return kafka_client_error(error, STATUS_RETRY, code,
+                              "Kafka: offsets of topic %s partition %d: %s", topic, (int)partition,
+                              rd_kafka_err2str(code));
 }
 
 static enum status offset_gone(struct kafka_consumer *consumer, const rd_kafka_message_t *message,

@@ -1,11 +1,11 @@
 /* Kafka, behind one header: consuming, producing with acknowledgement and topics over librdkafka.
  *
- * Offsets always come from messages, never from the client's position. auto.offset.reset is "error":
- * an offset that the log no longer has is STATUS_FATAL with topic, partition and offset. Transient
- * broker errors are not reported; librdkafka retries them and kafka_consumer_problem tells the
- * newest. Objects belong to one thread each. The properties are the configuration's "kafka" object:
- * STATUS_REJECT names the one that librdkafka does not accept, or that must not be set because
- * exactness depends on it (see kafka_client.c); values are never printed. */
+ * Offsets always come from messages, never from the client's position. auto.offset.reset is
+ * "error": an offset that the log no longer has is STATUS_FATAL with topic, partition and offset.
+ * Transient broker errors are not reported; librdkafka retries them and kafka_consumer_problem
+ * tells the newest. Objects belong to one thread each. The properties are the configuration's
+ * "kafka" object: STATUS_REJECT names the one that librdkafka does not accept, or that must not be
+ * set because exactness depends on it (see kafka_client.c); values are never printed. */
 #ifndef DOVETAIL_KAFKA_H
 #define DOVETAIL_KAFKA_H
 
@@ -18,6 +18,13 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* --- properties --- */
+
+/* A property's value as librdkafka takes it: of a string, number or boolean; NULL for others. */
+const char *kafka_property_text(const json_t *value, char *buffer, size_t size);
+/* Whether librdkafka and we accept all of them; asks no broker. */
+enum status kafka_properties_check(const json_t *properties, struct error *error) MUST_CHECK;
 
 /* --- consumers --- */
 
@@ -32,9 +39,9 @@ struct kafka_position {
 /* Called from kafka_consumer_poll, in its thread, when the group gives or takes partitions: all of
  * them each time. Offsets are unset on entry; on_assign sets them (where to start), to a number or
  * RD_KAFKA_OFFSET_BEGINNING. A failing callback makes the poll fail with its status. After a failed
- * on_assign nothing is read and the next poll calls it again. `lost` is true where the group already
- * gave the partitions to others. on_revoke is also called from kafka_consumer_close, where its
- * failure is ignored. The positions are good until the callback returns. */
+ * on_assign nothing is read and the next poll calls it again. `lost` is true where the group
+ * already gave the partitions to others. on_revoke is also called from kafka_consumer_close, where
+ * its failure is ignored. The positions are good until the callback returns. */
 struct kafka_group_callbacks {
     enum status (*on_assign)(struct kafka_position *positions, size_t count, void *context,
                              struct error *error);
@@ -63,15 +70,16 @@ enum status kafka_consumer_assign(const json_t *properties, const struct kafka_p
 enum status kafka_consumer_restart(struct kafka_consumer *consumer,
                                    const struct kafka_position *positions, size_t count,
                                    struct error *error) MUST_CHECK;
-/* Stops and resumes delivery of all assigned partitions, while polls keep the membership alive. What
- * was fetched is discarded and fetched again: delivery resumes behind the last message polled. */
+/* Stops and resumes delivery of all assigned partitions, while polls keep the membership alive.
+ * What was fetched is discarded and fetched again: delivery resumes behind the last message polled.
+ */
 enum status kafka_consumer_pause(struct kafka_consumer *consumer, bool pause,
                                  struct error *error) MUST_CHECK;
 
 /* The next message, or NULL after timeout_ms. The caller destroys it (rd_kafka_message_destroy).
  * Only messages without error and PARTITION_EOF come out (told once each time the end is reached,
- * offset = end); other errors are returned. STATUS_RETRY: a topic does not exist yet; STATUS_FENCED:
- * another process uses this instance name; both leave the consumer as it is. */
+ * offset = end); other errors are returned. STATUS_RETRY: a topic does not exist yet;
+ * STATUS_FENCED: another process uses this instance name; both leave the consumer as it is. */
 enum status kafka_consumer_poll(struct kafka_consumer *consumer, int timeout_ms,
                                 rd_kafka_message_t **out, struct error *error) MUST_CHECK;
 
@@ -106,14 +114,15 @@ enum status kafka_producer_create(const json_t *properties, struct kafka_produce
  * Failures of earlier deliveries are told by kafka_producer_flush. */
 enum status kafka_producer_send(struct kafka_producer *producer, const char *topic,
                                 int32_t partition, const void *key, size_t key_length,
-                                const void *value, size_t value_length,
-                                rd_kafka_headers_t *headers, struct error *error) MUST_CHECK;
+                                const void *value, size_t value_length, rd_kafka_headers_t *headers,
+                                struct error *error) MUST_CHECK;
 /* Waits until every queued record is acknowledged. STATUS_RETRY when timeout_ms passed first,
  * STATUS_REJECT/FATAL when a record was refused since the last flush (the first reason is told). */
 enum status kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
                                  struct error *error) MUST_CHECK;
 int64_t kafka_producer_acknowledged(const struct kafka_producer *producer);
-void kafka_producer_destroy(struct kafka_producer *producer); /* what is unacknowledged is dropped */
+void kafka_producer_destroy(
+    struct kafka_producer *producer); /* what is unacknowledged is dropped */
 
 /* --- topics --- */
 

@@ -133,12 +133,12 @@ static enum status create_topic(struct kafka_client *client, rd_kafka_t *rk, con
                                 int partitions, int timeout_ms, bool *created, struct error *error)
 {
     char reason[256];
-    rd_kafka_NewTopic_t *request =
-        rd_kafka_NewTopic_new(topic, partitions, -1 /* the broker's replication */, reason,
-                              sizeof reason);
+    rd_kafka_NewTopic_t *request = rd_kafka_NewTopic_new(
+        topic, partitions, -1 /* the broker's replication */, reason, sizeof reason);
     if (request == NULL)
         return error_set(error, STATUS_FATAL, "Kafka: creating topic %s: %s", topic, reason);
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
     /* Cannot fail but for a time-out that is out of range: then the default of 60 s stands. */
     (void)rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason, sizeof reason);

@@ -9,17 +9,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/kafka.h"
 #include "core/program.h"
 
 /* librdkafka repeats a lasting failure every 30 seconds. */
 #define PROBLEM_LIFE_US INT64_C(60000000)
 
-/* Offsets are kept in PostgreSQL, out-of-range offsets must be told, aborted transactions must not be
- * counted; and the other assignment strategies have faults in librdkafka 2.0. */
+/* Offsets are kept in PostgreSQL, out-of-range offsets must be told, aborted transactions must not
+ * be counted; and the other assignment strategies have faults in librdkafka 2.0. */
 static const char *const reserved_properties[] = {
-    "auto.commit.enable",      "auto.offset.reset",
-    "enable.auto.commit",      "enable.auto.offset.store",
-    "group.instance.id",       "isolation.level",
+    "auto.commit.enable",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "group.instance.id",
+    "isolation.level",
     "partition.assignment.strategy",
 };
 
@@ -101,8 +105,7 @@ static bool is_reserved(const char *name)
     return false;
 }
 
-/* The text of a scalar; NULL for anything else. */
-static const char *scalar_text(const json_t *value, char *buffer, size_t size)
+const char *kafka_property_text(const json_t *value, char *buffer, size_t size)
 {
     switch (json_typeof(value)) {
     case JSON_STRING:
@@ -133,8 +136,8 @@ static enum status set_property(rd_kafka_conf_t *conf, const char *name, const c
         return error_set(error, STATUS_REJECT, "kafka.\"%s\": librdkafka %s has no such property",
                          name, rd_kafka_version_str());
     default:
-        return error_set(error, STATUS_REJECT,
-                         "kafka.\"%s\": not a value that librdkafka accepts", name);
+        return error_set(error, STATUS_REJECT, "kafka.\"%s\": not a value that librdkafka accepts",
+                         name);
     }
 }
 
@@ -153,10 +156,9 @@ static enum status set_user_properties(rd_kafka_conf_t *conf, const json_t *prop
 {
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)properties, name, value)
-    {
+    json_object_foreach ((json_t *)properties, name, value) {
         char buffer[64];
-        const char *text = scalar_text(value, buffer, sizeof buffer);
+        const char *text = kafka_property_text(value, buffer, sizeof buffer);
         if (is_reserved(name))
             return error_set(error, STATUS_REJECT,
                              "kafka.\"%s\": cannot be set, exact results depend on it", name);
@@ -207,6 +209,14 @@ enum status kafka_client_create(rd_kafka_type_t type, rd_kafka_conf_t **conf, rd
     return STATUS_OK;
 }
 
+enum status kafka_properties_check(const json_t *properties, struct error *error)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    enum status status = set_user_properties(conf, properties, error);
+    rd_kafka_conf_destroy(conf);
+    return status;
+}
+
 /* --- errors --- */
 
 enum status kafka_client_error(struct error *error, enum status status, rd_kafka_resp_err_t code,
@@ -230,8 +240,9 @@ enum status kafka_client_check_fatal(rd_kafka_t *rk, struct error *error)
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return STATUS_OK;
     if (code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
-        return kafka_client_error(error, STATUS_FENCED, code,
-                                  "Kafka: another process joined the group with this instance name");
+        return kafka_client_error(
+            error, STATUS_FENCED, code,
+            "Kafka: another process joined the group with this instance name");
     return kafka_client_error(error, STATUS_FATAL, code, "Kafka: %s", reason);
 }
 
@@ -240,7 +251,8 @@ bool kafka_client_is_transient(rd_kafka_resp_err_t code)
     switch (code) {
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-    case RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED: /* a revocation follows, then the group is rejoined */
+    case RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED: /* a revocation follows, then the group is rejoined
+                                                */
     case RD_KAFKA_RESP_ERR__RESOLVE:
     case RD_KAFKA_RESP_ERR__RETRY:
     case RD_KAFKA_RESP_ERR__SSL:

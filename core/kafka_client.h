@@ -13,9 +13,9 @@
 
 /* The opaque of a client's callbacks. Outlives the client. */
 struct kafka_client {
-    pthread_mutex_t lock;   /* guards problem and told_us: librdkafka's threads write them */
-    char problem[512];      /* newest warning or error */
-    int64_t told_us;        /* monotonic time of it */
+    pthread_mutex_t lock;    /* guards problem and told_us: librdkafka's threads write them */
+    char problem[512];       /* newest warning or error */
+    int64_t told_us;         /* monotonic time of it */
     atomic_bool has_problem; /* so that looking at each message costs nothing */
 };
 
@@ -27,7 +27,8 @@ struct kafka_property {
 void kafka_client_init(struct kafka_client *client);
 void kafka_client_deinit(struct kafka_client *client);
 
-/* Copies the newest problem; false where there is none, or it has not been repeated for a minute. */
+/* Copies the newest problem; false where there is none, or it has not been repeated for a minute.
+ */
 bool kafka_client_problem(struct kafka_client *client, char *buffer, size_t size);
 void kafka_client_set_problem(struct kafka_client *client, const char *text);
 void kafka_client_clear_problem(struct kafka_client *client);

@@ -3,9 +3,9 @@
  * A fetcher of librdkafka that finds the queue full looks again after a second, however soon there
  * is room. Whoever reads faster than the queue's bytes in a second then waits for the rest of it:
  * 0.7 instead of 2.5 million messages a second here. From version 2.2 on a property sets the pause.
- * Before, fetchers look again when something wakes them, and of the public calls only the setting of
- * credentials does so, without a request to a broker. So the credentials in use are set again, every
- * megabyte taken. Not with Kerberos, which reads them without a lock: there it stays slow.
+ * Before, fetchers look again when something wakes them, and of the public calls only the setting
+ * of credentials does so, without a request to a broker. So the credentials in use are set again,
+ * every megabyte taken. Not with Kerberos, which reads them without a lock: there it stays slow.
  *
  * Nothing here can lose or repeat a record. One thread, the consumer's. */
 #include "core/kafka_nudge.h"
@@ -25,8 +25,7 @@ static const char *text_property(const json_t *properties, const char *name)
 }
 
 /* False where setting them again would change or endanger anything. */
-static bool find_credentials(const json_t *properties, const char **username,
-                             const char **password)
+static bool find_credentials(const json_t *properties, const char **username, const char **password)
 {
     const char *protocol = text_property(properties, "security.protocol");
     *username = *password = "";
@@ -72,8 +71,7 @@ static void wake_fetchers(struct kafka_nudge *nudge, rd_kafka_t *rk)
     nudge->taken_bytes = 0;
     if (!nudge->needed)
         return;
-    rd_kafka_error_t *failure =
-        rd_kafka_sasl_set_credentials(rk, nudge->username, nudge->password);
+    rd_kafka_error_t *failure = rd_kafka_sasl_set_credentials(rk, nudge->username, nudge->password);
     if (failure != NULL)
         rd_kafka_error_destroy(failure);
 }

@@ -9,8 +9,8 @@
 
 struct kafka_nudge {
     bool needed;
-    char *username; /* secret */
-    char *password; /* secret */
+    char *username;     /* secret */
+    char *password;     /* secret */
     size_t taken_bytes; /* out of the queue since the last nudge */
 };
 

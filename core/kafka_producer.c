@@ -104,7 +104,8 @@ static rd_kafka_resp_err_t produce(struct kafka_producer *producer, const char *
         {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
         {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
     };
-    rd_kafka_error_t *failure = rd_kafka_produceva(producer->rk, arguments, headers != NULL ? 6 : 5);
+    rd_kafka_error_t *failure =
+        rd_kafka_produceva(producer->rk, arguments, headers != NULL ? 6 : 5);
     if (failure == NULL)
         return RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_resp_err_t code = rd_kafka_error_code(failure);
@@ -128,8 +129,8 @@ static enum status refusal_status(rd_kafka_resp_err_t code)
 
 enum status kafka_producer_send(struct kafka_producer *producer, const char *topic,
                                 int32_t partition, const void *key, size_t key_length,
-                                const void *value, size_t value_length,
-                                rd_kafka_headers_t *headers, struct error *error)
+                                const void *value, size_t value_length, rd_kafka_headers_t *headers,
+                                struct error *error)
 {
     rd_kafka_resp_err_t code;
     while ((code = produce(producer, topic, partition, key, key_length, value, value_length,

@@ -18,10 +18,10 @@
 #include "core/program.h"
 
 enum {
-    CONNECT_TIMEOUT_S = 10,     /* for each host of the conninfo */
-    PARAMETERS_MAX = 96,        /* libpq 15 knows 44 keywords */
+    CONNECT_TIMEOUT_S = 10, /* for each host of the conninfo */
+    PARAMETERS_MAX = 96,    /* libpq 15 knows 44 keywords */
     PENDING_CHANNELS_MAX = 8,
-    CHANNEL_BYTES = 64,         /* PostgreSQL's NAMEDATALEN */
+    CHANNEL_BYTES = 64, /* PostgreSQL's NAMEDATALEN */
     COPY_CHUNK_BYTES = 1 << 20,
 };
 
@@ -92,8 +92,8 @@ enum status postgres_error(PGconn *connection, const PGresult *result, const cha
     }
     if (primary[0] == '\0')
         primary = lost ? "connection lost" : "unexpected kind of result";
-    int length = sqlstate != NULL ? (int)strnlen(primary, ERROR_TEXT_BYTES)
-                                  : first_line_length(primary);
+    int length =
+        sqlstate != NULL ? (int)strnlen(primary, ERROR_TEXT_BYTES) : first_line_length(primary);
     error_set(error, status, "%s: %.*s%s%s%s", doing, length, primary, detail != NULL ? " (" : "",
               detail != NULL ? detail : "", detail != NULL ? ")" : "");
     keep_sqlstate(error, sqlstate);
@@ -179,8 +179,8 @@ static enum status parse_error(char *message, struct error *error)
     return STATUS_FATAL;
 }
 
-/* A password with '@' or '/' that is not percent-encoded makes libpq take a part of it for the host,
- * the port or the database, and print that. Better refused without an echo. */
+/* A password with '@' or '/' that is not percent-encoded makes libpq take a part of it for the
+ * host, the port or the database, and print that. Better refused without an echo. */
 static enum status check_parameters(const struct parameters *parameters, struct error *error)
 {
     const char *host = parameter(parameters, "host");
@@ -283,8 +283,12 @@ static const char *sqlstate_in_message(const char *message, char *buffer)
 static bool message_is_final(const char *message)
 {
     static const char *const final[] = {
-        "invalid ", "could not match", "no password supplied", "does not support SSL",
-        "SSL support is not compiled in", "root certificate file",
+        "invalid ",
+        "could not match",
+        "no password supplied",
+        "does not support SSL",
+        "SSL support is not compiled in",
+        "root certificate file",
     };
     for (size_t i = 0; i < sizeof final / sizeof final[0]; i++)
         if (strstr(message, final[i]) != NULL)
@@ -344,8 +348,8 @@ static enum status open_connection(struct postgres *postgres, struct error *erro
 {
     struct parameters parameters;
     PQconninfoOption *options = NULL;
-    enum status status = collect_parameters(postgres->conninfo, postgres->application, &options,
-                                            &parameters, error);
+    enum status status =
+        collect_parameters(postgres->conninfo, postgres->application, &options, &parameters, error);
     if (status != STATUS_OK)
         goto cleanup;
     PGconn *connection = PQconnectStartParams(parameters.keywords, parameters.values, 0);
@@ -501,8 +505,7 @@ bool postgres_bool(const PGresult *result, int row, int column)
 /* --- COPY --- */
 
 /* Reads results until the command is over; the first failure is the one to tell. */
-static enum status finish_command(struct postgres *postgres, const char *doing,
-                                  struct error *error)
+static enum status finish_command(struct postgres *postgres, const char *doing, struct error *error)
 {
     enum status status = STATUS_OK;
     for (PGresult *result; (result = PQgetResult(postgres->connection)) != NULL;) {
@@ -566,8 +569,8 @@ static size_t copy_header_length(const uint8_t *data, size_t length)
     if (length < COPY_HEADER_BYTES || memcmp(data, "PGCOPY\n\377\r\n\0", COPY_SIGNATURE_BYTES) != 0)
         return 0;
     const uint8_t *word = data + COPY_HEADER_BYTES - 4;
-    size_t extension = (size_t)word[0] << 24 | (size_t)word[1] << 16 | (size_t)word[2] << 8 |
-                       (size_t)word[3];
+    size_t extension =
+        (size_t)word[0] << 24 | (size_t)word[1] << 16 | (size_t)word[2] << 8 | (size_t)word[3];
     return extension <= length - COPY_HEADER_BYTES ? COPY_HEADER_BYTES + extension : 0;
 }
 

@@ -3,8 +3,8 @@
  * A connection belongs to one thread at a time. Failures say what to do: STATUS_RETRY (connection
  * lost, serialization failure, deadlock, server starting up or too many connections), STATUS_FATAL
  * (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost connection the
- * outcome of a COMMIT is unknown: read the state back. A failure inside a transaction leaves it open
- * and aborted: the caller says ROLLBACK. A text holds the first words of the statement and the
+ * outcome of a COMMIT is unknown: read the state back. A failure inside a transaction leaves it
+ * open and aborted: the caller says ROLLBACK. A text holds the first words of the statement and the
  * server's message; the conninfo never appears in one. */
 #ifndef DOVETAIL_POSTGRES_H
 #define DOVETAIL_POSTGRES_H
@@ -55,8 +55,8 @@ struct pgbinary_field postgres_field(const PGresult *result, int row, int column
 int64_t postgres_int64(const PGresult *result, int row, int column);
 bool postgres_bool(const PGresult *result, int row, int column);
 
-/* COPY table FROM STDIN (FORMAT binary): `sql` is the whole COPY statement. The next statement, such
- * as ROLLBACK, gives up a copy that was begun and not ended. */
+/* COPY table FROM STDIN (FORMAT binary): `sql` is the whole COPY statement. The next statement,
+ * such as ROLLBACK, gives up a copy that was begun and not ended. */
 enum status postgres_copy_in_begin(struct postgres *postgres, const char *sql,
                                    struct error *error) MUST_CHECK;
 enum status postgres_copy_in_data(struct postgres *postgres, const char *data, size_t length,

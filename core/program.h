@@ -29,9 +29,9 @@ struct program_arguments {
 };
 
 /* Takes --config FILE, --config=FILE, --help and --version out of the arguments, wherever they
- * stand before a "--" (which stays in `rest`); installs the signal handlers. `help` is the text of --help after the line
- * "name version"; the table of configuration keys follows it. True: go on. False: exit with
- * *exit_code, everything is printed. argv is reordered and outlives *out. */
+ * stand before a "--" (which stays in `rest`); installs the signal handlers. `help` is the text of
+ * --help after the line "name version"; the table of configuration keys follows it. True: go on.
+ * False: exit with *exit_code, everything is printed. argv is reordered and outlives *out. */
 bool program_start(int argc, char **argv, const char *name, const char *help,
                    struct program_arguments *out, int *exit_code) MUST_CHECK;
 

@@ -1,7 +1,8 @@
 /* Consumers, producers and topics against a real broker: order and completeness across restarts,
  * pauses and rebalances, the meaning of each failure, and that nothing hangs without a broker.
  *
- * Topics and groups have a random suffix; the topics are deleted at the end. Needs DOVETAIL_KAFKA. */
+ * Topics and groups have a random suffix; the topics are deleted at the end. Needs DOVETAIL_KAFKA.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -235,8 +236,8 @@ static void test_key_value_and_headers(void **state)
     assert_status(STATUS_OK, kafka_producer_create(properties, &producer, &error));
     rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
     rd_kafka_header_add(headers, "reason", -1, "a\0b", 3);
-    assert_status(STATUS_OK, kafka_producer_send(producer, topic, 0, "key", 3, "value", 5, headers,
-                                                 &error));
+    assert_status(STATUS_OK,
+                  kafka_producer_send(producer, topic, 0, "key", 3, "value", 5, headers, &error));
     assert_status(STATUS_OK,
                   kafka_producer_send(producer, topic, 0, NULL, 0, NULL, 0, NULL, &error));
     assert_status(STATUS_OK, kafka_producer_flush(producer, WAIT_MS, &error));
@@ -274,8 +275,8 @@ static void test_large_record(void **state)
     struct kafka_producer *producer = NULL;
     assert_status(STATUS_OK, kafka_producer_create(properties, &producer, &error));
     for (int i = 0; i < 3; i++)
-        assert_status(STATUS_OK, kafka_producer_send(producer, topic, 0, NULL, 0, value, BYTES, NULL,
-                                                     &error));
+        assert_status(STATUS_OK,
+                      kafka_producer_send(producer, topic, 0, NULL, 0, value, BYTES, NULL, &error));
     assert_status(STATUS_OK, kafka_producer_flush(producer, WAIT_MS, &error));
     assert_status(STATUS_REJECT, kafka_producer_send(producer, topic, 0, NULL, 0, value,
                                                      17 * 1000 * 1000, NULL, &error));
@@ -312,7 +313,8 @@ static void test_refused_record_is_told_by_flush(void **state)
     assert_status(STATUS_REJECT, kafka_producer_flush(producer, WAIT_MS, &error));
     assert_non_null(strstr(error.text, topic));
     assert_int_equal(error.kafka_code, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
-    assert_status(STATUS_OK, kafka_producer_send(producer, topic, 0, NULL, 0, "0", 1, NULL, &error));
+    assert_status(STATUS_OK,
+                  kafka_producer_send(producer, topic, 0, NULL, 0, "0", 1, NULL, &error));
     assert_status(STATUS_OK, kafka_producer_flush(producer, WAIT_MS, &error));
     assert_int_equal(kafka_producer_acknowledged(producer), 1);
     kafka_producer_destroy(producer);
@@ -491,7 +493,8 @@ static void test_pause_neither_skips_nor_repeats(void **state)
         for (int i = (int)(random >> 16) % 500; i > 0 && next < COUNT; i--)
             expect_record(consumer, next++);
         assert_status(STATUS_OK, kafka_consumer_pause(consumer, true, &error));
-        assert_status(STATUS_OK, kafka_consumer_poll(consumer, (int)(random >> 30), &message, &error));
+        assert_status(STATUS_OK,
+                      kafka_consumer_poll(consumer, (int)(random >> 30), &message, &error));
         assert_null(message);
         if (round % 5 == 0) { /* a restart while paused takes effect when it ends */
             struct kafka_position position = {.topic = topic, .partition = 0, .offset = next / 2};
@@ -543,15 +546,16 @@ static enum status member_revoke(const struct kafka_position *positions, size_t 
     member->lost = lost;
     assert_int_equal(count, member->assigned);
     member->assigned = 0;
-    return member->answer == STATUS_OK ? STATUS_OK : error_set(failure, member->answer, "no revoke");
+    return member->answer == STATUS_OK ? STATUS_OK
+                                       : error_set(failure, member->answer, "no revoke");
 }
 
 static void join(struct member *member, const char *topic, const char *instance)
 {
     struct kafka_group_callbacks callbacks = {member_assign, member_revoke, member};
-    assert_status(STATUS_OK, kafka_consumer_subscribe(properties, topic /* also the group */,
-                                                      instance, &topic, 1, &callbacks,
-                                                      &member->consumer, &error));
+    assert_status(STATUS_OK,
+                  kafka_consumer_subscribe(properties, topic /* also the group */, instance, &topic,
+                                           1, &callbacks, &member->consumer, &error));
 }
 
 /* Checks a message of a member, which may be NULL, against the order of its partition. */
@@ -572,7 +576,8 @@ static void expect_member_record(struct member *member)
 }
 
 /* Polls both until each holds what it shall; records must be in order. */
-static void poll_until_assigned(struct member *a, size_t wanted_a, struct member *b, size_t wanted_b)
+static void poll_until_assigned(struct member *a, size_t wanted_a, struct member *b,
+                                size_t wanted_b)
 {
     int64_t end = now_ms() + WAIT_MS;
     while ((a->assigned != wanted_a || (b != NULL && b->assigned != wanted_b)) && now_ms() < end) {
@@ -809,7 +814,8 @@ static void test_without_a_broker_nothing_hangs(void **state)
 }
 
 /* A member whose broker vanishes: polls stay quiet, records go on when it is back, and closing is
- * bounded. librdkafka's mock cluster stands for the broker, because a shared one cannot be stopped. */
+ * bounded. librdkafka's mock cluster stands for the broker, because a shared one cannot be stopped.
+ */
 static void test_broker_that_dies(void **state)
 {
     (void)state;

@@ -155,8 +155,8 @@ static void test_lost_connection_and_reconnect(void **state)
     assert_status(STATUS_OK, postgres_connect(conninfo, "victim", &victim, &error));
     int64_t pid = query_int64(victim, "SELECT pg_backend_pid()");
     assert_true(postgres_is_connected(victim));
-    assert_status(STATUS_OK, postgres_executef(postgres, &error, "SELECT pg_terminate_backend(%d)",
-                                               (int)pid));
+    assert_status(STATUS_OK,
+                  postgres_executef(postgres, &error, "SELECT pg_terminate_backend(%d)", (int)pid));
     assert_status(STATUS_RETRY, postgres_execute(victim, "SELECT 1", &error));
     assert_false(postgres_is_connected(victim));
     assert_status(STATUS_RETRY, postgres_execute(victim, "SELECT 1", &error));
@@ -173,12 +173,13 @@ static void test_lost_connection_and_reconnect(void **state)
 static void test_errors_keep_sqlstate_and_say_what(void **state)
 {
     (void)state;
-    assert_status(STATUS_FATAL, postgres_execute(postgres, "SELECT *\n FROM nowhere.table_a", &error));
+    assert_status(STATUS_FATAL,
+                  postgres_execute(postgres, "SELECT *\n FROM nowhere.table_a", &error));
     assert_string_equal(error.sqlstate, "42P01");
-    assert_string_equal(error.text,
-                        "SELECT * FROM nowhere.table_a: relation \"nowhere.table_a\" does not exist");
-    assert_status(STATUS_OK,
-                  postgres_execute(postgres, "CREATE TABLE unique_id (id int PRIMARY KEY)", &error));
+    assert_string_equal(
+        error.text, "SELECT * FROM nowhere.table_a: relation \"nowhere.table_a\" does not exist");
+    assert_status(STATUS_OK, postgres_execute(
+                                 postgres, "CREATE TABLE unique_id (id int PRIMARY KEY)", &error));
     assert_status(STATUS_FATAL,
                   postgres_execute(postgres, "INSERT INTO unique_id VALUES (1), (1)", &error));
     assert_string_equal(error.sqlstate, "23505");
@@ -205,7 +206,8 @@ static void test_lock_and_serialization_failures_are_retried(void **state)
     assert_status(STATUS_OK, postgres_executef(other, &error, "SET search_path = %s", schema));
     assert_status(STATUS_OK, postgres_execute(postgres,
                                               "CREATE TABLE counter (n int); "
-                                              "INSERT INTO counter VALUES (0)", &error));
+                                              "INSERT INTO counter VALUES (0)",
+                                              &error));
     const char *begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM counter";
     assert_status(STATUS_OK, postgres_execute(other, begin, &error));
     assert_status(STATUS_OK, postgres_execute(postgres, "UPDATE counter SET n = n + 1", &error));
@@ -213,8 +215,8 @@ static void test_lock_and_serialization_failures_are_retried(void **state)
     assert_string_equal(error.sqlstate, "40001");
     assert_status(STATUS_OK, postgres_execute(other, "ROLLBACK", &error));
 
-    assert_status(STATUS_OK, postgres_execute(postgres, "BEGIN; SELECT * FROM counter FOR UPDATE",
-                                              &error));
+    assert_status(STATUS_OK,
+                  postgres_execute(postgres, "BEGIN; SELECT * FROM counter FOR UPDATE", &error));
     assert_status(STATUS_RETRY,
                   postgres_execute(other, "SELECT * FROM counter FOR UPDATE NOWAIT", &error));
     assert_string_equal(error.sqlstate, "55P03");
@@ -246,7 +248,8 @@ static void test_parameters_and_nulls(void **state)
     PQclear(result);
 
     result = NULL;
-    assert_status(STATUS_FATAL, postgres_query(postgres, "SELECT 'x'::int", 0, NULL, &result, &error));
+    assert_status(STATUS_FATAL,
+                  postgres_query(postgres, "SELECT 'x'::int", 0, NULL, &result, &error));
     assert_string_equal(error.sqlstate, "22P02");
     PQclear(result);
 }
@@ -257,9 +260,10 @@ static void test_several_statements_and_quoting(void **state)
     char *identifier = postgres_identifier(postgres, "od\"d");
     char *literal = postgres_literal(postgres, "it's \\");
     assert_string_equal(identifier, "\"od\"\"d\"");
-    assert_status(STATUS_OK, postgres_executef(postgres, &error,
-                                               "CREATE TABLE %s (t text); INSERT INTO %s VALUES (%s)",
-                                               identifier, identifier, literal));
+    assert_status(STATUS_OK,
+                  postgres_executef(postgres, &error,
+                                    "CREATE TABLE %s (t text); INSERT INTO %s VALUES (%s)",
+                                    identifier, identifier, literal));
     assert_text_result("SELECT t FROM \"od\"\"d\"", "it's \\");
     PQfreemem(identifier);
     PQfreemem(literal);
@@ -277,9 +281,11 @@ static char *binary_rows(uint32_t count, size_t *length)
     memcpy(data, header, sizeof header);
     unsigned char *at = (unsigned char *)data + sizeof header;
     for (uint32_t i = 0; i < count; i++, at += 10)
-        memcpy(at, (unsigned char[]){0, 1, 0, 0, 0, 4, (unsigned char)(i >> 24),
-                                     (unsigned char)(i >> 16), (unsigned char)(i >> 8),
-                                     (unsigned char)i}, 10);
+        memcpy(at,
+               (unsigned char[]){0, 1, 0, 0, 0, 4, (unsigned char)(i >> 24),
+                                 (unsigned char)(i >> 16), (unsigned char)(i >> 8),
+                                 (unsigned char)i},
+               10);
     memcpy(at, "\377\377", 2);
     *length = sizeof header + (size_t)count * 10 + 2;
     return data;
@@ -323,14 +329,16 @@ static void test_copy_in_and_out(void **state)
     struct sum sum = {.fail_at = -1};
     assert_status(STATUS_OK, postgres_copy_out(postgres,
                                                "COPY (SELECT i FROM copied) TO STDOUT "
-                                               "(FORMAT binary)", sum_row, &sum, &error));
+                                               "(FORMAT binary)",
+                                               sum_row, &sum, &error));
     assert_int_equal(sum.count, COUNT);
     assert_int_equal(sum.sum, (int64_t)COUNT * (COUNT - 1) / 2);
 
     sum = (struct sum){.fail_at = -1};
     assert_status(STATUS_OK, postgres_copy_out(postgres,
                                                "COPY (SELECT 1 WHERE false) TO STDOUT "
-                                               "(FORMAT binary)", sum_row, &sum, &error));
+                                               "(FORMAT binary)",
+                                               sum_row, &sum, &error));
     assert_int_equal(sum.count, 0);
 }
 
@@ -339,16 +347,16 @@ static void test_copy_failures_leave_the_connection_usable(void **state)
     (void)state;
     size_t length;
     char *data = binary_rows(10, &length);
-    assert_status(STATUS_OK, postgres_execute(postgres, "CREATE TABLE failing (i int CHECK (i < 5))",
-                                              &error));
+    assert_status(STATUS_OK,
+                  postgres_execute(postgres, "CREATE TABLE failing (i int CHECK (i < 5))", &error));
     copy_in("COPY failing FROM STDIN (FORMAT binary)", data, length, STATUS_FATAL);
     assert_string_equal(error.sqlstate, "23514");
     assert_int_equal(query_int64(postgres, "SELECT count(*) FROM failing"), 0);
 
     /* Begun, not ended, and given up. */
     assert_status(STATUS_OK, postgres_execute(postgres, "BEGIN", &error));
-    assert_status(STATUS_OK, postgres_copy_in_begin(postgres,
-                                                    "COPY failing FROM STDIN (FORMAT binary)", &error));
+    assert_status(STATUS_OK, postgres_copy_in_begin(
+                                 postgres, "COPY failing FROM STDIN (FORMAT binary)", &error));
     assert_status(STATUS_OK, postgres_copy_in_data(postgres, data, 29, &error));
     assert_status(STATUS_OK, postgres_execute(postgres, "ROLLBACK", &error));
     assert_int_equal(query_int64(postgres, "SELECT count(*) FROM failing"), 0);
@@ -358,7 +366,8 @@ static void test_copy_failures_leave_the_connection_usable(void **state)
     assert_status(STATUS_REJECT,
                   postgres_copy_out(postgres,
                                     "COPY (SELECT generate_series(1, 100000000)) TO STDOUT "
-                                    "(FORMAT binary)", sum_row, &sum, &error));
+                                    "(FORMAT binary)",
+                                    sum_row, &sum, &error));
     assert_string_equal(error.text, "enough");
     assert_int_equal(query_int64(postgres, "SELECT 7"), 7);
 
@@ -367,9 +376,11 @@ static void test_copy_failures_leave_the_connection_usable(void **state)
     assert_status(STATUS_FATAL,
                   postgres_copy_out(postgres,
                                     "COPY (SELECT 10 / (3 - i) FROM generate_series(0, 9) i) TO "
-                                    "STDOUT (FORMAT binary)", sum_row, &sum, &error));
+                                    "STDOUT (FORMAT binary)",
+                                    sum_row, &sum, &error));
     assert_string_equal(error.sqlstate, "22012");
-    assert_status(STATUS_FATAL, postgres_copy_in_begin(postgres, "COPY nothing FROM STDIN", &error));
+    assert_status(STATUS_FATAL,
+                  postgres_copy_in_begin(postgres, "COPY nothing FROM STDIN", &error));
     assert_int_equal(query_int64(postgres, "SELECT 7"), 7);
 }
 
@@ -388,8 +399,9 @@ static void test_notifications_are_told_once_for_each_channel(void **state)
 
     struct postgres *other = NULL;
     assert_status(STATUS_OK, postgres_connect(conninfo, "other", &other, &error));
-    assert_status(STATUS_OK, postgres_executef(other, &error, "NOTIFY %s; NOTIFY %s, 'x'; NOTIFY %s",
-                                               one, one, two));
+    assert_status(
+        STATUS_OK,
+        postgres_executef(other, &error, "NOTIFY %s; NOTIFY %s, 'x'; NOTIFY %s", one, one, two));
     postgres_close(other);
     assert_int_equal(program_wait_fd(PQsocket(postgres_handle(postgres)), 5000), 1);
     assert_status(STATUS_OK, postgres_execute(postgres, "SELECT 1", &error));

@@ -1,0 +1,110 @@
+/* What the mains share: options anywhere on the line, stopping by signal, waits that end by it. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/program.h"
+
+enum { ARGUMENTS_MAX = 16 };
+
+static char *line[ARGUMENTS_MAX];
+static struct program_arguments arguments;
+static int exit_code;
+
+/* Splits `text` at spaces and starts with it. */
+static bool start(const char *text)
+{
+    static char buffer[256];
+    int count = 0;
+    strcpy(buffer, text);
+    for (char *word = strtok(buffer, " "); word != NULL; word = strtok(NULL, " "))
+        line[count++] = word;
+    line[count] = NULL;
+    exit_code = -1;
+    return program_start(count, line, "dovetail-test", "Tests.\n", &arguments, &exit_code);
+}
+
+static void test_options_are_taken_out_wherever_they_stand(void **state)
+{
+    (void)state;
+    assert_true(start("x query VIEW --config a.json --limit 5"));
+    assert_string_equal(arguments.config_path, "a.json");
+    assert_int_equal(arguments.rest_count, 4);
+    assert_string_equal(arguments.rest[0], "query");
+    assert_string_equal(arguments.rest[3], "5");
+    assert_null(arguments.rest[4]);
+
+    assert_true(start("x --config=b.json"));
+    assert_string_equal(arguments.config_path, "b.json");
+    assert_int_equal(arguments.rest_count, 0);
+    assert_null(arguments.rest[0]);
+
+    assert_true(start("x run -- --config c.json --help"));
+    assert_null(arguments.config_path);
+    assert_int_equal(arguments.rest_count, 5);
+
+    assert_true(start("x"));
+    assert_null(arguments.config_path);
+}
+
+static void test_options_that_end_the_program(void **state)
+{
+    (void)state;
+    assert_false(start("x --version"));
+    assert_int_equal(exit_code, PROGRAM_OK);
+    assert_false(start("x query --help"));
+    assert_int_equal(exit_code, PROGRAM_OK);
+    assert_false(start("x --config"));
+    assert_int_equal(exit_code, PROGRAM_USAGE);
+}
+
+static void test_waits(void **state)
+{
+    (void)state;
+    int pipe_fds[2];
+    assert_true(start("x"));
+    int64_t begun_us = program_monotonic_us();
+    assert_false(program_wait_ms(20));
+    assert_true(program_monotonic_us() - begun_us >= 20000);
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(program_wait_fd(pipe_fds[0], 1), 0);
+    assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+    assert_int_equal(program_wait_fd(pipe_fds[0], -1), 1);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
+/* Last: a program that is stopping stays so. */
+static void test_a_signal_ends_waits_for_good(void **state)
+{
+    (void)state;
+    assert_true(start("x"));
+    assert_false(program_stopping());
+    assert_int_equal(raise(SIGTERM), 0);
+    assert_true(program_stopping());
+    assert_true(program_wait_ms(1000000));
+    assert_int_equal(program_wait_fd(-1, -1), 0);
+    assert_int_equal(raise(SIGTERM), 0); /* repeating it changes nothing */
+    assert_int_equal(raise(SIGPIPE), 0);
+    program_stop();
+    assert_true(program_stopping());
+    program_log(LOG_INFO, "a line\nin %s", "two parts");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options_are_taken_out_wherever_they_stand),
+        cmocka_unit_test(test_options_that_end_the_program),
+        cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_a_signal_ends_waits_for_good),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
