@@ -54,18 +54,23 @@ start_program() {
 
 dovetail() { "$root/build/dovetail" "$@" --config "$here/dovetail.json"; }
 
-# How many flights each layer has, and the receipt: one line.
+# How many flights there are, and how many of them each layer has: one line. The batch layer's part
+# belongs to a run, so both are asked until both answer from the same one.
 count() {
-    all=$(dovetail query flights_total --granularity all --format json)
-    for layer in batch speed; do
-        dovetail query flights_total --granularity all --format json --layer $layer \
-            > "$here/$layer.json"
+    ask="query flights_total --granularity all --measures flights --format json"
+    while :; do
+        # shellcheck disable=SC2086  # words
+        dovetail $ask --layer batch > "$here/batch.json"
+        # shellcheck disable=SC2086
+        dovetail $ask > "$here/merged.json"
+        ! jq -en --slurpfile b "$here/batch.json" --slurpfile m "$here/merged.json" \
+            '$b[0].receipt.run == $m[0].receipt.run' > /dev/null || break
     done
-    printf '%s' "$all" | jq -r --arg when "$1" --slurpfile b "$here/batch.json" \
-        --slurpfile s "$here/speed.json" '
-        def flights(x): (x.rows[0].flights // 0);
-        "  \($when): \(flights(.)) flights  (run \(.receipt.run); batch had \(flights($b[0])), speed "
-        + "\(flights($s[0])) a moment later; P \(.receipt.positions.flights | tostring))"'
+    jq -rn --arg when "$1" --slurpfile b "$here/batch.json" --slurpfile m "$here/merged.json" '
+        ($m[0].rows[0].flights // 0) as $all | ($b[0].rows[0].flights // 0) as $batch |
+        "  \($when): \($all) flights = \($batch) batch (run \($m[0].receipt.run)) "
+        + "+ \($all - $batch) speed;  C \($m[0].receipt.cutoffs.flights | tostring) "
+        + "P \($m[0].receipt.positions.flights | tostring)"'
 }
 
 # --- 1: start ---
