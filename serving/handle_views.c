@@ -32,11 +32,12 @@ static json_t *describe_measures(const struct view *view)
     return measures;
 }
 
-/* The member of a view's definition as it was given; null where there is none. */
+/* The member of a view's definition as it was given; null where there is none. A copy: the
+ * catalogue is shared by all threads, and counting references to it would be writing. */
 static json_t *given(const struct view *view, const char *member)
 {
     json_t *json = json_object_get(view->json, member);
-    return json != NULL ? json_incref(json) : json_null();
+    return json != NULL ? json_deep_copy(json) : json_null();
 }
 
 static json_t *describe(const struct catalogue *catalogue, const struct catalog_version *version)
