@@ -61,7 +61,7 @@ static enum status load_where(struct view *view, struct error *error)
     }
     status = expression_create(text, view->source, &view->where, error);
     if (status == STATUS_OK && expression_type(view->where) != VALUE_BOOLEAN) {
-        status = error_set(error, STATUS_REJECT, "column 1: wants a condition, not a %s",
+        status = error_set(error, STATUS_REJECT, "column 1: wants a condition, found type %s",
                            value_type_name(expression_type(view->where)));
     }
     return status == STATUS_OK ? STATUS_OK : error_wrap(error, "where");

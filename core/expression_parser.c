@@ -295,7 +295,7 @@ static enum status want_boolean(struct expression_parser *parser, struct express
     bool possible;
     enum status status = coerce(parser, VALUE_BOOLEAN, node, &possible);
     if (status == STATUS_OK && !possible) {
-        return fault(parser, column, "%s wants a boolean, not a %s", what,
+        return fault(parser, column, "%s wants a boolean, found type %s", what,
                      value_type_name((*node)->type));
     }
     return status;
@@ -574,7 +574,7 @@ static enum status parse_concatenation(struct expression_parser *parser, struct 
         status = status == STATUS_OK ? coerce(parser, VALUE_STRING, &pair[0], &left) : status;
         status = status == STATUS_OK ? coerce(parser, VALUE_STRING, &pair[1], &right) : status;
         if (status == STATUS_OK && !(left && right)) {
-            return fault(parser, column, "|| wants strings, not a %s",
+            return fault(parser, column, "|| wants strings, found type %s",
                          value_type_name(pair[left ? 1 : 0]->type));
         }
         status = status == STATUS_OK
@@ -596,7 +596,8 @@ static enum status arithmetic_node(struct expression_parser *parser, char operat
     for (int i = 0; i < 2; i++) { /* `delay + NULL`: NULL takes the neighbour's type */
         bool untyped = pair[i]->kind == EXPRESSION_UNTYPED_NULL;
         if (untyped ? pair[1 - i]->kind == EXPRESSION_UNTYPED_NULL : !is_numeric(pair[i]->type)) {
-            return fault(parser, column, "%c wants numbers, not a %s", operator,
+            return fault(parser, column, "%c wants numbers, found %s%s", operator,
+                         untyped ? "" : "type ",
                          untyped ? "NULL" : value_type_name(pair[i]->type));
         }
     }
@@ -678,8 +679,9 @@ static enum status parse_sign(struct expression_parser *parser, struct expressio
     }
     status = parse_nested(parser, parse_sign, &child);
     if (status == STATUS_OK && !is_numeric(child->type)) {
-        return fault(parser, column, "a sign wants a number, not a %s",
-                     child->kind == EXPRESSION_UNTYPED_NULL ? "NULL" : value_type_name(child->type));
+        bool untyped = child->kind == EXPRESSION_UNTYPED_NULL;
+        return fault(parser, column, "a sign wants a number, found %s%s", untyped ? "" : "type ",
+                     untyped ? "NULL" : value_type_name(child->type));
     }
     if (status == STATUS_OK && plus) {
         child->is_whole_literal = false;

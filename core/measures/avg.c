@@ -43,6 +43,13 @@ static enum status avg_decode(const struct measure *measure, void *state,
         return error_set(error, STATUS_FATAL, "stored state: an average of %lld values",
                          (long long)sum->count);
     }
+    if (status == STATUS_OK && sum->count == 0) {
+        struct decimal_wide wide;
+        exact_sum_widen(sum, &wide);
+        if (!decimal_wide_is_zero(&wide)) {
+            return error_set(error, STATUS_FATAL, "stored state: a sum of no values is not zero");
+        }
+    }
     return status;
 }
 
