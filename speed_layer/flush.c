@@ -140,6 +140,7 @@ void flush_deinit(struct flush *flush)
     deinit_versions(flush);
     free(flush->partitions);
     free(flush->ledgers);
+    free(flush->scratch);
     dead_letters_deinit(&flush->letters);
     *flush = (struct flush){0};
 }
@@ -197,23 +198,6 @@ static enum status add_update(struct flush_version *entry, int32_t partition, in
     return status;
 }
 
-enum status flush_add_groups(struct flush *flush, size_t version, int32_t partition,
-                             int64_t slice_start, struct groups *groups, struct error *error)
-{
-    struct flush_version *entry = &flush->versions[version];
-    for (struct group *group = groups_changed(groups); group != NULL; group = group->next_changed) {
-        enum status status = group->stored
-                                 ? add_update(entry, partition, slice_start, group, error)
-                                 : add_insert(entry, partition, slice_start, group, error);
-        if (status != STATUS_OK)
-            return status;
-        group->stored = true;
-    }
-    groups_changed_reset(groups);
-    enum status status = pgbinary_writer_check(&entry->inserts, error);
-    return status == STATUS_OK ? pgbinary_writer_check(&entry->updates, error) : status;
-}
-
 /* Room for one more element of `size` bytes. */
 static bool make_room(void *array, size_t count, size_t *capacity, size_t size)
 {
@@ -246,4 +230,43 @@ enum status flush_add_ledger(struct flush *flush, const struct flush_ledger *led
         return error_no_memory(error);
     flush->ledgers[flush->ledger_count++] = *ledger;
     return STATUS_OK;
+}
+
+/* The changed groups, oldest change first. The list has them the other way round, which would be the
+ * worst order for the tables' indexes: ascending rows cost PostgreSQL half the time. */
+static enum status sort_changed(struct flush *flush, struct group *newest, size_t *count,
+                                struct error *error)
+{
+    *count = 0;
+    for (const struct group *group = newest; group != NULL; group = group->next_changed)
+        ++*count;
+    if (*count > flush->scratch_capacity) {
+        struct group **grown = reallocarray(flush->scratch, *count, sizeof *grown);
+        if (grown == NULL)
+            return error_no_memory(error);
+        flush->scratch = grown;
+        flush->scratch_capacity = *count;
+    }
+    size_t at = *count;
+    for (struct group *group = newest; group != NULL; group = group->next_changed)
+        flush->scratch[--at] = group;
+    return STATUS_OK;
+}
+
+enum status flush_add_groups(struct flush *flush, size_t version, int32_t partition,
+                             int64_t slice_start, struct groups *groups, struct error *error)
+{
+    struct flush_version *entry = &flush->versions[version];
+    size_t count;
+    enum status status = sort_changed(flush, groups_changed(groups), &count, error);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        struct group *group = flush->scratch[i];
+        status = group->stored ? add_update(entry, partition, slice_start, group, error)
+                               : add_insert(entry, partition, slice_start, group, error);
+        group->stored = true;
+    }
+    groups_changed_reset(groups);
+    if (status == STATUS_OK)
+        status = pgbinary_writer_check(&entry->inserts, error);
+    return status == STATUS_OK ? pgbinary_writer_check(&entry->updates, error) : status;
 }
