@@ -12,7 +12,7 @@
 #include "cli/table.h"
 #include "core/kafka.h"
 
-enum { KAFKA_TIMEOUT_MS = 5000 };
+enum { KAFKA_TIMEOUT_MS = 3000 };
 
 /* Cut-off, position and ledger of every partition. */
 static const char partitions_sql[] =

@@ -291,6 +291,11 @@ static enum status gather(const struct session *session, const struct catalog_ve
 
 /* --- telling --- */
 
+static const char *plural(int64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 static void print_receipt(const struct query_receipt *receipt)
 {
     printf("run %" PRId64 ", positions", receipt->run);
@@ -307,7 +312,8 @@ static int print_comparison(const struct comparison *comparison,
                             const struct verification *verification, size_t row_count)
 {
     if (comparison->difference_count == 0) {
-        printf("identical: %zu rows, %" PRId64 " records, ", row_count, verification->record_count);
+        printf("identical: %zu row%s, %" PRId64 " record%s, ", row_count, plural((int64_t)row_count),
+               verification->record_count, plural(verification->record_count));
         print_receipt(&verification->answer->receipt);
         return command_finish_output();
     }
@@ -317,9 +323,10 @@ static int print_comparison(const struct comparison *comparison,
     }
     if (comparison->difference_count > SHOWN_MAX)
         printf("... and %zu more\n", comparison->difference_count - SHOWN_MAX);
-    printf("different: %zu difference%s, %zu rows, %" PRId64 " records, ",
-           comparison->difference_count, comparison->difference_count == 1 ? "" : "s", row_count,
-           verification->record_count);
+    printf("different: %zu difference%s, %zu row%s, %" PRId64 " record%s, ",
+           comparison->difference_count, plural((int64_t)comparison->difference_count), row_count,
+           plural((int64_t)row_count), verification->record_count,
+           plural(verification->record_count));
     print_receipt(&verification->answer->receipt);
     (void)command_finish_output();
     return PROGRAM_FAILURE;
