@@ -56,6 +56,19 @@ enum value_type expression_type(const struct expression *expression)
     return expression->type;
 }
 
+bool expression_is_constant(const struct expression *expression)
+{
+    if (expression->kind == EXPRESSION_FIELD) {
+        return false;
+    }
+    for (size_t i = 0; i < expression->child_count; i++) {
+        if (!expression_is_constant(expression->children[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum status expression_evaluate(const struct expression *expression, const struct value *fields,
                                 struct arena *scratch, struct value *out, struct error *error)
 {

@@ -53,6 +53,9 @@ expression_function expression_field, expression_constant, expression_negate_int
     expression_is_distinct, expression_in, expression_between,
     expression_case, expression_coalesce;
 
+/* True where no field is read, so that it may be evaluated once, without a record. */
+bool expression_is_constant(const struct expression *expression);
+
 static inline enum status expression_run(const struct expression *node, struct evaluation *in,
                                          struct value *out)
 {

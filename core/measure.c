@@ -25,7 +25,7 @@ static enum status parse_kind(struct expression_parser *parser, struct measure *
     const struct token token = parser->lexer.token;
 
     for (size_t i = 0; token.kind == TOKEN_NAME && kinds[i] != NULL; i++) {
-        if (strcmp(kinds[i]->name, token.text) == 0) {
+        if (!kinds[i]->distinct && strcmp(kinds[i]->name, token.text) == 0) {
             bool accepted;
             measure->kind = kinds[i];
             enum status status = expression_parser_accept(parser, token.text, &accepted);
@@ -40,7 +40,72 @@ static enum status parse_kind(struct expression_parser *parser, struct measure *
     return expression_parser_fault(parser, "wants a measure (%s), found \"%s\"", known, token.text);
 }
 
-/* `*` or a list of expressions, and the closing parenthesis. */
+/* name(DISTINCT x) is a kind of its own. */
+static enum status parse_distinct(struct expression_parser *parser, struct measure *measure)
+{
+    bool distinct;
+
+    if (parser->lexer.token.kind != TOKEN_NAME ||
+        strcmp(parser->lexer.token.text, "distinct") != 0) {
+        return STATUS_OK;
+    }
+    for (size_t i = 0; kinds[i] != NULL; i++) {
+        if (kinds[i]->distinct && strcmp(kinds[i]->name, measure->kind->name) == 0) {
+            measure->kind = kinds[i];
+            return expression_parser_accept(parser, "distinct", &distinct);
+        }
+    }
+    return expression_parser_fault(parser, "%s(DISTINCT ...) is not supported",
+                                   measure->kind->name);
+}
+
+/* One constant, which may be computed from constants. */
+static enum status parse_parameter(struct expression_parser *parser, struct measure *measure)
+{
+    struct expression *expression = NULL;
+
+    if (measure->parameter_count == MEASURE_PARAMETER_MAX) {
+        return expression_parser_fault(parser, "more than %d parameters", MEASURE_PARAMETER_MAX);
+    }
+    size_t column = parser->lexer.token.column;
+    enum status status = expression_parse(parser, &expression);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!expression_is_constant(expression)) {
+        return error_set(parser->error, STATUS_REJECT, "column %zu: wants a constant", column);
+    }
+    struct value *parameter = &measure->parameters[measure->parameter_count++];
+    if (expression_evaluate(expression, NULL, &measure->arena, parameter, parser->error) !=
+        STATUS_OK) {
+        return error_wrap(parser->error, "column %zu", column);
+    }
+    return STATUS_OK;
+}
+
+static enum status parse_argument(struct expression_parser *parser, struct measure *measure)
+{
+    size_t first = measure->kind->first_parameter;
+    bool more;
+
+    if (first == 0 || measure->argument_count < first) {
+        if (measure->argument_count == MEASURE_ARGUMENT_MAX) {
+            return expression_parser_fault(parser, "more than %d arguments", MEASURE_ARGUMENT_MAX);
+        }
+        return expression_parse(parser, &measure->arguments[measure->argument_count++]);
+    }
+    enum status status = expression_parser_accept(parser, "[", &more);
+    if (status != STATUS_OK || !more) {
+        return status == STATUS_OK ? parse_parameter(parser, measure) : status;
+    }
+    while (status == STATUS_OK && more) {
+        status = parse_parameter(parser, measure);
+        status = status == STATUS_OK ? expression_parser_accept(parser, ",", &more) : status;
+    }
+    return status == STATUS_OK ? expression_parser_expect(parser, "]") : status;
+}
+
+/* `*` or a list of arguments, and the closing parenthesis. */
 static enum status parse_arguments(struct expression_parser *parser, struct measure *measure)
 {
     bool more;
@@ -49,16 +114,9 @@ static enum status parse_arguments(struct expression_parser *parser, struct meas
     if (status == STATUS_OK && more) {
         return expression_parser_expect(parser, ")");
     }
-    if (status == STATUS_OK && parser->lexer.token.kind == TOKEN_NAME &&
-        strcmp(parser->lexer.token.text, "distinct") == 0) {
-        return expression_parser_fault(parser, "DISTINCT is not supported");
-    }
+    status = status == STATUS_OK ? parse_distinct(parser, measure) : status;
     for (more = true; status == STATUS_OK && more;) {
-        if (measure->argument_count == MEASURE_ARGUMENT_MAX) {
-            return expression_parser_fault(parser, "more than %d arguments", MEASURE_ARGUMENT_MAX);
-        }
-        status = expression_parse(parser, &measure->arguments[measure->argument_count]);
-        measure->argument_count++;
+        status = parse_argument(parser, measure);
         status = status == STATUS_OK ? expression_parser_accept(parser, ",", &more) : status;
     }
     return status == STATUS_OK ? expression_parser_expect(parser, ")") : status;

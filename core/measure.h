@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-enum { MEASURE_ARGUMENT_MAX = 4, MEASURE_COLUMN_MAX = 8 };
+enum { MEASURE_ARGUMENT_MAX = 4, MEASURE_PARAMETER_MAX = 64, MEASURE_COLUMN_MAX = 8 };
 
 struct measure;
 
@@ -42,6 +42,10 @@ struct measure_origin {
 struct measure_kind {
     const char *name; /* the SQL function's */
     const char *help; /* one line for the documentation */
+    bool distinct;    /* of two kinds with one name, the one for name(DISTINCT x) */
+    /* Arguments from this one on (counted from 0) must be constants and become parameters; 0: none.
+     * An array [a, b, ...] gives a parameter for each element. */
+    size_t first_parameter;
 
     /* Checks the arguments' types and fills result_type, state_bytes, columns and private.
      * Errors are about the call as a whole. */
@@ -80,6 +84,8 @@ struct measure {
     struct expression *arguments[MEASURE_ARGUMENT_MAX];
     size_t argument_count; /* 0 for count(*) */
     struct expression *filter; /* NULL: every record */
+    struct value parameters[MEASURE_PARAMETER_MAX];
+    size_t parameter_count;
     enum value_type argument_type; /* of the first argument */
     enum value_type result_type;
     size_t state_bytes;
