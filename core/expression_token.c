@@ -106,23 +106,22 @@ static enum status lex_quoted(struct expression_lexer *lexer, char quote, struct
     const char *start = lexer->next + 1, *end = start;
     size_t length = 0;
 
-    while (*end != '\0' && (*end != quote || *++end == quote)) {
-        end++;
+    while (*end != '\0' && (*end != quote || end[1] == quote)) {
+        end += *end == quote ? 2 : 1;
     }
-    if (end == start || end[-1] != quote) {
+    if (*end == '\0') {
         return fault(lexer, quote == '\'' ? "the string does not end"
                                           : "the quoted name does not end", error);
     }
-    char *text = arena_alloc(arena, (size_t)(end - start));
+    char *text = arena_alloc(arena, (size_t)(end - start) + 1);
     if (text == NULL) {
         return error_no_memory(error);
     }
-    for (const char *c = start; c < end - 1; c++) {
+    for (const char *c = start; c < end; c += *c == quote ? 2 : 1) {
         text[length++] = *c;
-        c += *c == quote;
     }
     text[length] = '\0';
-    lexer->next = end;
+    lexer->next = end + 1;
     lexer->token.kind = quote == '\'' ? TOKEN_STRING : TOKEN_QUOTED_NAME;
     lexer->token.text = text;
     lexer->token.length = length;
