@@ -1,0 +1,208 @@
+/* Recompute without servers: the same archive gives the same states on any number of threads, equal
+ * to folding the records below C one after the other. ThreadSanitizer runs this too. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "batch_layer/recompute.h"
+
+enum { PARTITIONS = 3, SEGMENTS = 4, SEGMENT_RECORDS = 500, VERSIONS = 3 };
+enum { SEGMENT_COUNT = PARTITIONS * SEGMENTS };
+
+static char directory[] = "/tmp/dovetail-recompute-XXXXXX";
+static struct error error;
+static struct archive_segment segments[SEGMENT_COUNT];
+static struct catalog catalog;
+static struct catalog_version versions[VERSIONS];
+static struct groups *expected[VERSIONS];
+static struct cut cuts[PARTITIONS];
+static struct event_parser *parsers[VERSIONS];
+static int64_t below_c; /* records */
+static int64_t counted; /* over all versions */
+static int64_t rejected;
+
+#define assert_ok(call)                                                                            \
+    do {                                                                                           \
+        if ((call) != STATUS_OK)                                                                   \
+            fail_msg("%s: %s", #call, error.text);                                                 \
+    } while (0)
+
+/* --- the catalogue: two versions of one definition of the source, one of another --- */
+
+static void make_version(size_t index, const char *k_type, const char *measure)
+{
+    json_t *source = json_pack("{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:s}}", "source", "events",
+                               "topic", "topic", "event_time", "field", "at", "format", "epoch_s",
+                               "fields", "at", "timestamp", "k", k_type, "n", "integer");
+    json_t *view = json_pack("{s:s, s:s, s:[s], s:{s:s, s:s}, s:{s:s, s:s}}", "view", "v", "source",
+                             "events", "group_by", "k", "window", "type", "tumbling", "size", "1h",
+                             "measures", "c", "count(*)", "m", measure);
+    versions[index].version = (int)index + 1;
+    assert_ok(source_create(source, "test", &versions[index].source, &error));
+    assert_ok(view_create(view, "test", versions[index].source, &versions[index].view, &error));
+    assert_ok(groups_create(versions[index].view, &expected[index], &error));
+    assert_ok(event_parser_create(versions[index].source, &parsers[index], &error));
+    json_decref(source);
+    json_decref(view);
+}
+
+/* --- the archive, and what it should give --- */
+
+static void fold_expected(const char *value, size_t length, const struct measure_origin *place)
+{
+    for (size_t v = 0; v < VERSIONS; v++) {
+        struct event event;
+        enum fold_outcome outcome;
+        if (event_parser_parse(parsers[v], value, length, length, &event, &error) != STATUS_OK)
+            continue;
+        struct measure_origin origin = *place;
+        origin.time_us = event.time_us;
+        enum status status = groups_fold(expected[v], &event, &origin, &outcome, &error);
+        counted += status == STATUS_OK;
+        rejected += status == STATUS_REJECT;
+    }
+}
+
+static void write_segment(int32_t partition, int64_t start, struct archive_segment *segment)
+{
+    struct archive_writer *writer;
+    assert_ok(archive_writer_create(directory, "topic", partition, start, &writer, &error));
+    for (int64_t offset = start; offset < start + SEGMENT_RECORDS; offset++) {
+        char value[120] = "no event";
+        if (random() % 20 != 0) /* a string or a number as key: half of them fit each definition */
+            snprintf(value, sizeof value, "{\"at\":%ld,%s\"k\":%s%ld%s,\"n\":%ld}",
+                     978307200 + random() % 36000, random() % 9 == 0 ? "\n" : "",
+                     offset % 2 == 0 ? "\"" : "", random() % 50, offset % 2 == 0 ? "\"" : "",
+                     random() % 1000 - 500);
+        size_t length = strlen(value);
+        struct archive_record record = {.offset = offset,
+                                        .timestamp_ms = 978307200000,
+                                        .value = value,
+                                        .length = length,
+                                        .readable = length};
+        assert_ok(archive_writer_add(writer, &record, &error));
+        struct measure_origin origin = {.partition = partition, .offset = offset};
+        if (offset < cuts[partition].offset) {
+            fold_expected(value, length, &origin);
+            below_c++;
+        }
+    }
+    assert_ok(archive_writer_finish(writer, start + SEGMENT_RECORDS, segment, &error));
+    archive_writer_destroy(writer);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    make_version(0, "string", "sum(n)");
+    make_version(1, "string", "sum(1000 / n)"); /* rejects n = 0 */
+    make_version(2, "integer", "min(n)");
+    catalog = (struct catalog){.versions = versions, .version_count = VERSIONS};
+    for (int32_t p = 0; p < PARTITIONS; p++)
+        cuts[p] = (struct cut){.topic = "topic",
+                               .partition = p,
+                               .offset = SEGMENTS * SEGMENT_RECORDS - 700 * p - 1,
+                               .chosen = true};
+    for (size_t i = 0; i < SEGMENT_COUNT; i++)
+        write_segment((int32_t)(i % PARTITIONS), (int64_t)(i / PARTITIONS) * SEGMENT_RECORDS,
+                      &segments[i]);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SEGMENT_COUNT; i++)
+        archive_segment_deinit(&segments[i]);
+    for (size_t v = 0; v < VERSIONS; v++) {
+        event_parser_destroy(parsers[v]);
+        groups_destroy(expected[v]);
+        view_destroy(versions[v].view);
+        source_destroy(versions[v].source);
+    }
+    char command[80];
+    snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    return system(command);
+}
+
+static void check_version(const struct recompute *recompute, size_t index)
+{
+    struct pgbinary_writer got;
+    struct pgbinary_writer wanted;
+    pgbinary_writer_init(&got);
+    pgbinary_writer_init(&wanted);
+    size_t count = 0;
+    size_t table = 0;
+    size_t cursor = 0;
+    struct group *group;
+    while ((group = recompute_next(recompute, index, &table, &cursor)) != NULL) {
+        const struct view *view = versions[index].view;
+        const struct group *same =
+            groups_find(expected[index], group->window_start_us, group->key, group->key_length);
+        assert_non_null(same);
+        assert_ptr_equal(
+            recompute_find(recompute, index, group->window_start_us, group->key, group->key_length),
+            group);
+        pgbinary_writer_clear(&got);
+        pgbinary_writer_clear(&wanted);
+        assert_ok(group_encode_row(view, group, &got, &error));
+        assert_ok(group_encode_row(view, same, &wanted, &error));
+        assert_int_equal(got.length, wanted.length);
+        assert_memory_equal(got.data, wanted.data, got.length);
+        count++;
+    }
+    assert_int_equal(count, groups_count(expected[index]));
+    assert_true(count > 100);
+    pgbinary_writer_deinit(&got);
+    pgbinary_writer_deinit(&wanted);
+}
+
+static void test_any_number_of_threads(void **state)
+{
+    (void)state;
+    static const int threads[] = {1, 2, 3, 5, 12, 40};
+    struct recompute_segments list = {.items = segments, .count = SEGMENT_COUNT};
+    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
+        struct config config = {.batch_archive = directory, .batch_threads = threads[i]};
+        struct recompute *recompute;
+        assert_ok(recompute_run(&config, &catalog, &list, cuts, PARTITIONS, &recompute, &error));
+        assert_int_equal(recompute->counts.read, below_c);
+        assert_int_equal(recompute->counts.counted, counted);
+        assert_int_equal(recompute->counts.rejected, rejected);
+        for (size_t v = 0; v < VERSIONS; v++)
+            check_version(recompute, v);
+        recompute_destroy(recompute);
+    }
+    for (size_t p = 0; p < PARTITIONS; p++)
+        assert_true(cuts[p].has_watermark);
+}
+
+static void test_failures(void **state)
+{
+    (void)state;
+    struct config config = {.batch_archive = directory, .batch_threads = 4};
+    struct recompute_segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct recompute *recompute;
+    segments[5].checksum[0] = segments[5].checksum[0] == '0' ? '1' : '0';
+    assert_int_equal(recompute_run(&config, &catalog, &list, cuts, PARTITIONS, &recompute, &error),
+                     STATUS_FATAL);
+    assert_non_null(strstr(error.text, segments[5].file));
+    assert_null(recompute);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_number_of_threads),
+        cmocka_unit_test(test_failures),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
