@@ -1,6 +1,6 @@
 /* How fast records become typed fields, beside jansson in the same run.
  *
- *     bench_event_parser FILE     JSON lines of flights, e.g. from zstdcat
+ *     event_parser FILE    JSON lines of flights, e.g. from zstdcat
  *
  * Both read every record from memory, check all of it and take the five fields of a flight; jansson
  * keeps its usual flags and converts the time with the same function. The best of several passes
@@ -10,64 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench/support.h"
 #include "core/event_parser.h"
 #include "core/timestamp.h"
 
 enum { PASSES = 5, JANSSON_PASSES = 2, JANSSON_RECORDS = 400000 };
-
-struct records {
-    char *data; /* EVENT_PADDING_BYTES behind the last record */
-    size_t bytes;
-    size_t readable;
-    size_t *starts; /* count + 1; a record ends before the next one's line feed */
-    size_t count;
-};
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "bench_event_parser: %s\n", what);
-    exit(1);
-}
-
-static void read_file(const char *path, struct records *records)
-{
-    FILE *file = fopen(path, "rb");
-    if (file == NULL || fseek(file, 0, SEEK_END) != 0)
-        fail("cannot read the file");
-    records->bytes = (size_t)ftell(file);
-    rewind(file);
-    records->readable = records->bytes + EVENT_PADDING_BYTES;
-    records->data = calloc(1, records->readable + 1);
-    records->starts = malloc((records->bytes + 2) * sizeof *records->starts);
-    if (records->data == NULL || records->starts == NULL ||
-        fread(records->data, 1, records->bytes, file) != records->bytes)
-        fail("cannot read the file into memory");
-    fclose(file);
-    size_t start = 0;
-    while (start < records->bytes) {
-        const char *end = memchr(records->data + start, '\n', records->bytes - start);
-        size_t next = end != NULL ? (size_t)(end - records->data) + 1 : records->bytes + 1;
-        records->starts[records->count++] = start;
-        start = next;
-    }
-    records->starts[records->count] = start;
-    if (records->count == 0)
-        fail("no records");
-}
-
-static size_t record_length(const struct records *records, size_t i)
-{
-    return records->starts[i + 1] - records->starts[i] - 1;
-}
 
 #define PATH(name) (const char *const[]){name}, 1
 static const struct source_field fields[] = {
@@ -79,30 +27,30 @@ static const struct source_field fields[] = {
 };
 static const struct source flights = {.name = "flights", .fields = fields, .field_count = 5};
 
-static uint64_t pass_parser(struct event_parser *parser, const struct records *records,
+static uint64_t pass_parser(struct event_parser *parser, const struct bench_records *records,
                             bool has_padding)
 {
     uint64_t checksum = 0;
     struct error error;
     for (size_t i = 0; i < records->count; i++) {
         struct event event;
-        size_t length = record_length(records, i);
+        size_t length = bench_record_length(records, i);
         size_t readable = has_padding ? records->readable - records->starts[i] : length;
         if (event_parser_parse(parser, records->data + records->starts[i], length, readable, &event,
                                &error) != STATUS_OK)
-            fail(error.text);
+            bench_fail("event_parser: %s", error.text);
         checksum += (uint64_t)event.time_us + (uint64_t)event.fields[2].integer;
     }
     return checksum;
 }
 
-static uint64_t pass_jansson(const struct records *records, size_t count)
+static uint64_t pass_jansson(const struct bench_records *records, size_t count)
 {
     uint64_t checksum = 0;
     for (size_t i = 0; i < count; i++) {
         json_error_t error;
         json_t *root =
-            json_loadb(records->data + records->starts[i], record_length(records, i), 0, &error);
+            json_loadb(records->data + records->starts[i], bench_record_length(records, i), 0, &error);
         json_t *time = json_object_get(root, "time");
         json_t *distance = json_object_get(root, "distance");
         int64_t us;
@@ -111,7 +59,7 @@ static uint64_t pass_jansson(const struct records *records, size_t count)
             !json_is_integer(distance) || !json_is_string(json_object_get(root, "origin")) ||
             !json_is_string(json_object_get(root, "destination")) ||
             json_object_get(root, "delay") == NULL)
-            fail("jansson: not a flight");
+            bench_fail("event_parser: jansson: not a flight");
         checksum += (uint64_t)us + (uint64_t)json_integer_value(distance);
         json_decref(root);
     }
@@ -128,21 +76,21 @@ static void report(const char *name, size_t count, size_t bytes, double best, do
     printf("\n");
 }
 
-static double best_parser_pass(const struct records *records, bool has_padding)
+static double best_parser_pass(const struct bench_records *records, bool has_padding)
 {
     struct error error;
     struct event_parser *parser = NULL;
     if (event_parser_create(&flights, &parser, &error) != STATUS_OK)
-        fail(error.text);
+        bench_fail("event_parser: %s", error.text);
     double best = HUGE_VAL;
     uint64_t checksum = 0;
     for (int i = 0; i < PASSES; i++) {
-        double start = seconds();
+        double start = bench_seconds();
         uint64_t pass_checksum = pass_parser(parser, records, has_padding);
-        double took = seconds() - start;
+        double took = bench_seconds() - start;
         best = took < best ? took : best;
         if (i > 0 && pass_checksum != checksum)
-            fail("two passes gave different results");
+            bench_fail("event_parser: two passes gave different results");
         checksum = pass_checksum;
     }
     event_parser_destroy(parser);
@@ -150,12 +98,12 @@ static double best_parser_pass(const struct records *records, bool has_padding)
 }
 
 /* jansson reads a part of a long file; it must agree with the parser about that part. */
-static double best_jansson_pass(struct records *records, size_t sample)
+static double best_jansson_pass(struct bench_records *records, size_t sample)
 {
     struct error error;
     struct event_parser *parser = NULL;
     if (event_parser_create(&flights, &parser, &error) != STATUS_OK)
-        fail(error.text);
+        bench_fail("event_parser: %s", error.text);
     size_t count = records->count;
     records->count = sample;
     uint64_t checksum = pass_parser(parser, records, true);
@@ -163,10 +111,10 @@ static double best_jansson_pass(struct records *records, size_t sample)
     event_parser_destroy(parser);
     double best = HUGE_VAL;
     for (int i = 0; i < JANSSON_PASSES; i++) {
-        double start = seconds();
+        double start = bench_seconds();
         if (pass_jansson(records, sample) != checksum)
-            fail("jansson reads other values");
-        double took = seconds() - start;
+            bench_fail("event_parser: jansson reads other values");
+        double took = bench_seconds() - start;
         best = took < best ? took : best;
     }
     return best;
@@ -175,9 +123,9 @@ static double best_jansson_pass(struct records *records, size_t sample)
 int main(int argc, char **argv)
 {
     if (argc != 2)
-        fail("usage: bench_event_parser FILE");
-    struct records records = {0};
-    read_file(argv[1], &records);
+        bench_fail("usage: event_parser FILE");
+    struct bench_records records = {0};
+    bench_records_read(argv[1], &records);
     printf("%zu records of %.1f bytes, target %s, one thread, best of %d passes\n", records.count,
            (double)records.bytes / (double)records.count, event_parser_target(), PASSES);
 
@@ -189,7 +137,6 @@ int main(int argc, char **argv)
            jansson_rate);
     report("event_parser, record copied", records.count, records.bytes,
            best_parser_pass(&records, false), jansson_rate);
-    free(records.data);
-    free(records.starts);
+    bench_records_free(&records);
     return 0;
 }

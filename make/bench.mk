@@ -1,0 +1,32 @@
+# Benchmarks: ratios measured side by side. docs/BENCHMARKS.md says what each one means.
+#
+# Besides `make deps` they want the package wrk; without it the HTTP benchmark is left out, with a
+# message.
+BENCH_NAMES := consume event_parser fold freshness generate select timed watch
+BENCH_PROGRAMS := $(BENCH_NAMES:%=$(OUT)/bench/%)
+BENCH_SUPPORT := $(OUT)/bench/support.o
+
+BENCH_KAFKA_PORT ?= 49192
+BENCH_KAFKA_CONTROLLER_PORT ?= 49193
+BENCH_POSTGRES_PORT ?= 45432
+BENCH_STACK := DOVETAIL_RUN_DIR=.run/bench DOVETAIL_KAFKA_PORT=$(BENCH_KAFKA_PORT) \
+               DOVETAIL_KAFKA_CONTROLLER_PORT=$(BENCH_KAFKA_CONTROLLER_PORT) \
+               DOVETAIL_POSTGRES_PORT=$(BENCH_POSTGRES_PORT)
+# The programs to measure: those of this build, wherever OUT is.
+BENCH_DOVETAIL := $(PROGRAMS:%=$(OUT)/%)
+
+$(BENCH_PROGRAMS): $(OUT)/bench/%: $(OUT)/bench/%.o $(BENCH_SUPPORT) $(CORE)
+	@echo "  LINK    $@"
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS)
+
+.PHONY: bench bench-quick bench-programs
+bench-programs: $(BENCH_PROGRAMS)
+
+bench: deps ## run the benchmarks: ratios, in about ten minutes
+	@$(MAKE) --no-print-directory -j2 bench-programs $(BENCH_DOVETAIL)
+	@$(BENCH_STACK) DOVETAIL_BUILD=$(OUT) bench/run.sh
+
+bench-quick: deps ## the same with a tenth of the records
+	@$(MAKE) --no-print-directory -j2 bench-programs $(BENCH_DOVETAIL)
+	@$(BENCH_STACK) DOVETAIL_BUILD=$(OUT) BENCH_RECORDS=300000 BENCH_RUNS=3 BENCH_SAMPLES=100 \
+	  BENCH_SECONDS=2 bench/run.sh
