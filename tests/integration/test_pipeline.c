@@ -1,0 +1,176 @@
+/* The promise, on the running system: queries go on through publishes, a rollback, kill -9 of the
+ * speed layer and a second speed process joining and leaving, and every single answer is exactly
+ * what the records below its own receipt give.
+ *
+ * Events arrive all the while, over four partitions, some in transactions that are aborted. HTTP
+ * and SQL are both asked. DOVETAIL_SEED repeats the events and the questions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/orders.h"
+#include "tests/support/stack.h"
+#include "tests/support/traffic.h"
+
+enum { PARTITIONS = 4, STEP_ANSWERS = 60 };
+
+static struct deployment *deployment;
+static struct traffic *traffic;
+
+static int set_up(void **state)
+{
+    (void)state;
+    deployment = deployment_create();
+    /* A member that is gone must not hold its partitions for 45 seconds. */
+    deployment_set(deployment, "kafka", "session.timeout.ms", json_integer(6000));
+    deployment_set(deployment, "kafka", "heartbeat.interval.ms", json_integer(500));
+    traffic_define(deployment);
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    deployment_serve(deployment);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    traffic_destroy(traffic);
+    deployment_destroy(deployment);
+    traffic = NULL;
+    deployment = NULL;
+    return 0;
+}
+
+static int64_t position(void)
+{
+    return deployment_number(deployment, "SELECT sum(next_offset) FROM dovetail_internal.position");
+}
+
+/* Some records further, and some answers too. */
+static void go_on(const char *what, struct child *const *children, int count)
+{
+    int64_t wanted = position() + 400;
+    deployment_await(deployment, what, "SELECT sum(next_offset) FROM dovetail_internal.position",
+                     wanted, children, count);
+    traffic_await_answers(traffic, STEP_ANSWERS, children, count);
+    print_message("%s\n", what);
+}
+
+static void run_batch(struct child *const *children, int count)
+{
+    int64_t before = deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run");
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    deployment_await(deployment, "the current run", "SELECT run FROM dovetail_internal.current_run",
+                     before + 1, children, count);
+    go_on("a run is published", children, count);
+}
+
+static void await_owners(int64_t count, struct child *const *children, int child_count)
+{
+    deployment_await(deployment, "owners of partitions",
+                     "SELECT count(DISTINCT owner_pid) FROM dovetail_internal.position"
+                     " WHERE owner_pid IN (SELECT pid FROM pg_stat_activity)",
+                     count, children, child_count);
+}
+
+/* Goes back by one run: an update of current_run, whoever does it. */
+static void roll_back(struct child *const *children, int count)
+{
+    char run[24];
+    int64_t current =
+        deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run");
+    snprintf(run, sizeof run, "%" PRId64, current - 1);
+    struct child *help = deployment_run(deployment, 0, "dovetail", "runs", "--help", NULL);
+    if (strstr(child_output(help), "rollback") != NULL)
+        deployment_run(deployment, 0, "dovetail", "runs", "rollback", run, NULL);
+    else
+        (void)deployment_number(deployment, "UPDATE dovetail_internal.current_run"
+                                            " SET run = run - 1 RETURNING run");
+    assert_int_equal(deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run"),
+                     current - 1);
+    go_on("rolled back by one run", children, count);
+}
+
+/* dovetail query answers as HTTP does. */
+static void check_command_line(void)
+{
+    char problem[4096];
+    for (size_t i = 0; i < ORDERS_VIEWS; i++) {
+        struct oracle_query query = {.view = &orders_views[i]};
+        struct child *child = deployment_run(deployment, 0, "dovetail", "query",
+                                             orders_views[i].name, "--format", "json", NULL);
+        if (!oracle_check(traffic_oracle(traffic), &query, child_output(child), problem,
+                          sizeof problem))
+            fail_msg("dovetail query: %s", problem);
+    }
+}
+
+static void every_answer_equals_the_model(void **state)
+{
+    (void)state;
+    const struct traffic_options options = {.seed = stack_seed(),
+                                            .partitions = PARTITIONS,
+                                            .rate = 500,
+                                            .readers = 2,
+                                            .transactions = true};
+    struct child *speeds[2] = {deployment_start(deployment, "dovetail-speed", NULL)};
+    traffic = traffic_start(deployment, &options);
+
+    go_on("the first records are counted", speeds, 1);
+    run_batch(speeds, 1);
+
+    child_kill(speeds[0]);
+    speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
+    go_on("the speed layer is back after kill -9", speeds, 1);
+
+    speeds[1] = deployment_start(deployment, "dovetail-speed", NULL);
+    await_owners(2, speeds, 2);
+    go_on("two speed processes share the partitions", speeds, 2);
+    run_batch(speeds, 2);
+
+    child_stop(speeds[0]);
+    speeds[0] = NULL;
+    deployment_await(deployment, "partitions that the other process took over",
+                     "SELECT count(*) FROM dovetail_internal.position"
+                     " WHERE owner_pid IN (SELECT pid FROM pg_stat_activity)"
+                     " AND owner_pid = (SELECT max(owner_pid) FROM dovetail_internal.position"
+                     "  WHERE owner_pid IN (SELECT pid FROM pg_stat_activity))",
+                     PARTITIONS, speeds, 2);
+    go_on("one of them has left", speeds, 2);
+
+    roll_back(speeds, 2);
+    run_batch(speeds, 2);
+
+    traffic_stop_producing(traffic);
+    traffic_await_end(traffic, deployment, speeds, 2);
+    traffic_stop_reading(traffic);
+    traffic_check_all(traffic, deployment);
+    check_command_line();
+    for (size_t i = 0; i < ORDERS_VIEWS; i++)
+        deployment_run(deployment, 0, "dovetail", "verify", orders_views[i].name, NULL);
+    child_stop(speeds[1]);
+    child_stop(deployment->serving);
+
+    struct traffic_counts counts = traffic_counts(traffic);
+    print_message("%" PRId64 " records; %" PRId64 " answers over HTTP and %" PRId64
+                  " over SQL checked, at %" PRId64 " positions and %" PRId64
+                  " changes of the run; %" PRId64 " waited for at_least in vain\n",
+                  counts.records, counts.http_answers, counts.sql_answers, counts.positions,
+                  counts.runs, counts.not_in_time);
+    assert_true(counts.http_answers > 300);
+    assert_true(counts.runs >= 5); /* 0, 1, 2, 1, 3 */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(every_answer_equals_the_model, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,55 @@
+/* The events that the tests of the whole pipeline send: orders, as random as records get.
+ *
+ * Most are good, in many spellings of the same JSON; event times mostly go up, some lie a year
+ * back; keys are sometimes NULL; some records are bad in one of many ways, some only for one view.
+ * The same seed gives the same records. */
+#ifndef DOVETAIL_TESTS_SUPPORT_ORDERS_H
+#define DOVETAIL_TESTS_SUPPORT_ORDERS_H
+
+#include "tests/support/oracle.h"
+
+struct order {
+    int64_t time_us;
+    bool has_shop, has_item, has_amount, has_paid, has_note;
+    char shop[16];
+    int64_t item;
+    int64_t amount;
+    int64_t cents; /* the price */
+    int64_t parts;
+    bool paid;
+    char note[16];
+    char pair[40]; /* shop || '-' || note; no matter where either is NULL */
+};
+
+extern const char orders_source[]; /* its definition, without the topic */
+
+enum { ORDERS_VIEWS = 3 };
+/* sales: by shop and item, hourly. totals: by nothing, every minute. shares: by an expression,
+ * daily, with a measure that fails on some records. */
+extern const struct oracle_view orders_views[ORDERS_VIEWS];
+
+struct orders_generator {
+    uint64_t random; /* the seed, to begin with */
+    int64_t clock_us;
+};
+
+struct orders_record {
+    bool has_value;
+    size_t length;
+    char value[1024];
+    size_t key_length; /* 0: no key */
+    char key[16];
+    const char *fault;          /* what is bad about it, or NULL */
+    struct oracle_record model; /* its event is malloc'd */
+};
+
+uint64_t orders_random(uint64_t *state); /* splitmix64 */
+size_t orders_below(uint64_t *state, size_t bound);
+
+void orders_generator_init(struct orders_generator *generator, uint64_t seed);
+void orders_next(struct orders_generator *generator, struct orders_record *out);
+
+/* Any question that can be asked about the views. */
+void orders_random_query(uint64_t *random, struct oracle_query *out);
+
+#endif

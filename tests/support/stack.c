@@ -1,0 +1,70 @@
+/* Addresses, programs, seed and clock of the tests: see stack.h. */
+#include "tests/support/stack.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *address(const char *name)
+{
+    const char *value = getenv(name);
+    if (value == NULL || value[0] == '\0')
+        fail_msg("%s is not set: run `make stack-up`, then `. .run/env`", name);
+    return value;
+}
+
+const char *stack_kafka(void)
+{
+    return address("DOVETAIL_KAFKA");
+}
+
+const char *stack_postgres(void)
+{
+    return address("DOVETAIL_POSTGRES");
+}
+
+const char *stack_program(const char *name, char *out, unsigned size)
+{
+    const char *build = getenv("DOVETAIL_BUILD");
+    char relative[PATH_MAX], absolute[PATH_MAX];
+    snprintf(relative, sizeof relative, "%s/%s", build != NULL ? build : "build", name);
+    if (realpath(relative, absolute) == NULL || access(absolute, X_OK) != 0)
+        fail_msg("there is no program %s: run `make`, from the repository root", relative);
+    if ((size_t)snprintf(out, size, "%s", absolute) >= size)
+        fail_msg("the path of %s is too long", name);
+    return out;
+}
+
+uint64_t stack_seed(void)
+{
+    uint64_t seed = 0;
+    const char *text = getenv("DOVETAIL_SEED");
+    if (text != NULL)
+        seed = strtoull(text, NULL, 0);
+    else if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        fail_msg("no random numbers");
+    print_message("DOVETAIL_SEED=%" PRIu64 "\n", seed);
+    return seed;
+}
+
+int64_t stack_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void stack_sleep_ms(int ms)
+{
+    usleep((useconds_t)ms * 1000);
+}

@@ -1,0 +1,25 @@
+/* Where the tests find the servers and the programs.
+ *
+ * A missing address fails the calling test with a text that says how to get one. */
+#ifndef DOVETAIL_TESTS_SUPPORT_STACK_H
+#define DOVETAIL_TESTS_SUPPORT_STACK_H
+
+#include <stdint.h>
+
+const char *stack_kafka(void); /* DOVETAIL_KAFKA, host:port */
+const char *
+stack_postgres(void); /* DOVETAIL_POSTGRES, a conninfo of somebody who may create databases */
+
+/* The absolute path of a program in the directory DOVETAIL_BUILD (default: build). */
+const char *stack_program(const char *name, char *out, unsigned size);
+
+/* DOVETAIL_SEED, or a random number. Printed, so that a failure can be repeated. */
+uint64_t stack_seed(void);
+
+int64_t stack_now_ms(void); /* monotonic */
+void stack_sleep_ms(int ms);
+
+/* Bound of every wait for a condition. Generous: it is no assertion about speed. */
+enum { STACK_WAIT_MS = 60000 };
+
+#endif

@@ -1,0 +1,69 @@
+/* Events that keep coming, and readers that check every answer they get.
+ *
+ * One thread produces random orders, some of them in transactions that commit or abort, and tells
+ * the model where each record came to lie. Readers ask random questions over HTTP as fast as they
+ * can; another one reads the SQL views. Every single answer is compared with the model at exactly
+ * the positions of its receipt, by a thread of its own: an answer is checked once every record that
+ * had been sent before it came is known to the model.
+ *
+ * The threads never fail the test themselves: they note the first difference, and the main thread
+ * asks traffic_must_be_well. */
+#ifndef DOVETAIL_TESTS_SUPPORT_TRAFFIC_H
+#define DOVETAIL_TESTS_SUPPORT_TRAFFIC_H
+
+#include "tests/support/deployment.h"
+#include "tests/support/oracle.h"
+
+struct traffic;
+
+struct traffic_options {
+    uint64_t seed;
+    int partitions; /* of the topic */
+    int rate;       /* records a second, about */
+    int readers;    /* over HTTP */
+    bool transactions;
+    /* Answers that are allowed besides 200: while servers are away on purpose. */
+    bool may_be_unavailable;
+};
+
+/* Writes the definitions of the orders' source and views into the deployment. */
+void traffic_define(const struct deployment *deployment);
+
+/* The deployment must be initialised, and serving for readers > 0. */
+struct traffic *traffic_start(const struct deployment *deployment,
+                              const struct traffic_options *options);
+/* Fails where a thread has noted a difference or trouble. */
+void traffic_must_be_well(struct traffic *traffic);
+
+/* Ends the producer once everything is acknowledged. */
+void traffic_stop_producing(struct traffic *traffic);
+/* Ends the readers, and the checker once everything is checked. */
+void traffic_stop_reading(struct traffic *traffic);
+void traffic_destroy(struct traffic *traffic); /* accepts NULL */
+
+struct oracle *traffic_oracle(struct traffic *traffic);
+const char *traffic_topic(const struct traffic *traffic);
+
+struct traffic_counts {
+    int64_t records;
+    int64_t http_answers; /* checked */
+    int64_t sql_answers;  /* checked */
+    int64_t not_in_time;  /* 504 for at_least */
+    int64_t unavailable;
+    int64_t positions; /* different receipts among the answers */
+    int64_t runs;      /* different runs among them */
+};
+struct traffic_counts traffic_counts(struct traffic *traffic);
+
+/* Waits until `count` more answers have been checked. */
+void traffic_await_answers(struct traffic *traffic, int64_t count, struct child *const *children,
+                           int child_count);
+/* Waits until P has reached every record that was sent. */
+void traffic_await_end(struct traffic *traffic, const struct deployment *deployment,
+                       struct child *const *children, int child_count);
+
+/* Checks that the whole of every view, over HTTP and over SQL, is the model's over all records, and
+ * the ledger of every partition too. The producer must have ended and P reached the end. */
+void traffic_check_all(struct traffic *traffic, const struct deployment *deployment);
+
+#endif
