@@ -212,9 +212,10 @@ const struct catalog_version *session_view(const struct session *session, const 
         }
     }
     *exit_code = PROGRAM_USAGE;
-    command_complain("view %s is not registered: no such definition, or `dovetail init` has not run "
-                     "since",
-                     name);
+    command_complain(
+        "view %s is not registered: no such definition, or `dovetail init` has not run "
+        "since",
+        name);
     return NULL;
 }
 

@@ -49,7 +49,7 @@ struct option_spec {
 };
 
 struct option_reader {
-    char **next; /* ends with NULL */
+    char **next;                     /* ends with NULL */
     const struct option_spec *specs; /* ends with a NULL name */
     bool literal;                    /* behind "--" */
 };

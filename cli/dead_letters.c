@@ -1,6 +1,6 @@
 /* dovetail dead-letters list: the newest records that could not be counted, from the dead-letter
- * topics of one source or of all. Reads Kafka only; a letter that was written twice (a crash between
- * writing and committing) shows twice. */
+ * topics of one source or of all. Reads Kafka only; a letter that was written twice (a crash
+ * between writing and committing) shows twice. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -12,7 +12,13 @@
 #include "core/kafka.h"
 #include "core/utf8.h"
 
-enum { KAFKA_TIMEOUT_MS = 15000, POLL_MS = 500, POLL_LIMIT = 60, VALUE_SHOWN_BYTES = 80, TEXT_BYTES = 400 };
+enum {
+    KAFKA_TIMEOUT_MS = 15000,
+    POLL_MS = 500,
+    POLL_LIMIT = 60,
+    VALUE_SHOWN_BYTES = 80,
+    TEXT_BYTES = 400
+};
 
 struct arguments {
     const char *source; /* NULL: all */
@@ -26,18 +32,19 @@ struct output {
     json_t *letters;
 };
 
-static const char *const columns[] = {"topic", ">partition", ">offset", "view", "reason", "value",
-                                      NULL};
+static const char *const columns[] = {"topic",  ">partition", ">offset", "view",
+                                      "reason", "value",      NULL};
 
 /* All values of a header, joined by commas; false where there is none. */
-static bool join_headers(const rd_kafka_headers_t *headers, const char *name, char *out, size_t size)
+static bool join_headers(const rd_kafka_headers_t *headers, const char *name, char *out,
+                         size_t size)
 {
     const void *value;
     size_t length;
     size_t used = 0;
     out[0] = '\0';
-    for (size_t i = 0; headers != NULL &&
-                       rd_kafka_header_get(headers, i, name, &value, &length) == 0; i++) {
+    for (size_t i = 0;
+         headers != NULL && rd_kafka_header_get(headers, i, name, &value, &length) == 0; i++) {
         int written = snprintf(out + used, size - used, "%s%.*s", i > 0 ? "," : "", (int)length,
                                value != NULL ? (const char *)value : "");
         if (written < 0 || (size_t)written >= size - used)
@@ -79,9 +86,9 @@ static void add_letter(struct output *output, const rd_kafka_message_t *message)
         json_t *letter = json_object();
         for (size_t i = 0; i < 5; i++)
             json_object_set_new(letter, names[i] + strlen("dovetail."),
-                                !present[i]         ? json_null()
+                                !present[i]        ? json_null()
                                 : i == 1 || i == 2 ? json_integer(strtoll(texts[i], NULL, 10))
-                                                    : json_string(texts[i]));
+                                                   : json_string(texts[i]));
         json_object_set_new(letter, "value", value_json(message));
         json_array_append_new(output->letters, letter);
         return;

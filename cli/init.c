@@ -69,8 +69,8 @@ static enum status prepare_topic(const struct config *config, const struct sourc
                                  struct topic *out, struct error *error)
 {
     bool created = false;
-    enum status status = ensure_topic(config, source->topic, source->partitions, &out->partitions,
-                                      &created, error);
+    enum status status =
+        ensure_topic(config, source->topic, source->partitions, &out->partitions, &created, error);
     if (status != STATUS_OK)
         return status;
     tell_topic(source->topic, out->partitions, created);
@@ -139,11 +139,11 @@ static enum status tell_view(struct postgres *postgres, const struct view *view,
                              enum catalog_change change, struct error *error)
 {
     PGresult *result = NULL;
-    enum status status = postgres_query(
-        postgres,
-        "SELECT version, state FROM dovetail_internal.view_version "
-        "WHERE view = $1 AND state <> 'retired' ORDER BY version DESC LIMIT 1",
-        1, &view->name, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT version, state FROM dovetail_internal.view_version "
+                       "WHERE view = $1 AND state <> 'retired' ORDER BY version DESC LIMIT 1",
+                       1, &view->name, &result, error);
     if (status == STATUS_OK && PQntuples(result) == 1) {
         bool building = strcmp(PQgetvalue(result, 0, 1), "building") == 0;
         printf("view %s: %s, version %s%s\n", view->name, change_words[change],
@@ -159,10 +159,10 @@ static enum status tell_forgotten(struct postgres *postgres, const struct defini
                                   struct error *error)
 {
     PGresult *result = NULL;
-    enum status status = postgres_query(
-        postgres,
-        "SELECT DISTINCT view FROM dovetail_internal.view_version WHERE state <> 'retired' ORDER BY view",
-        0, NULL, &result, error);
+    enum status status = postgres_query(postgres,
+                                        "SELECT DISTINCT view FROM dovetail_internal.view_version "
+                                        "WHERE state <> 'retired' ORDER BY view",
+                                        0, NULL, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
         bool found = false;
         for (size_t i = 0; i < definitions->view_count; i++)
@@ -192,7 +192,8 @@ static enum status migrate(struct postgres *postgres, struct error *error)
 {
     bool changed = false;
     enum status status = postgres_execute(
-        postgres, "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('dovetail init'))", error);
+        postgres, "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('dovetail init'))",
+        error);
     if (status == STATUS_OK)
         status = catalog_migrate(postgres, &changed, error);
     if (status == STATUS_OK)

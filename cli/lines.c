@@ -113,8 +113,8 @@ static enum status start(struct lines *lines, struct error *error)
     }
     if (lines->input_length >= sizeof gzip_magic &&
         memcmp(lines->input, gzip_magic, sizeof gzip_magic) == 0)
-        return lines_error(lines, "gzip is not read directly; use: zcat FILE | dovetail produce ...",
-                           error);
+        return lines_error(
+            lines, "gzip is not read directly; use: zcat FILE | dovetail produce ...", error);
     if (lines->input_length < sizeof zstd_magic ||
         memcmp(lines->input, zstd_magic, sizeof zstd_magic) != 0)
         return STATUS_OK;
@@ -188,8 +188,8 @@ static enum status fill(struct lines *lines, bool *more, struct error *error)
         memcpy(lines->text + lines->end, lines->input, got);
         lines->input_length = 0;
     } else if (!lines->ended) {
-        status = read_some(lines, lines->text + lines->end, lines->capacity - lines->end, &got,
-                           error);
+        status =
+            read_some(lines, lines->text + lines->end, lines->capacity - lines->end, &got, error);
     }
     lines->end += got;
     *more = got > 0;

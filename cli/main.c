@@ -68,7 +68,8 @@ int main(int argc, char **argv)
         return PROGRAM_USAGE;
     }
     if (arguments.rest[0] != name) {
-        command_complain("%s: the command comes before its options (see --help)", arguments.rest[0]);
+        command_complain("%s: the command comes before its options (see --help)",
+                         arguments.rest[0]);
         return PROGRAM_USAGE;
     }
     arguments.rest++;

@@ -1,8 +1,8 @@
 /* dovetail produce: JSON lines into a source's topic.
  *
- * Lines are sent as they are, bad ones too: judging them is the layers' business. Success means that
- * every record is acknowledged by all in-sync replicas. On SIGTERM reading stops and what was read
- * is delivered. */
+ * Lines are sent as they are, bad ones too: judging them is the layers' business. Success means
+ * that every record is acknowledged by all in-sync replicas. On SIGTERM reading stops and what was
+ * read is delivered. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -115,8 +115,7 @@ static enum status find_key(struct producing *producing, const char *line, size_
     *key_length = 0;
     if (producing->parser == NULL)
         return STATUS_OK;
-    enum status status =
-        event_parser_parse(producing->parser, line, length, length, &event, error);
+    enum status status = event_parser_parse(producing->parser, line, length, length, &event, error);
     if (status == STATUS_REJECT)
         return STATUS_OK;
     if (status != STATUS_OK || event.fields[producing->key_field].is_null)
@@ -185,8 +184,8 @@ static enum status print_offsets(const struct producing *producing, struct error
     const char *topic = producing->source->topic;
     struct kafka_consumer *consumer = NULL;
     int count = 0;
-    enum status status = kafka_topic_partitions(producing->config->kafka, topic, KAFKA_TIMEOUT_MS,
-                                                &count, error);
+    enum status status =
+        kafka_topic_partitions(producing->config->kafka, topic, KAFKA_TIMEOUT_MS, &count, error);
     if (status == STATUS_OK)
         status = kafka_consumer_assign(producing->config->kafka, NULL, 0, &consumer, error);
     if (status == STATUS_OK)
@@ -194,7 +193,8 @@ static enum status print_offsets(const struct producing *producing, struct error
     for (int32_t i = 0; status == STATUS_OK && i < count; i++) {
         int64_t low;
         int64_t high;
-        status = kafka_consumer_watermarks(consumer, topic, i, KAFKA_TIMEOUT_MS, &low, &high, error);
+        status =
+            kafka_consumer_watermarks(consumer, topic, i, KAFKA_TIMEOUT_MS, &low, &high, error);
         if (status == STATUS_OK)
             printf("%s%" PRId64, i > 0 ? ", " : "", high);
     }

@@ -39,18 +39,12 @@ enum option {
 };
 
 static const struct option_spec specs[] = {
-    [OPTION_FROM] = {"--from", true},
-    [OPTION_TO] = {"--to", true},
-    [OPTION_WHERE] = {"--where", true},
-    [OPTION_WHERE_NULL] = {"--where-null", true},
-    [OPTION_GROUP_BY] = {"--group-by", true},
-    [OPTION_GRANULARITY] = {"--granularity", true},
-    [OPTION_ORDER] = {"--order", true},
-    [OPTION_LIMIT] = {"--limit", true},
-    [OPTION_LAYER] = {"--layer", true},
-    [OPTION_MEASURES] = {"--measures", true},
-    [OPTION_FORMAT] = {"--format", true},
-    {NULL, false},
+    [OPTION_FROM] = {"--from", true},         [OPTION_TO] = {"--to", true},
+    [OPTION_WHERE] = {"--where", true},       [OPTION_WHERE_NULL] = {"--where-null", true},
+    [OPTION_GROUP_BY] = {"--group-by", true}, [OPTION_GRANULARITY] = {"--granularity", true},
+    [OPTION_ORDER] = {"--order", true},       [OPTION_LIMIT] = {"--limit", true},
+    [OPTION_LAYER] = {"--layer", true},       [OPTION_MEASURES] = {"--measures", true},
+    [OPTION_FORMAT] = {"--format", true},     {NULL, false},
 };
 
 /* A copy of `text` that may be cut; owned by *arguments. NULL after complaining. */

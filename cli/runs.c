@@ -16,9 +16,9 @@ static const char runs_sql[] =
     "FROM dovetail_internal.run AS r CROSS JOIN dovetail_internal.current_run AS c "
     "ORDER BY r.run DESC";
 
-static const char *const names[] = {"run",     "state",        "reason",  "started_at",
-                                    "ms",      "records",      "rows_changed", "load_ms",
-                                    "prepare_ms", "process_ms", "store_ms", "message"};
+static const char *const names[] = {"run",        "state",      "reason",       "started_at",
+                                    "ms",         "records",    "rows_changed", "load_ms",
+                                    "prepare_ms", "process_ms", "store_ms",     "message"};
 
 enum { COLUMN_COUNT = sizeof names / sizeof names[0] };
 
@@ -29,9 +29,9 @@ static bool is_number(int column)
 
 static bool print_table(const PGresult *result)
 {
-    static const char *const columns[] = {">run",     "state",    "reason",      "started",
-                                          ">ms",      ">records", ">changed",    ">load ms",
-                                          ">prepare ms", ">process ms", ">store ms", "message", NULL};
+    static const char *const columns[] = {
+        ">run",     "state",       "reason",      "started",   ">ms",     ">records", ">changed",
+        ">load ms", ">prepare ms", ">process ms", ">store ms", "message", NULL};
     struct table *table = table_create(columns);
     if (table == NULL)
         return false;
@@ -51,9 +51,8 @@ static bool print_json(const PGresult *result)
         json_t *run = json_object();
         for (int column = 0; column < COLUMN_COUNT; column++) {
             json_t *value = PQgetisnull(result, row, column) ? json_null()
-                            : is_number(column)
-                                ? json_integer(postgres_int64(result, row, column))
-                                : json_string(PQgetvalue(result, row, column));
+                            : is_number(column) ? json_integer(postgres_int64(result, row, column))
+                                                : json_string(PQgetvalue(result, row, column));
             json_object_set_new(run, names[column], value);
         }
         json_array_append_new(runs, run);

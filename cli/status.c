@@ -82,7 +82,7 @@ enum view_column {
 struct report {
     PGresult *partitions;
     PGresult *views;
-    int64_t *ends; /* of the partitions' logs; -1 = unknown */
+    int64_t *ends;                  /* of the partitions' logs; -1 = unknown */
     char problem[ERROR_TEXT_BYTES]; /* of Kafka, or empty */
 };
 
@@ -91,8 +91,8 @@ struct report {
 static enum status read_database(struct postgres *postgres, struct report *report,
                                  struct error *error)
 {
-    enum status status = postgres_execute(
-        postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
+    enum status status =
+        postgres_execute(postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
     if (status == STATUS_OK)
         status = postgres_query(postgres, partitions_sql, 0, NULL, &report->partitions, error);
     if (status == STATUS_OK)
@@ -146,10 +146,10 @@ static const char *cell(const PGresult *result, int row, int column)
 
 static bool print_partitions(const struct report *report)
 {
-    static const char *const columns[] = {
-        "source",    ">partition", ">base",     ">C",         ">P",     ">end",
-        ">lag",      "owner",      "watermark", ">consumed",  ">counted", ">filtered",
-        ">duplicate", ">dead",      "balanced",  NULL};
+    static const char *const columns[] = {"source",     ">partition", ">base",    ">C",
+                                          ">P",         ">end",       ">lag",     "owner",
+                                          "watermark",  ">consumed",  ">counted", ">filtered",
+                                          ">duplicate", ">dead",      "balanced", NULL};
     static const int ledger[] = {PARTITION_CONSUMED, PARTITION_COUNTED, PARTITION_FILTERED,
                                  PARTITION_DUPLICATE, PARTITION_DEAD};
     struct table *table = table_create(columns);
@@ -187,7 +187,7 @@ static bool print_partitions(const struct report *report)
 
 static bool print_views(const struct report *report)
 {
-    static const char *const columns[] = {"view",  ">version",   "state",     "source",
+    static const char *const columns[] = {"view", ">version",   "state",     "source",
                                           ">run", ">freshness", ">rejected", NULL};
     struct table *table = table_create(columns);
     if (table == NULL)
@@ -265,14 +265,12 @@ static json_t *view_json(const struct report *report, int row)
 {
     const PGresult *rows = report->views;
     bool current = strcmp(PQgetvalue(rows, row, VIEW_STATE), "current") == 0;
-    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "view",
-                     json_cell(rows, row, VIEW_NAME), "version",
-                     json_number(rows, row, VIEW_VERSION), "state",
-                     json_cell(rows, row, VIEW_STATE), "readable",
-                     current && postgres_bool(rows, row, VIEW_REACHED), "source",
-                     json_cell(rows, row, VIEW_SOURCE), "run", json_number(rows, row, VIEW_RUN),
-                     "freshness_ms", json_number(rows, row, VIEW_FRESHNESS), "rejected",
-                     json_number(rows, row, VIEW_REJECTED));
+    return json_pack(
+        "{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "view", json_cell(rows, row, VIEW_NAME),
+        "version", json_number(rows, row, VIEW_VERSION), "state", json_cell(rows, row, VIEW_STATE),
+        "readable", current && postgres_bool(rows, row, VIEW_REACHED), "source",
+        json_cell(rows, row, VIEW_SOURCE), "run", json_number(rows, row, VIEW_RUN), "freshness_ms",
+        json_number(rows, row, VIEW_FRESHNESS), "rejected", json_number(rows, row, VIEW_REJECTED));
 }
 
 static int print_json(const struct report *report)
@@ -347,14 +345,15 @@ static int run(const struct program_arguments *arguments)
 const struct command command_status = {
     .name = "status",
     .summary = "positions, lag and ledger of partitions; runs and freshness of views",
-    .help = "usage: dovetail status [--format table|json]\n"
-            "\n"
-            "For each partition: where its history begins (base), the current run's cut-off (C), the\n"
-            "speed layer's position (P), the end of the log, the lag between the two, its owner, and\n"
-            "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
-            "For each view: version, state, the run that is served, and how far back in time a\n"
-            "record may lie that is not in the answer yet (freshness).\n"
-            "\n"
-            "options of all commands:",
+    .help =
+        "usage: dovetail status [--format table|json]\n"
+        "\n"
+        "For each partition: where its history begins (base), the current run's cut-off (C), the\n"
+        "speed layer's position (P), the end of the log, the lag between the two, its owner, and\n"
+        "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
+        "For each view: version, state, the run that is served, and how far back in time a\n"
+        "record may lie that is not in the answer yet (freshness).\n"
+        "\n"
+        "options of all commands:",
     .run = run,
 };

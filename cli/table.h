@@ -11,8 +11,8 @@ enum { TABLE_COLUMN_MAX = 20 };
 
 struct table;
 
-/* `columns` are the heads, ended by NULL; one that begins with '>' is set flush right. NULL when out
- * of memory. */
+/* `columns` are the heads, ended by NULL; one that begins with '>' is set flush right. NULL when
+ * out of memory. */
 struct table *table_create(const char *const *columns) MUST_CHECK;
 void table_destroy(struct table *table); /* accepts NULL */
 

@@ -26,12 +26,13 @@ static int run(const struct program_arguments *arguments)
 const struct command command_validate = {
     .name = "validate",
     .summary = "check configuration, sources and views",
-    .help = "usage: dovetail validate\n"
-            "\n"
-            "Checks the configuration file and every definition below its \"schemas\" directory, and\n"
-            "prints each fault with file, key and, inside expressions, column. Neither Kafka nor\n"
-            "PostgreSQL is asked. Exit code 0: all are valid; 2: at least one fault.\n"
-            "\n"
-            "options of all commands:",
+    .help =
+        "usage: dovetail validate\n"
+        "\n"
+        "Checks the configuration file and every definition below its \"schemas\" directory, and\n"
+        "prints each fault with file, key and, inside expressions, column. Neither Kafka nor\n"
+        "PostgreSQL is asked. Exit code 0: all are valid; 2: at least one fault.\n"
+        "\n"
+        "options of all commands:",
     .run = run,
 };

@@ -197,10 +197,10 @@ static void compare_sides(struct comparison *comparison, const struct rows *answ
     size_t a = 0;
     size_t b = 0;
     while (a < answer->count || b < recomputed->count) {
-        int order = a == answer->count       ? 1
-                    : b == recomputed->count ? -1
-                                             : compare_keys(&answer->rows[a], &recomputed->rows[b],
-                                                            answer->key_count);
+        int order = a == answer->count ? 1
+                    : b == recomputed->count
+                        ? -1
+                        : compare_keys(&answer->rows[a], &recomputed->rows[b], answer->key_count);
         if (order == 0)
             compare_measures(comparison, &answer->rows[a++], &recomputed->rows[b++]);
         else if (order < 0)
@@ -255,8 +255,7 @@ struct verification {
 static int64_t parse_bound(const char *text, int64_t otherwise)
 {
     int64_t us = otherwise;
-    if (text != NULL &&
-        timestamp_parse_date_or_rfc3339(text, strlen(text), &us) != TIMESTAMP_OK)
+    if (text != NULL && timestamp_parse_date_or_rfc3339(text, strlen(text), &us) != TIMESTAMP_OK)
         us = otherwise;
     return us;
 }
@@ -266,8 +265,8 @@ static enum status gather(const struct session *session, const struct catalog_ve
 {
     struct postgres *postgres = session->postgres;
     const struct query_request *request = &verification->request;
-    verification->range =
-        (struct verify_range){parse_bound(request->from, INT64_MIN), parse_bound(request->to, INT64_MAX)};
+    verification->range = (struct verify_range){parse_bound(request->from, INT64_MIN),
+                                                parse_bound(request->to, INT64_MAX)};
     enum status status = query_run(postgres, version, request, &verification->answer, error);
     if (status == STATUS_OK)
         status = execute_owned(postgres, verify_setup_sql(version->source), error);
@@ -312,8 +311,9 @@ static int print_comparison(const struct comparison *comparison,
                             const struct verification *verification, size_t row_count)
 {
     if (comparison->difference_count == 0) {
-        printf("identical: %zu row%s, %" PRId64 " record%s, ", row_count, plural((int64_t)row_count),
-               verification->record_count, plural(verification->record_count));
+        printf("identical: %zu row%s, %" PRId64 " record%s, ", row_count,
+               plural((int64_t)row_count), verification->record_count,
+               plural(verification->record_count));
         print_receipt(&verification->answer->receipt);
         return command_finish_output();
     }
@@ -334,7 +334,8 @@ static int print_comparison(const struct comparison *comparison,
 
 static int compare_and_print(const struct view *view, const struct verification *verification)
 {
-    static const char *const columns[] = {"window", "keys", "measure", "answer", "recomputed", NULL};
+    static const char *const columns[] = {"window", "keys",       "measure",
+                                          "answer", "recomputed", NULL};
     struct error error = {0};
     struct rows answer = {0};
     struct rows recomputed = {0};
@@ -365,13 +366,12 @@ static int verify(const struct session *session, struct verification *verificati
 {
     int code = PROGRAM_OK;
     struct error error = {0};
-    const struct catalog_version *version =
-        session_view(session, verification->view_name, &code);
+    const struct catalog_version *version = session_view(session, verification->view_name, &code);
     if (version == NULL)
         return code;
     enum status status = gather(session, version, verification, &error);
-    code = status == STATUS_OK ? compare_and_print(version->view, verification)
-                               : command_fail(&error);
+    code =
+        status == STATUS_OK ? compare_and_print(version->view, verification) : command_fail(&error);
     PQclear(verification->recomputed);
     query_answer_destroy(verification->answer);
     return code;
@@ -419,17 +419,18 @@ static int run(const struct program_arguments *program)
 const struct command command_verify = {
     .name = "verify",
     .summary = "recompute a view from the raw records and compare every value",
-    .help = "usage: dovetail verify VIEW [--from T] [--to T]\n"
-            "\n"
-            "Asks the view, then recomputes it by an independent path: every raw record below the\n"
-            "positions of the answer's receipt, from the archive and from Kafka, is parsed by\n"
-            "PostgreSQL and aggregated there with the view's own expressions. Every value of every\n"
-            "row is compared. Works on temporary tables only, of the size of all those records.\n"
-            "\n"
-            "Exit code 0: identical; 1: there are differences, of which the first 20 are shown.\n"
-            "\n"
-            "  --from T, --to T    only windows that start in [from, to): RFC 3339 or a date\n"
-            "\n"
-            "options of all commands:",
+    .help =
+        "usage: dovetail verify VIEW [--from T] [--to T]\n"
+        "\n"
+        "Asks the view, then recomputes it by an independent path: every raw record below the\n"
+        "positions of the answer's receipt, from the archive and from Kafka, is parsed by\n"
+        "PostgreSQL and aggregated there with the view's own expressions. Every value of every\n"
+        "row is compared. Works on temporary tables only, of the size of all those records.\n"
+        "\n"
+        "Exit code 0: identical; 1: there are differences, of which the first 20 are shown.\n"
+        "\n"
+        "  --from T, --to T    only windows that start in [from, to): RFC 3339 or a date\n"
+        "\n"
+        "options of all commands:",
     .run = run,
 };

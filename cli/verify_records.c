@@ -169,8 +169,7 @@ static enum status open_consumer(const struct loader *loader, struct kafka_consu
                 (struct kafka_position){.topic = loader->topic,
                                         .partition = loader->receipt->partitions[i].partition,
                                         .offset = loader->spans[i].next};
-    enum status status =
-        kafka_consumer_assign(loader->config->kafka, positions, count, out, error);
+    enum status status = kafka_consumer_assign(loader->config->kafka, positions, count, out, error);
     free(positions);
     return status;
 }
@@ -205,8 +204,8 @@ static enum status copy_all(struct loader *loader, const struct archive_segment 
                             size_t segment_count, struct error *error)
 {
     enum status status = postgres_copy_in_begin(
-        loader->postgres, "COPY verify_raw (_partition, _offset, _value) FROM STDIN (FORMAT binary)",
-        error);
+        loader->postgres,
+        "COPY verify_raw (_partition, _offset, _value) FROM STDIN (FORMAT binary)", error);
     if (status != STATUS_OK)
         return status;
     pgbinary_put_copy_header(&loader->writer);

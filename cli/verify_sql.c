@@ -5,11 +5,11 @@
  * columns that are named as the fields are. What the definitions say beyond SQL is written a second
  * time here, in PL/pgSQL:
  *
- * - A record is good when it is valid JSON in UTF-8, an object, nested at most EVENT_DEPTH_MAX deep,
- *   and every field has a value of its type or may be NULL. PostgreSQL's json keeps texts as they
- *   are and takes the last of several equal names. It refuses half of a surrogate pair anywhere, as
- *   the engine does, and also \u0000 anywhere, where the engine refuses it in fields only: so it is
- *   replaced by a character that the record does not have, which fields then must not contain.
+ * - A record is good when it is valid JSON in UTF-8, an object, nested at most EVENT_DEPTH_MAX
+ * deep, and every field has a value of its type or may be NULL. PostgreSQL's json keeps texts as
+ * they are and takes the last of several equal names. It refuses half of a surrogate pair anywhere,
+ * as the engine does, and also \u0000 anywhere, where the engine refuses it in fields only: so it
+ * is replaced by a character that the record does not have, which fields then must not contain.
  * - Numbers are read as numeric and checked for the engine's limits on digits and scale; so are the
  *   results of arithmetic, by operators of the schema dovetail_verify that mask PostgreSQL's own.
  * - Times are computed from their digits; PostgreSQL contributes the calendar.
@@ -43,24 +43,29 @@ static const char settings_sql[] =
 static const char time_functions_sql[] =
     "CREATE FUNCTION pg_temp.verify_range(_us numeric) RETURNS bigint LANGUAGE plpgsql AS $f$\n"
     "BEGIN\n"
-    "  IF _us < -62135596800000000 OR _us >= 253402300800000000 THEN RAISE data_exception; END IF;\n"
+    "  IF _us < -62135596800000000 OR _us >= 253402300800000000 THEN RAISE data_exception; END "
+    "IF;\n"
     "  RETURN _us::bigint;\n"
     "END $f$;\n"
     "CREATE FUNCTION pg_temp.verify_rfc3339(_text text) RETURNS bigint LANGUAGE plpgsql AS $f$\n"
     "DECLARE\n"
-    "  _m text[] := regexp_match(_text, '^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})'\n"
+    "  _m text[] := regexp_match(_text, '^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt "
+    "]([0-9]{2}):([0-9]{2})'\n"
     "    ':([0-9]{2})(?:[.]([0-9]+))?(?:[Zz]|([-+])([0-9]{2}):([0-9]{2}))$');\n"
     "  _year integer := _m[1]::integer;\n"
     "  _days bigint;\n"
     "  _seconds bigint;\n"
     "BEGIN\n"
-    "  IF _m IS NULL OR _m[4] > '23' OR _m[5] > '59' OR _m[6] > '60' OR _m[9] > '23' OR _m[10] > '59'\n"
+    "  IF _m IS NULL OR _m[4] > '23' OR _m[5] > '59' OR _m[6] > '60' OR _m[9] > '23' OR _m[10] > "
+    "'59'\n"
     "  THEN RAISE data_exception; END IF;\n"
-    "  _days := make_date(CASE _year WHEN 0 THEN 4 ELSE _year END, _m[2]::integer, _m[3]::integer)\n"
+    "  _days := make_date(CASE _year WHEN 0 THEN 4 ELSE _year END, _m[2]::integer, "
+    "_m[3]::integer)\n"
     "    - date '1970-01-01' - CASE _year WHEN 0 THEN 1461 ELSE 0 END;\n"
     "  _seconds := _m[4]::bigint * 3600 + _m[5]::bigint * 60 + _m[6]::bigint;\n"
     "  IF _m[8] IS NOT NULL THEN\n"
-    "    _seconds := _seconds - (_m[8] || '1')::bigint * (_m[9]::bigint * 3600 + _m[10]::bigint * 60);\n"
+    "    _seconds := _seconds - (_m[8] || '1')::bigint * (_m[9]::bigint * 3600 + _m[10]::bigint * "
+    "60);\n"
     "  END IF;\n"
     "  RETURN pg_temp.verify_range((_days * 86400 + _seconds) * 1000000::numeric\n"
     "    + rpad(left(COALESCE(_m[7], ''), 6), 6, '0')::bigint);\n"
@@ -71,15 +76,16 @@ static const char time_functions_sql[] =
     "  RETURN pg_temp.verify_range(floor(_number * _us_per_unit));\n"
     "END $f$;\n"
     /* Days and microseconds of a day apart, because interval is multiplied in floating point. */
-    "CREATE FUNCTION pg_temp.verify_timestamp(_us bigint) RETURNS timestamptz LANGUAGE plpgsql AS $f$\n"
+    "CREATE FUNCTION pg_temp.verify_timestamp(_us bigint) RETURNS timestamptz LANGUAGE plpgsql AS "
+    "$f$\n"
     "DECLARE _rest bigint := ((_us % 86400000000) + 86400000000) % 86400000000;\n"
     "BEGIN\n"
     "  RETURN ((date '1970-01-01' + ((_us - _rest) / 86400000000)::integer)::timestamp\n"
     "    + _rest * interval '1 microsecond') AT TIME ZONE 'UTC';\n"
     "END $f$;\n";
 
-/* 38 digits, 38 of them behind the point: core/decimal.h. An exponent that numeric cannot read makes
- * no difference to a zero. */
+/* 38 digits, 38 of them behind the point: core/decimal.h. An exponent that numeric cannot read
+ * makes no difference to a zero. */
 static const char number_functions_sql[] =
     "CREATE FUNCTION pg_temp.verify_decimal(_token text) RETURNS numeric LANGUAGE plpgsql AS $f$\n"
     "DECLARE\n"
@@ -93,7 +99,8 @@ static const char number_functions_sql[] =
     "  END IF;\n"
     "  _number := _token::numeric;\n"
     "  IF scale(_number) > 38 THEN RAISE data_exception; END IF;\n"
-    "  IF abs(_number) >= ('1e' || (38 - scale(_number)))::numeric THEN RAISE data_exception; END IF;\n"
+    "  IF abs(_number) >= ('1e' || (38 - scale(_number)))::numeric THEN RAISE data_exception; END "
+    "IF;\n"
     "  RETURN _number;\n"
     "END $f$;\n";
 
@@ -116,7 +123,8 @@ static const char text_functions_sql[] =
     "CREATE FUNCTION pg_temp.verify_marker(_text text) RETURNS text LANGUAGE plpgsql AS $f$\n"
     "BEGIN\n"
     "  FOR _code IN 57344 .. 63743 LOOP\n"
-    "    IF strpos(_text, chr(_code)) = 0 AND strpos(lower(_text), '\\u' || to_hex(_code)) = 0 THEN\n"
+    "    IF strpos(_text, chr(_code)) = 0 AND strpos(lower(_text), '\\u' || to_hex(_code)) = 0 "
+    "THEN\n"
     "      RETURN chr(_code); END IF;\n"
     "  END LOOP;\n"
     "  RAISE 'no character is free for \\u0000' USING ERRCODE = 'internal_error';\n"
@@ -201,10 +209,11 @@ static void put_event_time(FILE *out, const struct source *source)
     if (field->type == VALUE_TIMESTAMP)
         fputs("    _event._time_us := _us;\n", out);
     else if (format == TIME_RFC3339)
-        fprintf(out, "    _event._time_us := pg_temp.verify_rfc3339(_event.\"%s\");\n", field->name);
+        fprintf(out, "    _event._time_us := pg_temp.verify_rfc3339(_event.\"%s\");\n",
+                field->name);
     else
-        fprintf(out, "    _event._time_us := pg_temp.verify_epoch(_event.\"%s\", %d);\n", field->name,
-                us_per_unit(format));
+        fprintf(out, "    _event._time_us := pg_temp.verify_epoch(_event.\"%s\", %d);\n",
+                field->name, us_per_unit(format));
 }
 
 static void put_field(FILE *out, const struct source *source, size_t index)
@@ -286,7 +295,8 @@ char *verify_setup_sql(const struct source *source)
 
 const char verify_parse_sql[] =
     "CREATE TEMP TABLE verify_parsed AS SELECT _partition, _offset, _event FROM ("
-    "    SELECT _partition, _offset, pg_temp.verify_parse(_value) AS _event FROM verify_raw OFFSET 0"
+    "    SELECT _partition, _offset, pg_temp.verify_parse(_value) AS _event FROM verify_raw OFFSET "
+    "0"
     ") AS _all WHERE (_event)._time_us IS NOT NULL";
 
 /* --- the view --- */
@@ -295,8 +305,11 @@ static void put_as_text(FILE *out, enum value_type type, const char *open, const
                         const char *close)
 {
     static const char *const before[] = {
-        [VALUE_STRING] = "(", [VALUE_INTEGER] = "(", [VALUE_DECIMAL] = "trim_scale(",
-        [VALUE_BOOLEAN] = "(", [VALUE_TIMESTAMP] = "(extract(epoch FROM ",
+        [VALUE_STRING] = "(",
+        [VALUE_INTEGER] = "(",
+        [VALUE_DECIMAL] = "trim_scale(",
+        [VALUE_BOOLEAN] = "(",
+        [VALUE_TIMESTAMP] = "(extract(epoch FROM ",
     };
     static const char *const after[] = {
         [VALUE_STRING] = ")::text",
@@ -313,8 +326,8 @@ static void put_groups(FILE *out, const struct view *view, const char *events,
                        const struct verify_range *range)
 {
     fprintf(out,
-            " FROM (SELECT _e.*, _e._time_us - ((_e._time_us %% %" PRId64 ") + %" PRId64 ") %% %" PRId64
-            " AS _window",
+            " FROM (SELECT _e.*, _e._time_us - ((_e._time_us %% %" PRId64 ") + %" PRId64
+            ") %% %" PRId64 " AS _window",
             view->window.size_us, view->window.size_us, view->window.size_us);
     for (size_t i = 0; i < view->key_count; i++)
         fprintf(out, ", (%s\n)::%s AS _k%zu", view->keys[i].text,
@@ -335,8 +348,7 @@ static void put_groups(FILE *out, const struct view *view, const char *events,
         fprintf(out, ", _k%zu", i);
 }
 
-const char verify_view_settings_sql[] =
-    "SET search_path = dovetail_verify, pg_catalog, pg_temp";
+const char verify_view_settings_sql[] = "SET search_path = dovetail_verify, pg_catalog, pg_temp";
 
 char *verify_rows_sql(const struct view *view, const struct verify_range *range)
 {

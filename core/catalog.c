@@ -55,8 +55,9 @@ static enum status load_deployment(struct postgres *postgres, struct catalog *ca
                                    struct error *error)
 {
     PGresult *result = NULL;
-    enum status status = postgres_query(
-        postgres, "SELECT deployment_id FROM dovetail_internal.deployment", 0, NULL, &result, error);
+    enum status status =
+        postgres_query(postgres, "SELECT deployment_id FROM dovetail_internal.deployment", 0, NULL,
+                       &result, error);
     if (status == STATUS_OK && PQntuples(result) != 1)
         status = error_set(error, STATUS_FATAL, "dovetail_internal.deployment has no row");
     if (status == STATUS_OK)
@@ -71,8 +72,8 @@ static enum status load_sources(struct postgres *postgres, struct catalog *catal
 {
     PGresult *result = NULL;
     enum status status = postgres_query(
-        postgres, "SELECT source, definition FROM dovetail_internal.source ORDER BY source", 0, NULL,
-        &result, error);
+        postgres, "SELECT source, definition FROM dovetail_internal.source ORDER BY source", 0,
+        NULL, &result, error);
     int rows = status == STATUS_OK ? PQntuples(result) : 0;
     catalog->sources = calloc((size_t)rows + 1, sizeof *catalog->sources);
     if (catalog->sources == NULL && status == STATUS_OK)
@@ -94,12 +95,12 @@ static enum status load_version(const PGresult *result, int row, struct catalog_
 {
     *out = (struct catalog_version){
         .version = (int)postgres_int64(result, row, 0),
-        .state = strcmp(PQgetvalue(result, row, 2), "current") == 0 ? CATALOG_CURRENT
-                                                                    : CATALOG_BUILDING,
+        .state =
+            strcmp(PQgetvalue(result, row, 2), "current") == 0 ? CATALOG_CURRENT : CATALOG_BUILDING,
         .readable = postgres_bool(result, row, 3),
     };
-    enum status status = catalog_parse_version(PQgetvalue(result, row, 4), PQgetvalue(result, row, 5),
-                                               &out->source, &out->view, error);
+    enum status status = catalog_parse_version(
+        PQgetvalue(result, row, 4), PQgetvalue(result, row, 5), &out->source, &out->view, error);
     if (status != STATUS_OK)
         error_wrap(error, "view %s, version %d", PQgetvalue(result, row, 1), out->version);
     return status;
@@ -109,14 +110,14 @@ static enum status load_versions(struct postgres *postgres, struct catalog *cata
                                  struct error *error)
 {
     PGresult *result = NULL;
-    enum status status = postgres_query(
-        postgres,
-        "SELECT version, view, state,"
-        "       state = 'current' AND dovetail_internal.version_reached(version),"
-        "       definition, source_definition "
-        "FROM dovetail_internal.view_version "
-        "WHERE state IN ('building', 'current') ORDER BY view, version",
-        0, NULL, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT version, view, state,"
+                       "       state = 'current' AND dovetail_internal.version_reached(version),"
+                       "       definition, source_definition "
+                       "FROM dovetail_internal.view_version "
+                       "WHERE state IN ('building', 'current') ORDER BY view, version",
+                       0, NULL, &result, error);
     int rows = status == STATUS_OK ? PQntuples(result) : 0;
     catalog->versions = calloc((size_t)rows + 1, sizeof *catalog->versions);
     if (catalog->versions == NULL && status == STATUS_OK)

@@ -1,8 +1,9 @@
 /* Making view versions current, and the SQL views that read them: see core/catalog.h.
  *
  * Invariant: dovetail.<view> reads the tables of the version that is current in the same committed
- * state. A version becomes current only when dovetail_internal.version_reached says that the current
- * run has its batch rows and that its speed rows follow without a gap (schemas/sql/002_versions.sql).
+ * state. A version becomes current only when dovetail_internal.version_reached says that the
+ * current run has its batch rows and that its speed rows follow without a gap
+ * (schemas/sql/002_versions.sql).
  *
  * What a version leaves behind: one that never was current is dropped, tables and all, once it has
  * been retired for so long that nobody can still be writing to it. One that was current keeps its
@@ -26,17 +27,19 @@ enum status catalog_mark_built(struct postgres *postgres, int version, int64_t r
 
 /* --- the SQL view --- */
 
-/* The columns of dovetail.<view> as it is, in the form of catalog_view_signature; "" = no such view. */
+/* The columns of dovetail.<view> as it is, in the form of catalog_view_signature; "" = no such
+ * view. */
 static enum status read_signature(struct postgres *postgres, const char *view, PGresult **result,
                                   struct error *error)
 {
-    return postgres_query(postgres,
-                          "SELECT COALESCE(string_agg(a.attname || ' ' || CASE a.atttypid "
-                          "    WHEN 'timestamptz'::regtype THEN 'timestamptz' "
-                          "    ELSE format_type(a.atttypid, a.atttypmod) END, ',' ORDER BY a.attnum), '') "
-                          "FROM pg_catalog.pg_attribute AS a "
-                          "WHERE a.attrelid = to_regclass('dovetail.' || quote_ident($1))",
-                          1, &view, result, error);
+    return postgres_query(
+        postgres,
+        "SELECT COALESCE(string_agg(a.attname || ' ' || CASE a.atttypid "
+        "    WHEN 'timestamptz'::regtype THEN 'timestamptz' "
+        "    ELSE format_type(a.atttypid, a.atttypmod) END, ',' ORDER BY a.attnum), '') "
+        "FROM pg_catalog.pg_attribute AS a "
+        "WHERE a.attrelid = to_regclass('dovetail.' || quote_ident($1))",
+        1, &view, result, error);
 }
 
 /* The GRANTs on dovetail.<view>, a statement in each row. */
@@ -46,7 +49,8 @@ static enum status read_grants(struct postgres *postgres, const char *view, PGre
     return postgres_query(
         postgres,
         "SELECT format('GRANT %s ON dovetail.%I TO %s%s', acl.privilege_type, c.relname, "
-        "    CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END, "
+        "    CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) "
+        "END, "
         "    CASE WHEN acl.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) "
         "FROM pg_catalog.pg_class AS c, aclexplode(c.relacl) AS acl "
         "WHERE c.oid = to_regclass('dovetail.' || quote_ident($1)) AND acl.grantee <> c.relowner",
@@ -55,11 +59,12 @@ static enum status read_grants(struct postgres *postgres, const char *view, PGre
 
 static enum status drop_view(struct postgres *postgres, const char *view, struct error *error)
 {
-    enum status status =
-        postgres_executef(postgres, error, "DROP VIEW dovetail.\"%s\"", view);
+    enum status status = postgres_executef(postgres, error, "DROP VIEW dovetail.\"%s\"", view);
     if (status != STATUS_OK && error != NULL && strcmp(error->sqlstate, "2BP01") == 0)
-        return error_wrap(error, "dovetail.%s gets other columns, but objects depend on it: drop those "
-                                 "first", view);
+        return error_wrap(error,
+                          "dovetail.%s gets other columns, but objects depend on it: drop those "
+                          "first",
+                          view);
     return status;
 }
 
@@ -154,14 +159,15 @@ static enum status drop_abandoned(struct postgres *postgres, struct error *error
 {
     PGresult *result = NULL;
     /* Ten minutes: far longer than any flush that began before the version was retired. */
-    enum status status = postgres_query(
-        postgres,
-        "DELETE FROM dovetail_internal.view_version WHERE state = 'retired' AND current_since IS NULL "
-        "AND retired_at < now() - interval '10 minutes' RETURNING version",
-        0, NULL, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "DELETE FROM dovetail_internal.view_version WHERE state = 'retired' AND "
+                       "current_since IS NULL "
+                       "AND retired_at < now() - interval '10 minutes' RETURNING version",
+                       0, NULL, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++)
-        status = execute_owned(
-            postgres, catalog_tables_drop_sql((int)postgres_int64(result, row, 0)), error);
+        status = execute_owned(postgres,
+                               catalog_tables_drop_sql((int)postgres_int64(result, row, 0)), error);
     PQclear(result);
     return status;
 }

@@ -1,9 +1,9 @@
 /* Registering sources, partitions and view versions: see core/catalog.h.
  *
- * Invariant: a version's speed rows begin at S = P, read while the position rows are locked, and the
- * same transaction adds one to owner_epoch. So a flush is either before it, and S includes it, or
- * is fenced, and its owner claims again with a catalogue that has the version. Positions are locked
- * in the order of partitions, as a flush does, so that the two never deadlock. */
+ * Invariant: a version's speed rows begin at S = P, read while the position rows are locked, and
+ * the same transaction adds one to owner_epoch. So a flush is either before it, and S includes it,
+ * or is fenced, and its owner claims again with a catalogue that has the version. Positions are
+ * locked in the order of partitions, as a flush does, so that the two never deadlock. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,12 +31,13 @@ static enum status check_topic_is_free(struct postgres *postgres, const struct s
     const char *parameters[] = {source->topic, source->name};
     PGresult *result = NULL;
     enum status status = postgres_query(
-        postgres, "SELECT source FROM dovetail_internal.source WHERE topic = $1 AND source <> $2", 2,
-        parameters, &result, error);
+        postgres, "SELECT source FROM dovetail_internal.source WHERE topic = $1 AND source <> $2",
+        2, parameters, &result, error);
     if (status == STATUS_OK && PQntuples(result) > 0)
-        status = error_set(error, STATUS_REJECT,
-                           "source %s: topic: source %s reads topic %s already; a topic has one source",
-                           source->name, PQgetvalue(result, 0, 0), source->topic);
+        status =
+            error_set(error, STATUS_REJECT,
+                      "source %s: topic: source %s reads topic %s already; a topic has one source",
+                      source->name, PQgetvalue(result, 0, 0), source->topic);
     PQclear(result);
     return status;
 }
@@ -64,10 +65,11 @@ static enum status compare_source(const PGresult *result, const struct source *s
 {
     const char *topic = PQgetvalue(result, 0, 0);
     if (strcmp(topic, source->topic) != 0)
-        return error_set(error, STATUS_REJECT,
-                         "source %s: topic: it is %s in the database and cannot become %s, because "
-                         "offsets and rows belong to the topic; define a new source, and views over it",
-                         source->name, topic, source->topic);
+        return error_set(
+            error, STATUS_REJECT,
+            "source %s: topic: it is %s in the database and cannot become %s, because "
+            "offsets and rows belong to the topic; define a new source, and views over it",
+            source->name, topic, source->topic);
     json_t *registered = json_loads(PQgetvalue(result, 0, 1), 0, NULL);
     *change = json_equal(registered, source->json) ? CATALOG_UNCHANGED : CATALOG_CHANGED;
     json_decref(registered);
@@ -160,11 +162,11 @@ static enum status read_registered(struct postgres *postgres, const struct view 
     *out = (struct registered){0};
     const char *parameters[] = {view->name, canonical};
     PGresult *result = NULL;
-    enum status status = postgres_query(
-        postgres,
-        "SELECT version, state, canonical = $2 FROM dovetail_internal.view_version "
-        "WHERE view = $1 AND state <> 'retired' ORDER BY version FOR UPDATE",
-        2, parameters, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT version, state, canonical = $2 FROM dovetail_internal.view_version "
+                       "WHERE view = $1 AND state <> 'retired' ORDER BY version FOR UPDATE",
+                       2, parameters, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
         int version = (int)postgres_int64(result, row, 0);
         bool equal = postgres_bool(result, row, 2);

@@ -9,9 +9,9 @@
  *     <states>     the columns of each measure             <states>
  *
  * - A batch row is visible under run R if _run_from <= R < _run_to.
- * - A speed row belongs to the slice of _partition that starts at _slice_start. _group_id numbers the
- *   groups of one slice: whoever writes the slice chooses it, and addresses the row by it. (The keys
- *   may be NULL and are wide, which makes them a poor address for an update.)
+ * - A speed row belongs to the slice of _partition that starts at _slice_start. _group_id numbers
+ * the groups of one slice: whoever writes the slice chooses it, and addresses the row by it. (The
+ * keys may be NULL and are wide, which makes them a poor address for an update.)
  * - From window_start on, the columns of both are catalog_state_columns in this order, and the
  *   fields of group_encode_row. Keys may be NULL; so may states (the minimum of nothing).
  * - A measure's column is named after it, or <measure>$<suffix>. Names of definitions begin with a
@@ -159,9 +159,10 @@ static void put_batch_table(FILE *out, const struct view *view, int version)
     fprintf(out, "\n);\nCREATE INDEX batch_%d_key ON %s (", version, table);
     put_key_columns(out, view, "");
     /* Few rows are closed; retention finds them without reading the table. */
-    fprintf(out,
-            ");\nCREATE INDEX batch_%d_closed ON %s (_run_to) WHERE _run_to < 9223372036854775807;\n",
-            version, table);
+    fprintf(
+        out,
+        ");\nCREATE INDEX batch_%d_closed ON %s (_run_to) WHERE _run_to < 9223372036854775807;\n",
+        version, table);
 }
 
 static void put_speed_table(FILE *out, const struct view *view, int version)
@@ -225,7 +226,8 @@ static void put_template(FILE *out, const struct view_measure *measure)
     }
 }
 
-/* The states visible under the current run. readable_run() fails where the version cannot be read. */
+/* The states visible under the current run. readable_run() fails where the version cannot be read.
+ */
 static void put_visible_states(FILE *out, const struct view *view, int version)
 {
     fputs("        SELECT ", out);
@@ -279,8 +281,9 @@ char *catalog_view_sql(const struct view *view, int version)
         fprintf(out, ",\n       u.\"%s\"", view->keys[i].name);
     }
     put_results(out, view);
-    fprintf(out, ",\n       COALESCE(u.window_start + interval '%" PRId64 " microseconds'"
-                 " > (SELECT dovetail_internal.watermark(",
+    fprintf(out,
+            ",\n       COALESCE(u.window_start + interval '%" PRId64 " microseconds'"
+            " > (SELECT dovetail_internal.watermark(",
             view->window.size_us);
     put_literal(out, view->source->topic);
     fputs(")), true) AS provisional\nFROM (\n", out);
@@ -307,8 +310,7 @@ char *catalog_view_comments_sql(const struct view *view)
     }
     const char *description = json_string_value(json_object_get(view->json, "description"));
     fprintf(out, "COMMENT ON VIEW dovetail.\"%s\" IS ", view->name);
-    put_literal(out, description != NULL ? description
-                                         : "Dovetail: batch and speed layer, merged");
+    put_literal(out, description != NULL ? description : "Dovetail: batch and speed layer, merged");
     fputs(";\n", out);
     put_comment(out, view, "window_start", "start of the window, inclusive");
     put_comment(out, view, "window_end", "end of the window, exclusive");

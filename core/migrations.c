@@ -15,9 +15,9 @@ enum { CHECKSUM_BYTES = 33 };
 
 /* What the database has run, compared with what this program has. */
 struct difference {
-    size_t missing;        /* of the last migrations */
-    const char *changed;   /* the first whose checksum differs, or NULL */
-    char unknown[64];      /* the first that this program does not have, or empty */
+    size_t missing;      /* of the last migrations */
+    const char *changed; /* the first whose checksum differs, or NULL */
+    char unknown[64];    /* the first that this program does not have, or empty */
 };
 
 static void compute_checksum(const struct migration *migration, char *out)
@@ -46,9 +46,9 @@ static enum status compare(struct postgres *postgres, struct difference *out, st
 {
     *out = (struct difference){0};
     PGresult *result = NULL;
-    enum status status =
-        postgres_query(postgres, "SELECT name, checksum FROM dovetail_internal.migration ORDER BY name",
-                       0, NULL, &result, error);
+    enum status status = postgres_query(
+        postgres, "SELECT name, checksum FROM dovetail_internal.migration ORDER BY name", 0, NULL,
+        &result, error);
     for (size_t i = 0; status == STATUS_OK && i < migration_count; i++) {
         char checksum[CHECKSUM_BYTES];
         compute_checksum(&migrations[i], checksum);
@@ -105,8 +105,9 @@ enum status migrations_check(struct postgres *postgres, struct error *error)
     if (status == STATUS_OK)
         status = refuse(&difference, error);
     if (status == STATUS_OK && difference.missing > 0)
-        status = error_set(error, STATUS_REJECT,
-                           "the database's tables are those of an older Dovetail: run `dovetail init`");
+        status =
+            error_set(error, STATUS_REJECT,
+                      "the database's tables are those of an older Dovetail: run `dovetail init`");
     return status;
 }
 

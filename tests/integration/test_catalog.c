@@ -77,7 +77,8 @@ static const char *rows_of(const char *sql)
     for (int row = 0; row < PQntuples(result); row++)
         for (int column = 0; column < PQnfields(result); column++) {
             strcat(text, column > 0 ? "|" : row > 0 ? ";" : "");
-            strcat(text, PQgetisnull(result, row, column) ? "NULL" : PQgetvalue(result, row, column));
+            strcat(text,
+                   PQgetisnull(result, row, column) ? "NULL" : PQgetvalue(result, row, column));
         }
     PQclear(result);
     return text;
@@ -157,7 +158,8 @@ static void publish(int run, int cutoff)
 {
     assert_ok(postgres_executef(
         postgres, &error,
-        "INSERT INTO dovetail_internal.run (run, state, reason) VALUES (%d, 'published', 'command');"
+        "INSERT INTO dovetail_internal.run (run, state, reason) VALUES (%d, 'published', "
+        "'command');"
         "INSERT INTO dovetail_internal.run_cutoff (run, topic, partition, next_offset)"
         " SELECT %d, topic, partition, %d FROM dovetail_internal.position;"
         "UPDATE dovetail_internal.current_run SET run = %d",
@@ -329,7 +331,8 @@ static void test_a_version_waits_for_a_run_that_has_it(void **state)
     assert_int_equal(catalog_current(catalog, "by_origin")->version, 1);
     catalog_destroy(catalog);
 
-    /* A run that began before the registration: its cut-offs are beyond S, its rows lack version 2. */
+    /* A run that began before the registration: its cut-offs are beyond S, its rows lack version 2.
+     */
     publish(1, 60);
     assert_ok(catalog_mark_built(postgres, 1, 1, &error));
     promote();
@@ -354,7 +357,8 @@ static void test_a_version_waits_for_a_run_that_has_it(void **state)
     assert_ok(catalog_load(postgres, &catalog, &error));
     assert_false(catalog_current(catalog, "by_origin")->readable);
     catalog_destroy(catalog);
-    assert_status(STATUS_FATAL, postgres_execute(postgres, "SELECT * FROM dovetail.by_origin", &error));
+    assert_status(STATUS_FATAL,
+                  postgres_execute(postgres, "SELECT * FROM dovetail.by_origin", &error));
     assert_string_equal(error.sqlstate, "55000");
 }
 
@@ -373,8 +377,9 @@ static void test_a_replaced_building_version_is_dropped_later(void **state)
     execute("UPDATE dovetail_internal.view_version SET retired_at = now() - interval '1 hour'"
             " WHERE version = 2");
     promote();
-    assert_rows("SELECT to_regclass('dovetail_internal.speed_2'), to_regclass('dovetail_internal.batch_2')",
-                "NULL|NULL");
+    assert_rows(
+        "SELECT to_regclass('dovetail_internal.speed_2'), to_regclass('dovetail_internal.batch_2')",
+        "NULL|NULL");
     assert_rows("SELECT DISTINCT version FROM dovetail_internal.coverage ORDER BY version", "1;3");
 
     /* Back to what is current. */
@@ -389,7 +394,8 @@ static void test_a_changed_source_makes_new_versions(void **state)
     (void)state;
     static const char changed_source[] =
         "{\"source\": \"flights\", \"topic\": \"air\", \"event_time\": {\"field\": \"time\"},"
-        " \"fields\": {\"time\": \"timestamp\", \"delay\": {\"type\": \"decimal\", \"nullable\": true},"
+        " \"fields\": {\"time\": \"timestamp\", \"delay\": {\"type\": \"decimal\", \"nullable\": "
+        "true},"
         "             \"fare\": \"decimal\", \"origin\": \"string\"}}";
     enum catalog_change change;
     prepare();
@@ -410,18 +416,21 @@ static void test_sql_view_merges_exactly(void **state)
 {
     (void)state;
     prepare();
-    register_view(VIEW("\"flights\": \"count(*)\", \"total\": \"sum(delay)\", \"mean\": \"avg(delay)\","
-                       "\"cheapest\": \"min(fare)\", \"last\": \"max(time)\", \"name\": \"max(origin)\""));
+    register_view(
+        VIEW("\"flights\": \"count(*)\", \"total\": \"sum(delay)\", \"mean\": \"avg(delay)\","
+             "\"cheapest\": \"min(fare)\", \"last\": \"max(time)\", \"name\": \"max(origin)\""));
     publish(1, 20);
     publish(2, 30);
     assert_ok(catalog_mark_built(postgres, 1, 1, &error));
     /* Run 1 and 2 differ in A; B is the same in both; C is of run 2. */
     execute(
-        "INSERT INTO dovetail_internal.batch_1 (_run_from, _run_to, window_start, origin, flights, total,"
+        "INSERT INTO dovetail_internal.batch_1 (_run_from, _run_to, window_start, origin, flights, "
+        "total,"
         " \"mean$sum\", \"mean$n\", cheapest, last, name) VALUES"
         " (1, 2, '2001-01-01T00:00Z', 'A', 5, 50, 50, 5, 1.50, '2001-01-01T00:10Z', 'A'),"
         " (2, DEFAULT, '2001-01-01T00:00Z', 'A', 7, 70, 70, 7, 1.50, '2001-01-01T00:10Z', 'A'),"
-        " (1, DEFAULT, '2001-01-01T00:00Z', NULL, 1, NULL, NULL, 0, 3.10, '2001-01-01T00:59Z', NULL),"
+        " (1, DEFAULT, '2001-01-01T00:00Z', NULL, 1, NULL, NULL, 0, 3.10, '2001-01-01T00:59Z', "
+        "NULL),"
         " (2, DEFAULT, '2001-01-01T01:00Z', 'C', 1, 1, 1, 1, 9, '2001-01-01T01:00Z', 'C');"
         "INSERT INTO dovetail_internal.speed_1 VALUES"
         " (0, 10, 1, '2001-01-01T00:00Z', 'A', 100, 100, 100, 100, 0.01, '2001-01-01T00:20Z', 'A'),"
@@ -452,16 +461,19 @@ static void test_sql_view_does_not_depend_on_the_reader(void **state)
     (void)state;
     prepare();
     register_view(view_text);
-    execute("INSERT INTO dovetail_internal.speed_1 VALUES"
-            " (0, 10, 1, '2001-03-25T00:00Z', 'A', 2, 20), (0, 10, 2, '2001-03-25T00:00Z', 'a', 1, 1)");
+    execute(
+        "INSERT INTO dovetail_internal.speed_1 VALUES"
+        " (0, 10, 1, '2001-03-25T00:00Z', 'A', 2, 20), (0, 10, 2, '2001-03-25T00:00Z', 'a', 1, 1)");
     execute("CREATE SCHEMA evil; CREATE TABLE evil.speed_1 (x integer);"
-            "CREATE FUNCTION evil.sum_them(numeric, numeric) RETURNS numeric LANGUAGE sql AS 'SELECT 0.0';"
+            "CREATE FUNCTION evil.sum_them(numeric, numeric) RETURNS numeric LANGUAGE sql AS "
+            "'SELECT 0.0';"
             "SET search_path = evil; SET TimeZone = 'Europe/Berlin'");
     assert_rows("SELECT extract(epoch FROM window_end - window_start)::integer, origin, total"
                 " FROM dovetail.by_origin ORDER BY origin",
                 "3600|A|20;3600|a|1");
     /* A reader needs no right to the tables behind it. */
-    execute("RESET search_path; DROP ROLE IF EXISTS catalog_test_reader; CREATE ROLE catalog_test_reader;"
+    execute("RESET search_path; DROP ROLE IF EXISTS catalog_test_reader; CREATE ROLE "
+            "catalog_test_reader;"
             "GRANT USAGE ON SCHEMA dovetail TO catalog_test_reader;"
             "GRANT SELECT ON dovetail.by_origin TO catalog_test_reader;"
             "SET ROLE catalog_test_reader");
@@ -510,14 +522,16 @@ static void test_widest_keys_fit_the_index(void **state)
         " {\"name\": \"k\", \"expr\": \"fare + 8\"}, {\"name\": \"l\", \"expr\": \"fare + 9\"},"
         " {\"name\": \"m\", \"expr\": \"fare + 10\"}, {\"name\": \"q\", \"expr\": \"fare + 11\"},"
         " {\"name\": \"o\", \"expr\": \"fare + 12\"}, {\"name\": \"p\", \"expr\": \"time\"}],"
-        " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": \"count(*)\"}}";
+        " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": "
+        "\"count(*)\"}}";
     prepare();
     register_view(wide);
     /* Random text, because btree entries are compressed. */
-    execute("INSERT INTO dovetail_internal.speed_1 SELECT 0, 10, 1, now(),"
-            " left(s, 999), left(s, 1000) || '!', x, x, x, x, x, x, x, x, x, x, x, x, x, now(), 1"
-            " FROM (SELECT string_agg(md5(random()::text), '') AS s FROM generate_series(1, 40)) AS t,"
-            "      (SELECT 1.2345678901234567890123456789012345678::numeric AS x) AS u");
+    execute(
+        "INSERT INTO dovetail_internal.speed_1 SELECT 0, 10, 1, now(),"
+        " left(s, 999), left(s, 1000) || '!', x, x, x, x, x, x, x, x, x, x, x, x, x, now(), 1"
+        " FROM (SELECT string_agg(md5(random()::text), '') AS s FROM generate_series(1, 40)) AS t,"
+        "      (SELECT 1.2345678901234567890123456789012345678::numeric AS x) AS u");
     assert_rows("SELECT n FROM dovetail.wide", "1");
 }
 

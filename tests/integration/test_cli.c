@@ -1,7 +1,7 @@
 /* The program `dovetail` as an operator uses it, on a real Kafka and a real PostgreSQL.
  *
- * Each test has a database, a topic and a folder of definitions of its own, and runs the program as a
- * child. Where rows are needed the layers themselves make them; what is looked for afterwards is
+ * Each test has a database, a topic and a folder of definitions of its own, and runs the program as
+ * a child. Where rows are needed the layers themselves make them; what is looked for afterwards is
  * written into the tables by SQL. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -109,9 +109,10 @@ static void write_config(const char *name, const char *kafka)
     fprintf(out, "dbname='%s'", database);
     fclose(out);
     PQconninfoFree(options);
-    json_t *config = json_pack("{s:{s:s}, s:s, s:s, s:{s:i}, s:{s:s}}", "kafka", "bootstrap.servers",
-                               kafka, "postgres", conninfo, "schemas", "schemas", "speed",
-                               "flush_interval_ms", 20, "batch", "archive", "archive");
+    json_t *config =
+        json_pack("{s:{s:s}, s:s, s:s, s:{s:i}, s:{s:s}}", "kafka", "bootstrap.servers", kafka,
+                  "postgres", conninfo, "schemas", "schemas", "speed", "flush_interval_ms", 20,
+                  "batch", "archive", "archive");
     assert_int_equal(json_dump_file(config, path_of(name), 0), 0);
     json_decref(config);
     if (postgres == NULL)
@@ -260,26 +261,38 @@ static void test_validate_names_each_fault(void **state)
         const char *text;
         const char *wanted[4];
     } faults[] = {
-        {"views/a.json", "{\"view\": \"a\", \"source\": \"flights\", \"where\": \"delay > 'x'\","
-         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": \"count(*)\"}}",
+        {"views/a.json",
+         "{\"view\": \"a\", \"source\": \"flights\", \"where\": \"delay > 'x'\","
+         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": "
+         "\"count(*)\"}}",
          {"views/a.json", "where", "column ", NULL}},
-        {"views/b.json", "{\"view\": \"b\", \"source\": \"flights\","
-         " \"window\": {\"type\": \"tumbling\", \"size\": \"1 hour\"}, \"measures\": {\"n\": \"count(*)\"}}",
+        {"views/b.json",
+         "{\"view\": \"b\", \"source\": \"flights\","
+         " \"window\": {\"type\": \"tumbling\", \"size\": \"1 hour\"}, \"measures\": {\"n\": "
+         "\"count(*)\"}}",
          {"views/b.json", "window", "size", NULL}},
-        {"views/c.json", "{\"view\": \"c\", \"source\": \"flights\", \"group_by\": [\"origin\", \"nix\"],"
-         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": \"count(*)\"}}",
+        {"views/c.json",
+         "{\"view\": \"c\", \"source\": \"flights\", \"group_by\": [\"origin\", \"nix\"],"
+         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": "
+         "\"count(*)\"}}",
          {"views/c.json", "group_by[1]", "nix", NULL}},
-        {"views/d.json", "{\"view\": \"d\", \"source\": \"flights\","
-         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": \"sum(delay) + 1\"}}",
+        {"views/d.json",
+         "{\"view\": \"d\", \"source\": \"flights\","
+         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": "
+         "\"sum(delay) + 1\"}}",
          {"views/d.json", "measures.n", "column 12", NULL}},
-        {"views/e.json", "{\"view\": \"e\", \"source\": \"ships\","
-         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": \"count(*)\"}}",
+        {"views/e.json",
+         "{\"view\": \"e\", \"source\": \"ships\","
+         " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}, \"measures\": {\"n\": "
+         "\"count(*)\"}}",
          {"views/e.json", "source", "ships", NULL}},
         {"views/f.json", "{\"view\": \"f\",", {"views/f.json", "line 1", "column ", NULL}},
-        {"sources/g.json", "{\"source\": \"g\", \"topic\": \"g\", \"event_time\": {\"field\": \"t\"},"
+        {"sources/g.json",
+         "{\"source\": \"g\", \"topic\": \"g\", \"event_time\": {\"field\": \"t\"},"
          " \"fields\": {\"t\": \"time\"}}",
          {"sources/g.json", "fields.t", NULL}},
-        {"sources/h.json", "{\"source\": \"h\", \"topic\": \"h\", \"topics\": 1, \"event_time\":"
+        {"sources/h.json",
+         "{\"source\": \"h\", \"topic\": \"h\", \"topics\": 1, \"event_time\":"
          " {\"field\": \"t\"}, \"fields\": {\"t\": \"timestamp\"}}",
          {"sources/h.json", "topics", "unknown", NULL}},
     };
@@ -306,7 +319,8 @@ static void test_validate_names_each_fault(void **state)
             }
         assert_int_equal(found, FAULT_COUNT);
     }
-    assert_int_equal(query_int64("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'dovetail%'"), 0);
+    assert_int_equal(
+        query_int64("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'dovetail%'"), 0);
     int partitions;
     assert_ok(kafka_topic_partitions(properties, topic, 15000, &partitions, &error));
     assert_int_equal(partitions, -1);
@@ -338,7 +352,8 @@ static void test_init_twice(void **state)
     assert_lacks(child_output(second), "added");
     assert_contains(child_output(second), "tables: unchanged");
     assert_contains(child_output(second), "view by_origin: unchanged, version 1");
-    assert_int_equal(query_int64("SELECT sum(owner_epoch) FROM dovetail_internal.position"), epochs);
+    assert_int_equal(query_int64("SELECT sum(owner_epoch) FROM dovetail_internal.position"),
+                     epochs);
 
     /* The file goes, the view stays. */
     assert_int_equal(unlink(path_of("schemas/views/by_origin.json")), 0);
@@ -437,16 +452,18 @@ static void test_produce(void **state)
     snprintf(expected, sizeof expected, "produced 4 records\n{\"%s\": [0, 4, 0]}\n", topic);
     assert_string_equal(child_output(child), expected);
     char *records = read_topic(1, 4);
-    assert_string_equal(records, "JFK:{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": \"JFK\"}\n"
-                                 "-:not JSON \xff\n"
-                                 "-:{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": null}\r\n"
-                                 "LAX:{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": \"L\\u0041X\"}\n");
+    assert_string_equal(records,
+                        "JFK:{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": \"JFK\"}\n"
+                        "-:not JSON \xff\n"
+                        "-:{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": null}\r\n"
+                        "LAX:{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": \"L\\u0041X\"}\n");
     free(records);
 
     /* The same compressed, in two frames. */
     char packed[2048];
     size_t half = ZSTD_compress(packed, sizeof packed, lines, 30, 3);
-    size_t rest = ZSTD_compress(packed + half, sizeof packed - half, lines + 30, strlen(lines) - 30, 3);
+    size_t rest =
+        ZSTD_compress(packed + half, sizeof packed - half, lines + 30, strlen(lines) - 30, 3);
     assert_false(ZSTD_isError(half) || ZSTD_isError(rest));
     write_bytes("lines.jsonl.zst", packed, half + rest);
     snprintf(file, sizeof file, "%s", path_of("lines.jsonl.zst"));
@@ -462,9 +479,9 @@ static void test_produce(void **state)
     assert_contains(child_errors(RUN(2, "produce", "ships")), "ships");
     assert_contains(child_errors(RUN(2, "produce", "flights", "/nowhere")), "/nowhere");
     assert_contains(child_errors(RUN(2, "produce", "flights", "--key", "nix")), "nix");
-    assert_contains(child_errors(RUN(1, "produce", "flights", path_of("lines.jsonl"), "--partition",
-                                     "77")),
-                    "artition");
+    assert_contains(
+        child_errors(RUN(1, "produce", "flights", path_of("lines.jsonl"), "--partition", "77")),
+        "artition");
 }
 
 static void test_produce_is_interruptible(void **state)
@@ -475,7 +492,8 @@ static void test_produce_is_interruptible(void **state)
     for (int i = 0; i < 100000; i++)
         fputs("{}\n", out);
     fclose(out);
-    struct child *child = START("dovetail", "produce", "flights", path_of("many.jsonl"), "--rate", "50");
+    struct child *child =
+        START("dovetail", "produce", "flights", path_of("many.jsonl"), "--rate", "50");
     stack_sleep_ms(500);
     child_signal(child, SIGTERM);
     child_expect(child, 0);
@@ -500,28 +518,30 @@ static void test_query_without_layers(void **state)
             " (1, 0, 1, '2001-01-01T00:00Z', 'A', 1, 0, 10, 10, 1, 0.25, 0.25),"
             " (0, 0, 2, '2001-01-01T00:00Z', '', 4, 0, NULL, 0, 0, NULL, NULL),"
             " (0, 0, 3, '2001-01-01T01:00Z', NULL, 8, 0, 0, 0, 1, 0, 0)");
-    const char *csv = child_output(RUN(0, "query", "by_origin", "--measures", "flights,mean", "--where",
-                                       "origin=A", "--format", "csv"));
+    const char *csv = child_output(RUN(0, "query", "by_origin", "--measures", "flights,mean",
+                                       "--where", "origin=A", "--format", "csv"));
     assert_contains(csv, "2001-01-01T00:00:00Z");
     assert_contains(csv, ",A,3,13.3333333333333333,");
-    assert_contains(child_output(RUN(0, "query", "by_origin", "--where", "origin=", "--format", "csv")),
-                    ",4,");
-    assert_contains(child_output(RUN(0, "query", "by_origin", "--where-null", "origin", "--format",
-                                     "csv")),
-                    ",8,");
-    json_t *rolled = json_output(RUN(0, "query", "by_origin", "--group-by", "", "--granularity", "1d",
-                                     "--measures", "flights", "--from", "2001-01-01", "--to",
+    assert_contains(
+        child_output(RUN(0, "query", "by_origin", "--where", "origin=", "--format", "csv")), ",4,");
+    assert_contains(
+        child_output(RUN(0, "query", "by_origin", "--where-null", "origin", "--format", "csv")),
+        ",8,");
+    json_t *rolled = json_output(RUN(0, "query", "by_origin", "--group-by", "", "--granularity",
+                                     "1d", "--measures", "flights", "--from", "2001-01-01", "--to",
                                      "2001-01-02", "--format", "json"));
     json_t *row = json_array_get(json_object_get(rolled, "rows"), 0);
     assert_int_equal(json_integer_value(json_object_get(row, "flights")), 15);
     json_decref(rolled);
-    const char *ordered = child_output(RUN(0, "query", "by_origin", "--order", "-flights", "--limit",
-                                           "1", "--measures", "flights", "--format", "csv"));
+    const char *ordered =
+        child_output(RUN(0, "query", "by_origin", "--order", "-flights", "--limit", "1",
+                         "--measures", "flights", "--format", "csv"));
     assert_contains(ordered, ",8,");
     assert_lacks(ordered, ",4,");
     assert_contains(child_output(RUN(0, "query", "by_origin")), "cut-offs");
     assert_contains(child_errors(RUN(2, "query", "by_origin", "--where", "origin")), "KEY=VALUE");
-    assert_contains(child_errors(RUN(2, "query", "by_origin", "--granularity", "90m")), "granularity");
+    assert_contains(child_errors(RUN(2, "query", "by_origin", "--granularity", "90m")),
+                    "granularity");
     assert_contains(child_errors(RUN(2, "query", "by_origin", "--where", "nix=1")), "nix");
     assert_contains(child_errors(RUN(2, "query", "by_destination")), "by_destination");
 }
@@ -530,27 +550,50 @@ static void test_query_without_layers(void **state)
 
 /* Good, late, strange and bad records. Lines that begin with '#' are made longer below. */
 static const char *const records[] = {
-    "{\"time\": \"2001-01-01T00:10:00Z\", \"delay\": 20, \"fare\": 0.1, \"origin\": \"JFK\", \"paid\": true}",
-    "{\"time\": \"2001-01-01T00:20:00Z\", \"delay\": 5, \"fare\": 0.2, \"origin\": \"JFK\", \"at\": {\"gate\": 3}}",
-    "{\"time\": \"2001-01-01 01:20:00.1234567+01:00\", \"delay\": -7, \"fare\": 1e-38, \"origin\": \"JFK\"}",
+    "{\"time\": \"2001-01-01T00:10:00Z\", \"delay\": 20, \"fare\": 0.1, \"origin\": \"JFK\", "
+    "\"paid\": true}",
+    "{\"time\": \"2001-01-01T00:20:00Z\", \"delay\": 5, \"fare\": 0.2, \"origin\": \"JFK\", "
+    "\"at\": {\"gate\": 3}}",
+    "{\"time\": \"2001-01-01 01:20:00.1234567+01:00\", \"delay\": -7, \"fare\": 1e-38, \"origin\": "
+    "\"JFK\"}",
     "{\"time\": \"1999-12-31t23:59:60z\", \"delay\": null, \"origin\": null}",
-    "{\"time\": \"0000-12-31T23:30:00-01:00\", \"delay\": 1, \"origin\": \"first\", \"sold\": -1.5}",
-    "{\"time\": \"9999-12-31T23:59:59.9999999Z\", \"delay\": 1, \"origin\": \"last\", \"sold\": 1e3}",
-    "{\"time\": \"1969-12-31T23:59:59.999999Z\", \"origin\": \"\\ud83d\\ude00\", \"sold\": -0.0001}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 9223372036854775807, \"origin\": \"JFK\", \"paid\": false}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 9223372036854775807, \"origin\": \"JFK\", \"paid\": true}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": -9223372036854775808, \"fare\": 99999999999999999999999999999999999999}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 2, \"fare\": -99999999999999999999999999999999999999, \"origin\": \"x\"}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"gate 0\", \"at\": {\"gate\": 0}}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": \"gate 0, not asked\", \"at\": {\"gate\": 0}}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"fare\": 1.50, \"origin\": \"dup\", \"origin\": \"dup2\"}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 4, \"at\": {\"gate\": 7}, \"at\": 3, \"origin\": \"hidden\"}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"zero\", \"fare\": 0e999999999999}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"nul elsewhere\", \"note\": \"\\u0000\"}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"\\\\u0000\", \"e\": 1e999999}",
-    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"\xee\x80\x80\", \"note\": \"\\u0000\\ue000\"}",
+    "{\"time\": \"0000-12-31T23:30:00-01:00\", \"delay\": 1, \"origin\": \"first\", \"sold\": "
+    "-1.5}",
+    "{\"time\": \"9999-12-31T23:59:59.9999999Z\", \"delay\": 1, \"origin\": \"last\", \"sold\": "
+    "1e3}",
+    "{\"time\": \"1969-12-31T23:59:59.999999Z\", \"origin\": \"\\ud83d\\ude00\", \"sold\": "
+    "-0.0001}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 9223372036854775807, \"origin\": \"JFK\", "
+    "\"paid\": false}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 9223372036854775807, \"origin\": \"JFK\", "
+    "\"paid\": true}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": -9223372036854775808, \"fare\": "
+    "99999999999999999999999999999999999999}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 2, \"fare\": "
+    "-99999999999999999999999999999999999999, \"origin\": \"x\"}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"gate 0\", \"at\": {\"gate\": "
+    "0}}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"origin\": \"gate 0, not asked\", \"at\": {\"gate\": "
+    "0}}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"fare\": 1.50, \"origin\": \"dup\", "
+    "\"origin\": \"dup2\"}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 4, \"at\": {\"gate\": 7}, \"at\": 3, "
+    "\"origin\": \"hidden\"}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"zero\", \"fare\": "
+    "0e999999999999}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"nul elsewhere\", \"note\": "
+    "\"\\u0000\"}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"\\\\u0000\", \"e\": "
+    "1e999999}",
+    "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"\xee\x80\x80\", \"note\": "
+    "\"\\u0000\\ue000\"}",
     " \t{\"time\":\"\\u0032001-01-01T00:00:00Z\",\"\\u0064elay\":8,\"origin\":\"JFK\"} \r",
-    "#good 1000", "#good 1001", "#good 2000", "#good 2001", "#deep 511", "#deep 512",
+    "#good 1000",
+    "#good 1001",
+    "#good 2000",
+    "#good 2001",
+    "#deep 511",
+    "#deep 512",
     "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"nul \\u0000\"}",
     "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"note\": \"\\ud800\"}",
     "{\"time\": \"2001-01-01T00:00:00Z\", \"delay\": 1, \"origin\": \"\xff\"}",
@@ -564,7 +607,16 @@ static const char *const records[] = {
     "{\"time\": \"9999-12-31T23:59:60Z\"}",
     "{\"time\": \"0000-12-31T23:59:59Z\"}",
     "{\"time\": \"2001-01-01T00:00:00\"}",
-    "{\"time\": null}", "{}", "[]", "null", "1", "\"\"", "{", "not JSON", "{\"a\": 1,}", "{\"a\": 01}",
+    "{\"time\": null}",
+    "{}",
+    "[]",
+    "null",
+    "1",
+    "\"\"",
+    "{",
+    "not JSON",
+    "{\"a\": 1,}",
+    "{\"a\": 01}",
     "\xef\xbb\xbf{\"time\": \"2001-01-01T00:00:00Z\"}",
     "{\"time\": \"2001-01-01T00:00:00Z\"} x",
 };
@@ -575,7 +627,8 @@ static void write_record(FILE *out, const char *record)
 {
     int count = 0;
     if (sscanf(record, "#good %d", &count) == 1) {
-        fprintf(out, "{\"time\": \"2001-01-01T05:00:00Z\", \"delay\": 1, \"origin\": \"%0*d\"}\n", count, 0);
+        fprintf(out, "{\"time\": \"2001-01-01T05:00:00Z\", \"delay\": 1, \"origin\": \"%0*d\"}\n",
+                count, 0);
     } else if (sscanf(record, "#deep %d", &count) == 1) {
         fputs("{\"time\": \"2001-01-01T06:00:00Z\", \"delay\": 1, \"note\": ", out);
         for (int i = 0; i < count; i++)
@@ -652,8 +705,7 @@ static void test_verify(void **state)
     size_t index;
     json_t *partition;
     int64_t dead = 0;
-    json_array_foreach(json_object_get(status, "partitions"), index, partition)
-    {
+    json_array_foreach (json_object_get(status, "partitions"), index, partition) {
         json_t *ledger = json_object_get(partition, "ledger");
         assert_int_equal(json_integer_value(json_object_get(partition, "lag")), 0);
         assert_true(json_is_true(json_object_get(partition, "owner_alive")));
@@ -663,8 +715,8 @@ static void test_verify(void **state)
     }
     assert_true(dead > 0);
     json_decref(status);
-    json_t *letters = json_output(RUN(0, "dead-letters", "list", "flights", "--limit", "100000",
-                                      "--format", "json"));
+    json_t *letters = json_output(
+        RUN(0, "dead-letters", "list", "flights", "--limit", "100000", "--format", "json"));
     assert_true((int64_t)json_array_size(letters) >= dead);
     json_decref(letters);
     const char *table = child_output(RUN(0, "dead-letters", "list"));
@@ -695,7 +747,8 @@ static void test_verify_finds_differences(void **state)
     assert_contains(output, "fares");
     assert_contains(output, "0.90000000000000000000000000000000000004");
     assert_contains(output, "0.90000000000000000000000000000000000003");
-    assert_contains(child_output(RUN(0, "verify", "by_origin", "--from", "2001-01-02")), "identical: ");
+    assert_contains(child_output(RUN(0, "verify", "by_origin", "--from", "2001-01-02")),
+                    "identical: ");
     assert_contains(child_output(RUN(0, "verify", "ratios")), "identical: ");
     execute("UPDATE dovetail_internal.speed_1 SET fares = fares - 1e-38 WHERE origin = 'JFK'"
             " AND window_start = '2001-01-01T00:00Z' AND _partition = 1");
@@ -705,10 +758,13 @@ static void test_verify_finds_differences(void **state)
     output = child_output(RUN(1, "verify", "by_origin"));
     assert_contains(output, "origin=zero");
     assert_contains(output, "missing");
-    execute("INSERT INTO dovetail_internal.speed_1 (_partition, _slice_start, _group_id, window_start,"
-            " origin, flights, late, \"mean$sum\", \"mean$n\") SELECT 0, max(_slice_start), 99999,"
-            " '2050-01-01T00:00Z', 'ghost', 1, 0, 0, 0 FROM dovetail_internal.speed_1 WHERE _partition = 0");
-    output = child_output(RUN(1, "verify", "by_origin", "--from", "2050-01-01", "--to", "2051-01-01"));
+    execute(
+        "INSERT INTO dovetail_internal.speed_1 (_partition, _slice_start, _group_id, window_start,"
+        " origin, flights, late, \"mean$sum\", \"mean$n\") SELECT 0, max(_slice_start), 99999,"
+        " '2050-01-01T00:00Z', 'ghost', 1, 0, 0, 0 FROM dovetail_internal.speed_1 WHERE _partition "
+        "= 0");
+    output =
+        child_output(RUN(1, "verify", "by_origin", "--from", "2050-01-01", "--to", "2051-01-01"));
     assert_contains(output, "origin=ghost");
     assert_contains(output, "different: 1 difference, 1 row,");
     execute("UPDATE dovetail_internal.speed_1 SET dearest = NULL WHERE origin = 'dup2'");
