@@ -128,6 +128,14 @@ static enum status check_coverage(const struct recompute_segments *segments, con
                      cut->topic, cut->partition, cut->offset, cut->base_offset, covered);
 }
 
+/* The largest first: the last one that is taken from the queue should be a short one. */
+static int compare_sizes(const void *a, const void *b)
+{
+    const struct archive_segment *left = a;
+    const struct archive_segment *right = b;
+    return left->raw_bytes < right->raw_bytes ? 1 : -(left->raw_bytes > right->raw_bytes);
+}
+
 enum status recompute_list_segments(struct postgres *postgres, const struct catalog *catalog,
                                     const struct cut *cuts, size_t cut_count,
                                     struct recompute_segments *out, struct error *error)
@@ -148,6 +156,8 @@ enum status recompute_list_segments(struct postgres *postgres, const struct cata
     for (size_t i = 0; status == STATUS_OK && i < cut_count; i++)
         if (has_version(catalog, cuts[i].topic))
             status = check_coverage(out, &cuts[i], error);
+    if (out->count > 0)
+        qsort(out->items, out->count, sizeof *out->items, compare_sizes);
     return status;
 }
 
