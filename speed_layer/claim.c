@@ -58,11 +58,12 @@ static enum status insert_missing(struct postgres *postgres, const struct claim 
     PGresult *result = NULL;
     enum status status = sql_arrays_end(&base_array, 1, error);
     /* Against a registration that runs at the same time: either it sees the new positions, or we see
-     * its version. Views that exist already have seen nothing of a new partition, so their speed rows
-     * begin at its base. */
+     * its version. EXCLUSIVE, because it begins with row locks, and we want them, too, for the foreign
+     * keys. Views that exist already have seen nothing of a new partition, so their speed rows begin
+     * at its base. */
     if (status == STATUS_OK)
         status = postgres_execute(
-            postgres, "LOCK TABLE dovetail_internal.view_version IN SHARE MODE", error);
+            postgres, "LOCK TABLE dovetail_internal.view_version IN EXCLUSIVE MODE", error);
     if (status == STATUS_OK)
         status = query_claims(
             postgres,
@@ -71,12 +72,17 @@ static enum status insert_missing(struct postgres *postgres, const struct claim 
             "        (topic, partition, base_offset, next_offset, slice_start)"
             "    SELECT g.topic, g.partition, g.base, g.base, g.base"
             "    FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS g (topic, partition, base)"
-            "    ON CONFLICT DO NOTHING RETURNING topic, partition, base_offset) "
-            "INSERT INTO dovetail_internal.coverage (version, topic, partition, speed_from) "
-            "SELECT v.version, made.topic, made.partition, made.base_offset "
-            "FROM made JOIN dovetail_internal.source AS s USING (topic) "
-            "JOIN dovetail_internal.view_version AS v USING (source) WHERE v.state <> 'retired' "
-            "ON CONFLICT DO NOTHING",
+            "    ON CONFLICT DO NOTHING RETURNING topic, partition, base_offset), "
+            "seen AS ("
+            "    SELECT v.version, made.topic, made.partition, made.base_offset"
+            "    FROM made JOIN dovetail_internal.source AS s USING (topic)"
+            "    JOIN dovetail_internal.view_version AS v USING (source)"
+            "    WHERE v.state <> 'retired'), "
+            "covered AS ("
+            "    INSERT INTO dovetail_internal.coverage (version, topic, partition, speed_from)"
+            "    SELECT version, topic, partition, base_offset FROM seen ON CONFLICT DO NOTHING) "
+            "INSERT INTO dovetail_internal.view_ledger (version, topic, partition) "
+            "SELECT version, topic, partition FROM seen ON CONFLICT DO NOTHING",
             missing, count, base_array.text, NULL, &result, error);
     PQclear(result);
     sql_arrays_deinit(&base_array, 1);

@@ -95,6 +95,15 @@ static void complain(struct flusher *flusher, const char *what, const struct err
     program_log(LOG_WARNING, "%s; waiting: %s", what, error->text);
 }
 
+/* Errors without an SQLSTATE are the connection's own; class 57 is a server that goes or comes. */
+static void complain_about_postgres(struct flusher *flusher, const struct error *error)
+{
+    bool away = error->sqlstate[0] == '\0' || strncmp(error->sqlstate, "57", 2) == 0 ||
+                strncmp(error->sqlstate, "08", 2) == 0;
+    complain(flusher, away ? "PostgreSQL is away" : "the flush will be tried again", error);
+    flusher->postgres_away = flusher->postgres_away || away;
+}
+
 static void note_success(struct flusher *flusher)
 {
     flusher->pause_ms = FIRST_PAUSE_MS;
@@ -228,8 +237,7 @@ static void run_flush(struct flusher *flusher, struct flush *flush)
         status = try_flush(flusher, flush, &flush->error);
         if (status != STATUS_RETRY)
             break;
-        flusher->postgres_away = true;
-        complain(flusher, "PostgreSQL is away", &flush->error);
+        complain_about_postgres(flusher, &flush->error);
         pause_before_retry(flusher);
         if (is_abandoned(flusher))
             break;
@@ -256,8 +264,7 @@ static void wait_idle(struct flusher *flusher)
         if (!postgres_is_connected(flusher->postgres))
             return;
     } else {
-        flusher->postgres_away = true;
-        complain(flusher, "PostgreSQL is away", &error);
+        complain_about_postgres(flusher, &error);
         timeout_ms = flusher->pause_ms;
         flusher->pause_ms = timeout_ms * 2 > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS : timeout_ms * 2;
     }

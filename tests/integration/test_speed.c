@@ -14,8 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -102,14 +105,15 @@ static void register_view(json_t *json)
     json_decref(source_definition);
 }
 
-static void write_config(const char *name, const char *slice_interval_ms)
+static void write_config(const char *name, const char *server, int slice_interval_ms,
+                         int memory_bytes)
 {
     char path[128];
     snprintf(path, sizeof path, "%s/%s", directory, name);
-    json_t *config =
-        json_pack("{s:O, s:s, s:s, s:{s:i, s:i}}", "kafka", properties, "postgres", conninfo,
-                  "schemas", directory, "speed", "flush_interval_ms", 20, "slice_interval_ms",
-                  atoi(slice_interval_ms));
+    json_t *config = json_pack("{s:O, s:s, s:s, s:{s:i, s:i, s:i}}", "kafka", properties,
+                               "postgres", server, "schemas", directory, "speed",
+                               "flush_interval_ms", 20, "slice_interval_ms", slice_interval_ms,
+                               "memory", memory_bytes);
     assert_non_null(config);
     assert_int_equal(json_dump_file(config, path, 0), 0);
     json_decref(config);
@@ -163,21 +167,22 @@ static int set_up(void **state)
     execute("CREATE TABLE model (partition integer, at_offset bigint, time_ms bigint, "
             "delay bigint, distance bigint, origin text)");
     memset(produced, 0, sizeof produced);
-    write_config("dovetail.json", "300");
-    write_config("long-slices.json", "3600000");
+    write_config("dovetail.json", conninfo, 300, 64 << 20);
+    write_config("long-slices.json", conninfo, 3600000, 64 << 20);
+    write_config("small.json", conninfo, 100, 1 << 20);
     return 0;
 }
 
-static void delete_topics(void)
+static void delete_topics(bool dead_alone)
 {
     char reason[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set(conf, "bootstrap.servers", getenv("DOVETAIL_KAFKA"), reason, sizeof reason);
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof reason);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    rd_kafka_DeleteTopic_t *requests[2] = {rd_kafka_DeleteTopic_new(topic),
-                                           rd_kafka_DeleteTopic_new(dead_topic)};
-    rd_kafka_DeleteTopics(rk, requests, 2, NULL, queue);
+    rd_kafka_DeleteTopic_t *requests[2] = {rd_kafka_DeleteTopic_new(dead_topic),
+                                           rd_kafka_DeleteTopic_new(topic)};
+    rd_kafka_DeleteTopics(rk, requests, dead_alone ? 1 : 2, NULL, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, WAIT_MS);
     if (event != NULL)
         rd_kafka_event_destroy(event);
@@ -204,7 +209,7 @@ static int tear_down(void **state)
     if (status == STATUS_OK)
         status = postgres_executef(maintenance, &error, "DROP DATABASE %s WITH (FORCE)", database);
     postgres_close(maintenance);
-    delete_topics();
+    delete_topics(false);
     json_decref(properties);
     free(conninfo);
     char command[128];
@@ -617,6 +622,46 @@ static void test_dead_letters(void **state)
     stop_process(0);
 }
 
+/* P waits where a letter cannot be delivered. */
+static void test_dead_letter_topic_missing(void **state)
+{
+    (void)state;
+    int partitions = 1;
+    bool created;
+    delete_topics(true);
+    while (partitions >= 0)
+        assert_ok(kafka_topic_partitions(properties, dead_topic, WAIT_MS, &partitions, &error));
+    produce_everywhere(100);
+    produce_raw(1, NULL, "{", NULL);
+    produce(1, 10);
+    start_process(0);
+    wait_until("it says so", log_has_line, "dead letters");
+    assert_int_equal(query_int64("SELECT count(*) FROM dovetail_internal.position "
+                                 "WHERE partition = 1 AND next_offset > 100"),
+                     0);
+    assert_ok(kafka_topic_create(properties, dead_topic, 1, WAIT_MS, &created, &error));
+    assert_exact();
+    stop_process(0);
+}
+
+/* PostgreSQL does not answer: consumption pauses, and nothing is lost or doubled afterwards. */
+static void test_bounded_memory(void **state)
+{
+    (void)state;
+    start_with(0, "small.json");
+    produce_everywhere(100);
+    wait_until_caught_up();
+    execute("BEGIN; SELECT FROM dovetail_internal.position FOR UPDATE");
+    for (int i = 0; i < 2000 && !log_has(0, "consumption pauses"); i++)
+        produce_everywhere(300);
+    assert_true(log_has(0, "consumption pauses"));
+    produce_everywhere(3000);
+    execute("COMMIT");
+    assert_exact();
+    assert_true(log_has(0, "consumption goes on"));
+    stop_process(0);
+}
+
 static void test_cut_while_idle(void **state)
 {
     (void)state;
@@ -655,6 +700,8 @@ static void test_new_version(void **state)
     (void)state;
     start_process(0);
     produce_everywhere(1000);
+    wait_until_caught_up(); /* or the new version would cover everything, and replace the old one */
+    produce_everywhere(1000);
     json_t *changed = by_origin_json();
     json_object_set_new(json_object_get(changed, "measures"), "best", json_string("min(delay)"));
     register_view(changed);
@@ -679,6 +726,125 @@ static void test_lost_connections(void **state)
     }
     assert_exact();
     stop_process(0);
+}
+
+/* --- a proxy that loses the answers of some COMMITs --- */
+
+struct proxy_link {
+    int client;
+    int server;
+    bool committing;
+};
+
+enum { LINKS_MAX = 8, LOSE_EVERY = 5 };
+
+static int connect_loopback(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        _exit(1);
+    return fd;
+}
+
+static void close_link(struct proxy_link *link)
+{
+    close(link->client);
+    close(link->server);
+    *link = (struct proxy_link){.client = -1, .server = -1};
+}
+
+/* What came on one side goes to the other. The simple query COMMIT is 'Q', a length, the text. */
+static void forward(struct proxy_link *link, bool from_client)
+{
+    static unsigned commits;
+    static char buffer[1 << 16];
+    ssize_t length = read(from_client ? link->client : link->server, buffer, sizeof buffer);
+    if (length <= 0 || (!from_client && link->committing)) {
+        close_link(link); /* the answer is here: the server has committed */
+        return;
+    }
+    if (from_client && memmem(buffer, (size_t)length, "COMMIT", 7) != NULL)
+        link->committing = ++commits % LOSE_EVERY == 0;
+    for (ssize_t at = 0; at < length;) {
+        ssize_t written =
+            write(from_client ? link->server : link->client, buffer + at, (size_t)(length - at));
+        if (written <= 0) {
+            close_link(link);
+            return;
+        }
+        at += written;
+    }
+}
+
+static void run_proxy(int listener, int server_port)
+{
+    struct proxy_link links[LINKS_MAX];
+    for (int i = 0; i < LINKS_MAX; i++)
+        links[i] = (struct proxy_link){.client = -1, .server = -1};
+    signal(SIGPIPE, SIG_IGN);
+    for (;;) {
+        struct pollfd waits[2 * LINKS_MAX + 1] = {[2 * LINKS_MAX] = {listener, POLLIN, 0}};
+        for (int i = 0; i < LINKS_MAX; i++) {
+            waits[2 * i] = (struct pollfd){links[i].client, POLLIN, 0};
+            waits[2 * i + 1] = (struct pollfd){links[i].server, POLLIN, 0};
+        }
+        poll(waits, 2 * LINKS_MAX + 1, -1);
+        for (int i = 0; i < LINKS_MAX; i++) {
+            if (waits[2 * i].revents != 0)
+                forward(&links[i], true);
+            if (waits[2 * i + 1].revents != 0 && links[i].server == waits[2 * i + 1].fd)
+                forward(&links[i], false);
+        }
+        for (int i = 0; i < LINKS_MAX && waits[2 * LINKS_MAX].revents != 0; i++) {
+            if (links[i].client >= 0)
+                continue;
+            links[i] = (struct proxy_link){.client = accept(listener, NULL, NULL),
+                                           .server = connect_loopback(server_port)};
+            break;
+        }
+    }
+}
+
+/* Starts the proxy as process 3; its port. */
+static int start_proxy(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    int server_port = atoi(PQport(postgres_handle(postgres)));
+    processes[3] = fork();
+    assert_true(processes[3] >= 0);
+    if (processes[3] == 0)
+        run_proxy(listener, server_port);
+    close(listener);
+    return ntohs(address.sin_port);
+}
+
+/* Every fifth COMMIT takes place without the program's hearing of it. */
+static void test_commits_in_doubt(void **state)
+{
+    (void)state;
+    char *server = NULL;
+    assert_true(asprintf(&server, "%s port=%d sslmode=disable gssencmode=disable", conninfo,
+                         start_proxy()) > 0);
+    write_config("proxy.json", server, 300, 64 << 20);
+    free(server);
+    start_with(0, "proxy.json");
+    for (int i = 0; i < 60; i++)
+        produce_everywhere(100);
+    assert_exact();
+    assert_true(log_has(0, "PostgreSQL is away"));
+    /* It knew what to make of them: it was never wrong about P. */
+    assert_false(log_has(0, "fenced"));
+    stop_process(0);
+    kill_process(3);
 }
 
 static void test_two_processes(void **state)
@@ -715,10 +881,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_zombie, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_owner_looks_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dead_letters, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_dead_letter_topic_missing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bounded_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cut_while_idle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_planned_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_version, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_connections, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_commits_in_doubt, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_processes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_to_do, set_up, tear_down),
     };
