@@ -493,7 +493,7 @@ static void test_calls_that_are_refused(void **state)
         {"count(", "column 7: wants a value, found the end"},
         {"count()", "column 7: wants a value, found )"},
         {"count(*", "column 8: wants ), found the end"},
-        {"count(DISTINCT s)", "column 7: DISTINCT is not supported"},
+        {"count(DISTINCT s)", "column 7: count(DISTINCT ...) is not supported"},
         {"sum(i) + 1", "column 8: the expression should end before \"+\""},
         {"sum(i) FILTER (b)", "column 16: wants where, found \"b\""},
         {"sum(i) FILTER (WHERE i)", "column 22: WHERE wants a boolean, found type integer"},
