@@ -87,7 +87,8 @@ static void roll_back(struct child *const *children, int count)
         deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run");
     snprintf(run, sizeof run, "%" PRId64, current - 1);
     struct child *help = deployment_run(deployment, 0, "dovetail", "runs", "--help", NULL);
-    if (strstr(child_output(help), "rollback") != NULL)
+    const char *found = strstr(child_output(help), "rollback");
+    if (found != NULL && strstr(found, "options of all commands") != NULL)
         deployment_run(deployment, 0, "dovetail", "runs", "rollback", run, NULL);
     else
         (void)deployment_number(deployment, "UPDATE dovetail_internal.current_run"
