@@ -6,8 +6,8 @@
 
 #include "core/definition.h"
 
-/* CREATE TABLE and CREATE INDEX for batch_<version> and speed_<version>. Caller frees; NULL when out
- * of memory. */
+/* CREATE TABLE and CREATE INDEX for batch_<version> and speed_<version>. Caller frees; NULL when
+ * out of memory. */
 char *catalog_tables_sql(const struct view *view, int version) MUST_CHECK;
 
 /* DROP TABLE for both. */
