@@ -31,7 +31,7 @@ static void test_good(void **state)
     } cases[] = {
         {"{\"type\":\"tumbling\",\"size\":\"1ms\"}", 1000},
         {"{\"type\":\"tumbling\",\"size\":\"90s\"}", 90000000},
-        {"{\"size\":\"15m\",\"type\":\"tumbling\"}", 900000000},
+        {"{\"size\":\"15m\",\"type\":\"tumbling\",\"description\":\"short\"}", 900000000},
         {"{\"type\":\"tumbling\",\"size\":\"1h\"}", 3600000000},
         {"{\"type\":\"tumbling\",\"size\":\"1d\"}", TIMESTAMP_US_PER_DAY},
         {"{\"type\":\"tumbling\",\"size\":\"2w\"}", 14 * TIMESTAMP_US_PER_DAY},
