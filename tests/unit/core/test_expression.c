@@ -217,7 +217,7 @@ static void test_overflow_and_division_by_zero(void **state)
         {"99999999999999999999999999999999999999 + i", digits},
         {"99999999999999999999999999999999999999 * d", digits},
         {"1e-38 * d", digits},
-        {"i / 3e30", digits}, /* PostgreSQL's scale would be 46 */
+        {"i / 3e30", digits}, /* PostgreSQL's scale is 48 */
     };
     CHECK(cases);
 }
