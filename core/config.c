@@ -15,6 +15,7 @@
 
 #include "core/config_options.h"
 #include "core/kafka.h"
+#include "core/postgres.h"
 
 enum { KEY_BYTES = 160 };
 
@@ -315,6 +316,14 @@ static enum status load_properties(const struct load *load)
     return status;
 }
 
+static enum status check_conninfo(const struct load *load)
+{
+    struct error cause;
+    if (postgres_conninfo_check(load->config->postgres, &cause) == STATUS_OK)
+        return STATUS_OK;
+    return fault(load, "postgres", "%s", cause.text);
+}
+
 static enum status load_all(struct load *load)
 {
     enum status status = read_file(load);
@@ -324,6 +333,8 @@ static enum status load_all(struct load *load)
         status = expand_object(load, NULL, load->config->root);
     for (size_t i = 0; status == STATUS_OK && i < config_option_count; i++)
         status = load_option(load, &config_options[i]);
+    if (status == STATUS_OK)
+        status = check_conninfo(load);
     return status == STATUS_OK ? load_properties(load) : status;
 }
 

@@ -21,6 +21,9 @@ extern "C" {
 
 struct postgres;
 
+/* STATUS_REJECT where libpq cannot read the string; asks no server. */
+enum status postgres_conninfo_check(const char *conninfo, struct error *error) MUST_CHECK;
+
 /* Opens a connection named `application` (seen in pg_stat_activity, unless the conninfo names one)
  * with TimeZone UTC, and a keepalive that notices a dead server within a minute. `conninfo` is a
  * keyword/value string or a URI. Does not retry; waits 10 s for each host, or connect_timeout.

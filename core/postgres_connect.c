@@ -110,6 +110,17 @@ static enum status collect_parameters(const char *conninfo, const char *applicat
     return STATUS_OK;
 }
 
+enum status postgres_conninfo_check(const char *conninfo, struct error *error)
+{
+    PQconninfoOption *options = NULL;
+    struct parameters parameters;
+    enum status status = collect_parameters(conninfo, "", &options, &parameters, error);
+    PQconninfoFree(options);
+    if (status == STATUS_FATAL && error != NULL)
+        error->status = STATUS_REJECT;
+    return status == STATUS_OK ? STATUS_OK : STATUS_REJECT;
+}
+
 static int64_t connect_timeout_ms(const struct parameters *parameters)
 {
     const char *given = parameter(parameters, "connect_timeout");
