@@ -79,8 +79,10 @@ int main(int argc, char **argv)
         function = command_schedule;
     else if (strcmp(command, "import") == 0)
         return complain(PROGRAM_USAGE, "import is not available in this version");
-    else
-        return complain(PROGRAM_USAGE, "unknown command (see --help)");
+    else {
+        fprintf(stderr, "dovetail-batch: %s: no such command (see --help)\n", command);
+        return PROGRAM_USAGE;
+    }
     struct config *config = NULL;
     struct error error;
     if (config_load(arguments.config_path, &config, &error) != STATUS_OK)

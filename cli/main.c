@@ -59,6 +59,10 @@ int main(int argc, char **argv)
     if (!program_start(argc, argv, "dovetail", command != NULL ? command->help : main_help,
                        &arguments, &exit_code))
         return exit_code;
+    if (name == NULL && arguments.rest_count > 0) {
+        command_complain("%s: unknown option (see --help)", arguments.rest[0]);
+        return PROGRAM_USAGE;
+    }
     if (name == NULL || arguments.rest_count == 0) {
         command_complain("which command? (see --help)");
         return PROGRAM_USAGE;
