@@ -56,8 +56,8 @@ static int64_t position(void)
 static void go_on(const char *what, struct child *const *children, int count)
 {
     int64_t wanted = position() + 400;
-    deployment_await(deployment, what, "SELECT sum(next_offset) FROM dovetail_internal.position",
-                     wanted, children, count);
+    traffic_await(traffic, what, "SELECT sum(next_offset) FROM dovetail_internal.position", wanted,
+                  children, count);
     traffic_await_answers(traffic, STEP_ANSWERS, children, count);
     print_message("%s\n", what);
 }
@@ -66,17 +66,17 @@ static void run_batch(struct child *const *children, int count)
 {
     int64_t before = deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run");
     deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
-    deployment_await(deployment, "the current run", "SELECT run FROM dovetail_internal.current_run",
-                     before + 1, children, count);
+    traffic_await(traffic, "the current run", "SELECT run FROM dovetail_internal.current_run",
+                  before + 1, children, count);
     go_on("a run is published", children, count);
 }
 
 static void await_owners(int64_t count, struct child *const *children, int child_count)
 {
-    deployment_await(deployment, "owners of partitions",
-                     "SELECT count(DISTINCT owner_pid) FROM dovetail_internal.position"
-                     " WHERE owner_pid IN (SELECT pid FROM pg_stat_activity)",
-                     count, children, child_count);
+    traffic_await(traffic, "owners of partitions",
+                  "SELECT count(DISTINCT owner_pid) FROM dovetail_internal.position"
+                  " WHERE owner_pid IN (SELECT pid FROM pg_stat_activity)",
+                  count, children, child_count);
 }
 
 /* Goes back by one run: an update of current_run, whoever does it. */
@@ -137,19 +137,19 @@ static void every_answer_equals_the_model(void **state)
 
     child_stop(speeds[0]);
     speeds[0] = NULL;
-    deployment_await(deployment, "partitions that the other process took over",
-                     "SELECT count(*) FROM dovetail_internal.position"
-                     " WHERE owner_pid IN (SELECT pid FROM pg_stat_activity)"
-                     " AND owner_pid = (SELECT max(owner_pid) FROM dovetail_internal.position"
-                     "  WHERE owner_pid IN (SELECT pid FROM pg_stat_activity))",
-                     PARTITIONS, speeds, 2);
+    traffic_await(traffic, "partitions that the other process took over",
+                  "SELECT count(*) FROM dovetail_internal.position"
+                  " WHERE owner_pid IN (SELECT pid FROM pg_stat_activity)"
+                  " AND owner_pid = (SELECT max(owner_pid) FROM dovetail_internal.position"
+                  "  WHERE owner_pid IN (SELECT pid FROM pg_stat_activity))",
+                  PARTITIONS, speeds, 2);
     go_on("one of them has left", speeds, 2);
 
     roll_back(speeds, 2);
     run_batch(speeds, 2);
 
     traffic_stop_producing(traffic);
-    traffic_await_end(traffic, deployment, speeds, 2);
+    traffic_await_end(traffic, speeds, 2);
     traffic_stop_reading(traffic);
     traffic_check_all(traffic, deployment);
     check_command_line();

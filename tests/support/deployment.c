@@ -85,22 +85,6 @@ int64_t deployment_number(const struct deployment *deployment, const char *sql)
     return number;
 }
 
-void deployment_await(const struct deployment *deployment, const char *what, const char *sql,
-                      int64_t wanted, struct child *const *children, int count)
-{
-    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
-    int64_t number;
-    while ((number = deployment_number(deployment, sql)) < wanted) {
-        children_must_run(children, count);
-        if (stack_now_ms() > deadline) {
-            children_show();
-            fail_msg("%s: %lld, still below %lld after %d ms", what, (long long)number,
-                     (long long)wanted, STACK_WAIT_MS);
-        }
-        stack_sleep_ms(20);
-    }
-}
-
 /* --- files --- */
 
 void deployment_write(const struct deployment *deployment, const char *path, const char *text)

@@ -59,8 +59,4 @@ PGconn *deployment_connect(const struct deployment *deployment);
 /* One number of the database. -1 for NULL or no row. */
 int64_t deployment_number(const struct deployment *deployment, const char *sql);
 
-/* Waits until the number is at least `wanted`; meanwhile all of `children` (`count`) must run. */
-void deployment_await(const struct deployment *deployment, const char *what, const char *sql,
-                      int64_t wanted, struct child *const *children, int count);
-
 #endif

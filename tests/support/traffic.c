@@ -599,6 +599,22 @@ struct traffic_counts traffic_counts(struct traffic *traffic)
 
 /* --- waiting and the last word --- */
 
+void traffic_await(struct traffic *traffic, const char *what, const char *sql, int64_t wanted,
+                   struct child *const *children, int child_count)
+{
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS, number;
+    while ((number = deployment_number(traffic->deployment, sql)) < wanted) {
+        traffic_must_be_well(traffic);
+        children_must_run(children, child_count);
+        if (stack_now_ms() > deadline) {
+            children_show();
+            fail_msg("%s: %" PRId64 ", still below %" PRId64 " after %d ms", what, number, wanted,
+                     STACK_WAIT_MS);
+        }
+        stack_sleep_ms(20);
+    }
+}
+
 void traffic_await_answers(struct traffic *traffic, int64_t count, struct child *const *children,
                            int child_count)
 {
@@ -616,8 +632,7 @@ void traffic_await_answers(struct traffic *traffic, int64_t count, struct child 
     }
 }
 
-void traffic_await_end(struct traffic *traffic, const struct deployment *deployment,
-                       struct child *const *children, int child_count)
+void traffic_await_end(struct traffic *traffic, struct child *const *children, int child_count)
 {
     int64_t ends[ORACLE_PARTITIONS];
     oracle_ends(traffic->oracle, ends);
@@ -628,7 +643,7 @@ void traffic_await_end(struct traffic *traffic, const struct deployment *deploym
                  " WHERE topic = '%s' AND partition = %d",
                  traffic->topic, p);
         snprintf(what, sizeof what, "P of partition %d", p);
-        deployment_await(deployment, what, sql, ends[p], children, child_count);
+        traffic_await(traffic, what, sql, ends[p], children, child_count);
     }
 }
 

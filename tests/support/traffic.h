@@ -55,12 +55,16 @@ struct traffic_counts {
 };
 struct traffic_counts traffic_counts(struct traffic *traffic);
 
+/* Waits until a number of the database is at least `wanted`; meanwhile all must be well and the
+ * children (`child_count`) must run. */
+void traffic_await(struct traffic *traffic, const char *what, const char *sql, int64_t wanted,
+                   struct child *const *children, int child_count);
+
 /* Waits until `count` more answers have been checked. */
 void traffic_await_answers(struct traffic *traffic, int64_t count, struct child *const *children,
                            int child_count);
 /* Waits until P has reached every record that was sent. */
-void traffic_await_end(struct traffic *traffic, const struct deployment *deployment,
-                       struct child *const *children, int child_count);
+void traffic_await_end(struct traffic *traffic, struct child *const *children, int child_count);
 
 /* Checks that the whole of every view, over HTTP and over SQL, is the model's over all records, and
  * the ledger of every partition too. The producer must have ended and P reached the end. */
