@@ -148,6 +148,9 @@ static void test_names(void **state)
     (void)state;
     assert_fault("{}", ": kafka.\"bootstrap.servers\": is required");
     assert_fault("{\"kafka\": {\"bootstrap.servers\": \"h:1\"}}", ": postgres: is required");
+    assert_fault(
+        "{\"kafka\": {\"bootstrap.servers\": \"h:1\"}, \"postgres\": \"secret colour=red\"}",
+        ": postgres: the PostgreSQL connection string is malformed: missing");
     assert_member_fault("\"sped\": {}", ": sped: there is no such key; did you mean \"speed\"?");
     assert_member_fault("\"speed\": {\"flush_interval\": 5}",
                         ": speed.flush_interval: there is no such key; did you mean "
@@ -193,7 +196,7 @@ static void test_types_and_ranges(void **state)
 static void test_kafka_properties(void **state)
 {
     (void)state;
-    const char *start = "{\"postgres\": \"x\", \"kafka\": {\"bootstrap.servers\": \"h:1\", ";
+    const char *start = "{\"postgres\": \"host=x\", \"kafka\": {\"bootstrap.servers\": \"h:1\", ";
     char json[256], expected[256];
     snprintf(json, sizeof json, "%s\"auto.offset.reset\": \"latest\"}}", start);
     assert_fault(json, ": kafka.\"auto.offset.reset\": cannot be set, exact results depend on it");
@@ -234,10 +237,11 @@ static void test_variables_and_files(void **state)
     snprintf(
         json, sizeof json,
         "{\"kafka\": {\"bootstrap.servers\": \"h:1\", \"sasl.password\": \"<${file:%s/secret}>\"},"
-        " \"postgres\": \"x${TEST_CONFIG_PASSWORD}y $${z} $$ $\"}",
+        " \"postgres\": \"password='x${TEST_CONFIG_PASSWORD}y $${z} $$ $'\"}",
         directory);
     struct config *config = load(json);
-    assert_string_equal(config->postgres, "xa ${b} cy ${z} $$ $"); /* not expanded again */
+    assert_string_equal(config->postgres,
+                        "password='xa ${b} cy ${z} $$ $'"); /* not expanded again */
     assert_string_equal(json_string_value(json_object_get(config->kafka, "sasl.password")),
                         "<s3cret>");
     config_destroy(config);
@@ -264,8 +268,9 @@ static void test_references_that_fail(void **state)
                         ": schemas: ${...} must hold the name of an environment variable or "
                         "file:/path; write $${ for a plain ${");
     char json[256];
-    snprintf(json, sizeof json,
-             "{\"postgres\": \"x\", \"kafka\": {\"bootstrap.servers\": \"${TEST_CONFIG_UNSET}\"}}");
+    snprintf(
+        json, sizeof json,
+        "{\"postgres\": \"host=x\", \"kafka\": {\"bootstrap.servers\": \"${TEST_CONFIG_UNSET}\"}}");
     assert_fault(json, ": kafka.\"bootstrap.servers\": environment variable TEST_CONFIG_UNSET is "
                        "not set");
     setenv("TEST_CONFIG_UNSET", "\xff", 1);
