@@ -176,7 +176,8 @@ static enum status lex_symbol(struct expression_lexer *lexer, struct arena *aren
                               struct error *error)
 {
     static const char *const symbols[] = {"||", "<=", ">=", "<>", "!=", "=", "<", ">",
-                                          "+",  "-",  "*",  "/",  "%",  "(", ")", ","};
+                                          "+",  "-",  "*",  "/",  "%",  "(", ")", ",",
+                                          "[",  "]"};
     const char *start = lexer->next;
 
     if (strncmp(start, "--", 2) == 0 || strncmp(start, "/*", 2) == 0) {

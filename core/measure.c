@@ -32,8 +32,17 @@ static enum status parse_kind(struct expression_parser *parser, struct measure *
             return status == STATUS_OK ? expression_parser_expect(parser, "(") : status;
         }
     }
-    char known[256] = "";
+    if (token.kind == TOKEN_NAME && strcmp(token.text, "approx_top_k") == 0) {
+        return expression_parser_fault(
+            parser, "approx_top_k is not supported: no bounded state of it is the same in every "
+                    "order of records; make a view grouped by the value, with count(*), and query it "
+                    "with order and limit: its top k are exact");
+    }
+    char known[512] = "";
     for (size_t i = 0; kinds[i] != NULL; i++) {
+        if (kinds[i]->distinct) {
+            continue;
+        }
         strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
         strncat(known, kinds[i]->name, sizeof known - strlen(known) - 1);
     }
@@ -83,6 +92,13 @@ static enum status parse_parameter(struct expression_parser *parser, struct meas
     return STATUS_OK;
 }
 
+/* The text from `start` up to the next token. */
+static enum status copy_text(struct expression_parser *parser, const char *start, const char **out)
+{
+    *out = arena_copy(parser->arena, start, (size_t)(parser->lexer.counted - start));
+    return *out == NULL ? error_no_memory(parser->error) : STATUS_OK;
+}
+
 static enum status parse_argument(struct expression_parser *parser, struct measure *measure)
 {
     size_t first = measure->kind->first_parameter;
@@ -92,12 +108,18 @@ static enum status parse_argument(struct expression_parser *parser, struct measu
         if (measure->argument_count == MEASURE_ARGUMENT_MAX) {
             return expression_parser_fault(parser, "more than %d arguments", MEASURE_ARGUMENT_MAX);
         }
-        return expression_parse(parser, &measure->arguments[measure->argument_count++]);
+        size_t argument = measure->argument_count++;
+        const char *start = parser->lexer.counted;
+        enum status parsed = expression_parse(parser, &measure->arguments[argument]);
+        return parsed == STATUS_OK
+                   ? copy_text(parser, start, &measure->argument_texts[argument])
+                   : parsed;
     }
     enum status status = expression_parser_accept(parser, "[", &more);
     if (status != STATUS_OK || !more) {
         return status == STATUS_OK ? parse_parameter(parser, measure) : status;
     }
+    measure->has_array = true;
     while (status == STATUS_OK && more) {
         status = parse_parameter(parser, measure);
         status = status == STATUS_OK ? expression_parser_accept(parser, ",", &more) : status;
@@ -124,8 +146,10 @@ static enum status parse_arguments(struct expression_parser *parser, struct meas
 
 static enum status parse_filter(struct expression_parser *parser, struct measure *measure)
 {
+    const char *start = parser->lexer.counted;
     bool filtered;
 
+    measure->filter_text = "";
     enum status status = expression_parser_accept(parser, "filter", &filtered);
     if (status != STATUS_OK || !filtered) {
         return status;
@@ -134,7 +158,8 @@ static enum status parse_filter(struct expression_parser *parser, struct measure
     status = status == STATUS_OK ? expression_parser_expect(parser, "where") : status;
     status = status == STATUS_OK ? expression_parse_condition(parser, "WHERE", &measure->filter)
                                  : status;
-    return status == STATUS_OK ? expression_parser_expect(parser, ")") : status;
+    status = status == STATUS_OK ? expression_parser_expect(parser, ")") : status;
+    return status == STATUS_OK ? copy_text(parser, start, &measure->filter_text) : status;
 }
 
 enum status measure_create(const char *text, const struct source *source, struct measure **out,

@@ -77,20 +77,30 @@ struct measure_kind {
      * quoted name of the column without suffix, `{n}` for the one with suffix "n". Equal to merge
      * and finish, value for value. Example: "trim_scale(sum({sum}) / nullif(sum({n}), 0))". */
     const char *(*sql)(const struct measure *measure);
+
+    /* The result over raw records, for `dovetail verify`: in the template {1}, {2}, ... stand for
+     * the arguments' texts as written, {filter} for the FILTER clause as written, or nothing. It
+     * shares nothing with the above. NULL: the measure's own text is PostgreSQL's, too. */
+    const char *(*oracle_sql)(const struct measure *measure);
 };
 
 struct measure {
     const struct measure_kind *kind;
     struct expression *arguments[MEASURE_ARGUMENT_MAX];
     size_t argument_count; /* 0 for count(*) */
-    struct expression *filter; /* NULL: every record */
+    const char *argument_texts[MEASURE_ARGUMENT_MAX]; /* as written */
+    struct expression *filter;                        /* NULL: every record */
+    const char *filter_text; /* as written: "FILTER (WHERE ...)", or "" */
     struct value parameters[MEASURE_PARAMETER_MAX];
     size_t parameter_count;
+    bool has_array; /* of parameters: [a, b] instead of a, b */
     enum value_type argument_type; /* of the first argument */
     enum value_type result_type;
     size_t state_bytes;
     struct measure_column columns[MEASURE_COLUMN_MAX];
     size_t column_count;
+    const char *sql_text;    /* bind may keep templates that depend on the parameters here */
+    const char *oracle_text;
     size_t plain_field; /* the field that is the only argument, or SIZE_MAX: saves its evaluation */
     struct arena arena; /* owns the expressions */
 };
