@@ -189,6 +189,8 @@ static void put_conversion(FILE *out, const struct source_field *field)
         put_type_check(out, "boolean");
         fprintf(out, "    _event.\"%s\" := _json::text = 'true';\n", field->name);
         return;
+    case VALUE_INTEGERS:
+        return; /* never a field's type */
     case VALUE_TIMESTAMP:
         put_type_check(out, field->format == TIME_RFC3339 ? "string" : "number");
         if (field->format == TIME_RFC3339)
@@ -310,6 +312,7 @@ static void put_as_text(FILE *out, enum value_type type, const char *open, const
         [VALUE_DECIMAL] = "trim_scale(",
         [VALUE_BOOLEAN] = "(",
         [VALUE_TIMESTAMP] = "(extract(epoch FROM ",
+        [VALUE_INTEGERS] = "(",
     };
     static const char *const after[] = {
         [VALUE_STRING] = ")::text",
@@ -317,6 +320,7 @@ static void put_as_text(FILE *out, enum value_type type, const char *open, const
         [VALUE_DECIMAL] = ")::text",
         [VALUE_BOOLEAN] = ")::text",
         [VALUE_TIMESTAMP] = ") * 1000000)::bigint::text",
+        [VALUE_INTEGERS] = ")::bigint[]::text",
     };
     fprintf(out, "%s%s%s%s%s", before[type], open, expression, close, after[type]);
 }

@@ -67,6 +67,8 @@ static const char *wanted(const struct source_field *field)
     case VALUE_TIMESTAMP:
         return field->format == TIME_RFC3339 ? "an RFC 3339 time in a string"
                                              : "a number of units since 1970";
+    case VALUE_INTEGERS:
+        break; /* never a field's type */
     }
     return "another type";
 }
@@ -236,6 +238,8 @@ static enum status convert_field(struct event_parser *parser, size_t index, stru
         return STATUS_OK;
     case VALUE_TIMESTAMP:
         return convert_timestamp(parser, field, kind, token, value, error);
+    case VALUE_INTEGERS:
+        break;
     }
     return reject(field, "has a type that nobody can parse", error);
 }
@@ -261,6 +265,7 @@ static enum status event_time(const struct event_parser *parser, int64_t *us, st
         return check_time(
             field, timestamp_parse_rfc3339(value->string.data, value->string.length, us), error);
     case VALUE_BOOLEAN:
+    case VALUE_INTEGERS:
         break;
     }
     return reject(field, "not a type that holds a time", error);

@@ -153,6 +153,36 @@ void pgbinary_put_decimal_wide(struct pgbinary_writer *writer, const struct deci
     pgbinary_put_bytes(writer, bytes, decimal_wide_encode_pg(decimal, bytes, sizeof bytes));
 }
 
+enum { ARRAY_HEADER_BYTES = 12, ARRAY_DIMENSION_BYTES = 8 };
+
+size_t pgbinary_array_begin(struct pgbinary_writer *writer, uint32_t element_oid, size_t count)
+{
+    put_int32(writer, 0); /* the length: known at the end */
+    size_t begun = writer->length;
+    if (count > INT32_MAX) {
+        writer->failed = true;
+        return begun;
+    }
+    put_int32(writer, count > 0 ? 1 : 0); /* dimensions */
+    put_int32(writer, 0);                 /* no NULLs */
+    put_int32(writer, (int32_t)element_oid);
+    if (count > 0) {
+        put_int32(writer, (int32_t)count);
+        put_int32(writer, 1); /* the first subscript */
+    }
+    return begun;
+}
+
+void pgbinary_array_end(struct pgbinary_writer *writer, size_t begun)
+{
+    if (writer->failed || writer->length - begun > INT32_MAX) {
+        writer->failed = true;
+        return;
+    }
+    uint32_t network = htobe32((uint32_t)(writer->length - begun));
+    memcpy(writer->data + begun - sizeof network, &network, sizeof network);
+}
+
 void pgbinary_put_value(struct pgbinary_writer *writer, const struct value *value)
 {
     if (value->is_null) {
@@ -175,6 +205,14 @@ void pgbinary_put_value(struct pgbinary_writer *writer, const struct value *valu
     case VALUE_TIMESTAMP:
         pgbinary_put_timestamp(writer, value->timestamp_us);
         break;
+    case VALUE_INTEGERS: {
+        size_t begun = pgbinary_array_begin(writer, PG_OID_INT8, value->integers.count);
+        for (size_t i = 0; i < value->integers.count; i++) {
+            pgbinary_put_int8(writer, value->integers.data[i]);
+        }
+        pgbinary_array_end(writer, begun);
+        break;
+    }
     }
 }
 
@@ -285,6 +323,48 @@ enum status pgbinary_get_decimal_wide(const struct pgbinary_field *field, struct
     return STATUS_OK;
 }
 
+enum status pgbinary_get_array(const struct pgbinary_field *field, uint32_t element_oid,
+                               struct pgbinary_array *out, struct error *error)
+{
+    const uint8_t *data = field->data;
+
+    if (data == NULL || field->length < ARRAY_HEADER_BYTES || load32(data) > 1 ||
+        load32(data + 4) != 0 || load32(data + 8) != element_oid) {
+        return wrong_field("an array of its type", field, error);
+    }
+    *out = (struct pgbinary_array){.next = data + ARRAY_HEADER_BYTES, .end = data + field->length};
+    if (load32(data) == 1) {
+        if (field->length < ARRAY_HEADER_BYTES + ARRAY_DIMENSION_BYTES ||
+            load32(out->next) > (size_t)(out->end - out->next) / 4) { /* 4: an element's length */
+            return wrong_field("an array of its size", field, error);
+        }
+        out->count = load32(out->next);
+        out->next += ARRAY_DIMENSION_BYTES;
+    }
+    if (out->count == 0 && out->next != out->end) {
+        return wrong_field("an empty array", field, error);
+    }
+    return STATUS_OK;
+}
+
+enum status pgbinary_array_next(struct pgbinary_array *array, struct pgbinary_field *out,
+                                struct error *error)
+{
+    size_t left = (size_t)(array->end - array->next);
+    uint32_t length = left < 4 ? UINT32_MAX : load32(array->next); /* NULL is 2^32 - 1, too */
+
+    if (length > INT32_MAX || length > left - 4) {
+        return error_set(error, STATUS_FATAL, "stored state: an array ends in an element");
+    }
+    *out = (struct pgbinary_field){.data = array->next + 4, .length = length};
+    array->next += 4 + (size_t)length;
+    array->count--;
+    if (array->count == 0 && array->next != array->end) {
+        return error_set(error, STATUS_FATAL, "stored state: bytes behind an array's elements");
+    }
+    return STATUS_OK;
+}
+
 enum status pgbinary_get_value(const struct pgbinary_field *field, enum value_type type,
                                struct value *out, struct error *error)
 {
@@ -309,6 +389,8 @@ enum status pgbinary_get_value(const struct pgbinary_field *field, enum value_ty
         return pgbinary_get_bool(field, &out->boolean, error);
     case VALUE_TIMESTAMP:
         return pgbinary_get_timestamp(field, &out->timestamp_us, error);
+    case VALUE_INTEGERS:
+        break;
     }
     return error_set(error, STATUS_FATAL, "unknown value type %d", (int)type);
 }

@@ -23,7 +23,11 @@ enum pg_oid {
     PG_OID_INT8 = 20,
     PG_OID_INT4 = 23,
     PG_OID_TEXT = 25,
+    PG_OID_BOOL_ARRAY = 1000,
+    PG_OID_TEXT_ARRAY = 1009,
+    PG_OID_INT8_ARRAY = 1016,
     PG_OID_TIMESTAMPTZ = 1184,
+    PG_OID_NUMERIC_ARRAY = 1231,
     PG_OID_NUMERIC = 1700,
 };
 
@@ -57,6 +61,11 @@ void pgbinary_put_decimal(struct pgbinary_writer *writer, const struct decimal *
 void pgbinary_put_decimal_wide(struct pgbinary_writer *writer, const struct decimal_wide *decimal);
 void pgbinary_put_value(struct pgbinary_writer *writer, const struct value *value);
 
+/* A field that is an array of one dimension without NULLs: begin, `count` elements as above, end.
+ * begin returns what end wants. (array_send in src/backend/utils/adt/arrayfuncs.c) */
+size_t pgbinary_array_begin(struct pgbinary_writer *writer, uint32_t element_oid, size_t count);
+void pgbinary_array_end(struct pgbinary_writer *writer, size_t begun);
+
 /* A received field; data is NULL for SQL NULL. Borrowed from the result or COPY buffer. */
 struct pgbinary_field {
     const uint8_t *data;
@@ -78,6 +87,21 @@ enum status pgbinary_get_timestamp(const struct pgbinary_field *field, int64_t *
                                    struct error *error) MUST_CHECK;
 enum status pgbinary_get_decimal_wide(const struct pgbinary_field *field, struct decimal_wide *out,
                                       struct error *error) MUST_CHECK;
+
+/* The elements of such an array, not yet read. */
+struct pgbinary_array {
+    size_t count;
+    const uint8_t *next;
+    const uint8_t *end;
+};
+
+/* STATUS_FATAL for NULL, for anything but an array of one dimension, or of none, of the type, and
+ * for a NULL among its elements. */
+enum status pgbinary_get_array(const struct pgbinary_field *field, uint32_t element_oid,
+                               struct pgbinary_array *out, struct error *error) MUST_CHECK;
+/* The next element; to be called array.count times. */
+enum status pgbinary_array_next(struct pgbinary_array *array, struct pgbinary_field *out,
+                                struct error *error) MUST_CHECK;
 /* A value of `type`, NULL included; strings are borrowed from the field. */
 enum status pgbinary_get_value(const struct pgbinary_field *field, enum value_type type,
                                struct value *out, struct error *error) MUST_CHECK;

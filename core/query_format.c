@@ -96,6 +96,17 @@ static char *text_take(struct text *text, size_t *length)
     return text->data;
 }
 
+static void put_array(struct text *text, const struct value *value, char open, char close)
+{
+    put_char(text, open);
+    for (size_t i = 0; i < value->integers.count; i++) {
+        if (i > 0)
+            put_char(text, ',');
+        put_integer(text, value->integers.data[i]);
+    }
+    put_char(text, close);
+}
+
 /* Anything but a string, which needs its format's quoting. */
 static void put_plain(struct text *text, const struct value *value)
 {
@@ -117,6 +128,9 @@ static void put_plain(struct text *text, const struct value *value)
         break;
     case VALUE_STRING:
         put(text, value->string.data, value->string.length);
+        break;
+    case VALUE_INTEGERS:
+        put_array(text, value, '{', '}');
         break;
     }
 }
@@ -189,7 +203,9 @@ static void put_json_value(struct text *text, const struct value *value, const c
         put_char(text, '"');
         put_time(text, value->timestamp_us);
         put_char(text, '"');
-    } else
+    } else if (value->type == VALUE_INTEGERS)
+        put_array(text, value, '[', ']');
+    else
         put_plain(text, value);
 }
 
@@ -312,7 +328,11 @@ static void put_csv_value(struct text *text, const struct value *value, const ch
         return;
     else if (value->type == VALUE_STRING)
         put_csv_string(text, value->string.data, value->string.length);
-    else
+    else if (value->type == VALUE_INTEGERS && value->integers.count > 1) {
+        put_char(text, '"');
+        put_plain(text, value);
+        put_char(text, '"');
+    } else
         put_plain(text, value);
 }
 

@@ -19,6 +19,7 @@ static const struct {
     [VALUE_DECIMAL] = {"decimal", "numeric", PG_OID_NUMERIC},
     [VALUE_BOOLEAN] = {"boolean", "boolean", PG_OID_BOOL},
     [VALUE_TIMESTAMP] = {"timestamp", "timestamptz", PG_OID_TIMESTAMPTZ},
+    [VALUE_INTEGERS] = {"array of integers", "bigint[]", PG_OID_INT8_ARRAY},
 };
 
 const char *value_type_name(enum value_type type)
@@ -77,6 +78,11 @@ struct value value_decimal(struct decimal decimal)
     return (struct value){.type = VALUE_DECIMAL, .decimal = decimal};
 }
 
+struct value value_integers(const int64_t *data, size_t count)
+{
+    return (struct value){.type = VALUE_INTEGERS, .integers = {.data = data, .count = count}};
+}
+
 static int compare_int64(int64_t a, int64_t b)
 {
     return (a > b) - (a < b);
@@ -90,6 +96,18 @@ static int compare_strings(const struct value *a, const struct value *b)
         return order;
     }
     return (a->string.length > b->string.length) - (a->string.length < b->string.length);
+}
+
+/* As PostgreSQL does: the first unequal element decides, then the length. */
+static int compare_integers(const struct value *a, const struct value *b)
+{
+    for (size_t i = 0; i < a->integers.count && i < b->integers.count; i++) {
+        int order = compare_int64(a->integers.data[i], b->integers.data[i]);
+        if (order != 0) {
+            return order;
+        }
+    }
+    return (a->integers.count > b->integers.count) - (a->integers.count < b->integers.count);
 }
 
 int value_compare(const struct value *a, const struct value *b)
@@ -108,8 +126,36 @@ int value_compare(const struct value *a, const struct value *b)
         return (int)a->boolean - (int)b->boolean;
     case VALUE_TIMESTAMP:
         return compare_int64(a->timestamp_us, b->timestamp_us);
+    case VALUE_INTEGERS:
+        return compare_integers(a, b);
     }
     return 0;
+}
+
+enum { INT64_TEXT_BYTES = 20 }; /* of any, without an end */
+
+/* {1,2,3}, as PostgreSQL prints arrays. */
+static const char *integers_text(const struct value *value, struct arena *arena, size_t *length_out)
+{
+    size_t size = value->integers.count * (INT64_TEXT_BYTES + 1) + sizeof "{}" + 1, length = 0;
+    char *text = arena_alloc(arena, size);
+
+    if (text == NULL) {
+        return NULL;
+    }
+    text[length++] = '{';
+    for (size_t i = 0; i < value->integers.count; i++) {
+        if (i > 0) {
+            text[length++] = ',';
+        }
+        length += decimal_int128_format(value->integers.data[i], text + length, size - length);
+    }
+    text[length++] = '}';
+    text[length] = '\0';
+    if (length_out != NULL) {
+        *length_out = length;
+    }
+    return text;
 }
 
 const char *value_text(const struct value *value, struct arena *arena, size_t *length_out)
@@ -138,6 +184,8 @@ const char *value_text(const struct value *value, struct arena *arena, size_t *l
     case VALUE_TIMESTAMP:
         length = timestamp_format(value->timestamp_us, buffer, sizeof buffer);
         break;
+    case VALUE_INTEGERS:
+        return integers_text(value, arena, length_out);
     }
     if (length_out != NULL) {
         *length_out = length;
@@ -194,6 +242,8 @@ enum status value_parse(enum value_type type, const char *text, size_t length, s
         }
         *out = value_timestamp(integer);
         return STATUS_OK;
+    case VALUE_INTEGERS:
+        break;
     }
     return error_set(error, STATUS_FATAL, "unknown value type %d", (int)type);
 }
@@ -215,6 +265,8 @@ size_t value_key_size(const struct value *value)
         return 1 + sizeof(int128) + 1;
     case VALUE_BOOLEAN:
         return 2;
+    case VALUE_INTEGERS:
+        break;
     }
     return 1;
 }
@@ -253,6 +305,8 @@ size_t value_key_encode(const struct value *value, uint8_t *out)
     case VALUE_BOOLEAN:
         *next++ = value->boolean ? 1 : 0;
         break;
+    case VALUE_INTEGERS:
+        break;
     }
     return (size_t)(next - out);
 }
@@ -288,6 +342,8 @@ size_t value_key_decode(enum value_type type, const uint8_t *bytes, struct value
         break;
     case VALUE_BOOLEAN:
         out->boolean = *next++ != 0;
+        break;
+    case VALUE_INTEGERS:
         break;
     }
     return (size_t)(next - bytes);

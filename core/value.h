@@ -21,6 +21,7 @@ enum value_type {
     VALUE_DECIMAL,
     VALUE_BOOLEAN,
     VALUE_TIMESTAMP, /* microseconds since the Unix epoch, UTC */
+    VALUE_INTEGERS,  /* an array of integers without NULL: a measure's result, never a field's type */
 };
 
 struct value {
@@ -35,6 +36,10 @@ struct value {
             size_t length;
         } string;
         struct decimal decimal;
+        struct {
+            const int64_t *data; /* borrowed, as a string's bytes */
+            size_t count;
+        } integers;
     };
 };
 
@@ -42,7 +47,8 @@ struct value {
 const char *value_type_name(enum value_type type);
 bool value_type_from_name(const char *name, enum value_type *out);
 
-/* PostgreSQL's name of the type, and its oid: text, bigint, numeric, boolean, timestamptz. */
+/* PostgreSQL's name of the type, and its oid: text, bigint, numeric, boolean, timestamptz,
+ * bigint[]. */
 const char *value_type_sql(enum value_type type);
 uint32_t value_type_oid(enum value_type type);
 
@@ -52,12 +58,13 @@ struct value value_boolean(bool boolean);
 struct value value_timestamp(int64_t timestamp_us);
 struct value value_string(const char *data, size_t length);
 struct value value_decimal(struct decimal decimal);
+struct value value_integers(const int64_t *data, size_t count);
 
 /* <0, 0, >0. Both of one type; two NULLs are equal and NULL sorts after every value. */
 int value_compare(const struct value *a, const struct value *b);
 
 /* The text that query results, CSV and comparisons use: decimals without trailing zeros, times as
- * RFC 3339 UTC, booleans as true and false, strings as they are. Allocated in `arena`, 0-terminated;
+ * RFC 3339 UTC, booleans as true and false, arrays as {1,2}, strings as they are. Allocated in `arena`, 0-terminated;
  * NULL for out of memory. The value must not be NULL. */
 const char *value_text(const struct value *value, struct arena *arena, size_t *length_out) MUST_CHECK;
 
@@ -66,7 +73,7 @@ const char *value_text(const struct value *value, struct arena *arena, size_t *l
 enum status value_parse(enum value_type type, const char *text, size_t length, struct value *out,
                         struct error *error) MUST_CHECK;
 
-/* --- canonical bytes: group keys in memory ---
+/* --- canonical bytes: group keys in memory; not for arrays ---
  *
  * Equal values have equal bytes (decimals are trimmed first), and only they do. */
 enum { VALUE_KEY_FIXED_BYTES = 24 }; /* upper bound of one encoded value without its string bytes */

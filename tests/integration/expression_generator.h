@@ -197,6 +197,8 @@ static inline const char *generator_value(enum value_type type, bool tame, struc
                  chance(50) ? "1970" : "1969", chance(50) ? (size_t)1 : 12, 1 + below(31),
                  below(24), below(60), below(60), chance(50) ? (size_t)0 : below(1000000));
         break;
+    case VALUE_INTEGERS:
+        return NULL;
     }
     return arena_copy(arena, text, strlen(text));
 }
@@ -505,6 +507,7 @@ static inline struct generated generate(struct arena *arena, enum value_type typ
     case VALUE_BOOLEAN:
         return generate_condition(arena, depth);
     case VALUE_TIMESTAMP:
+    case VALUE_INTEGERS:
         break;
     }
     return generate_leaf(arena, type, typed);

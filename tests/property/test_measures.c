@@ -153,6 +153,8 @@ static struct value random_value(enum value_type type)
         return value_boolean(below(2));
     case VALUE_TIMESTAMP:
         return value_timestamp((int64_t)(next_random() % 2000000000000000u) - 1000000000000000);
+    case VALUE_INTEGERS:
+        break;
     }
     return value_null(type);
 }
