@@ -158,15 +158,40 @@ static inline char *generator_table(void)
 /* A random text of a value, as both value_parse and PostgreSQL read it; NULL for NULL. */
 static inline const char *generator_value(enum value_type type, bool tame, struct arena *arena)
 {
-    static const char *const integers[] = {
-        "0", "1", "-1", "2", "3", "5", "7", "10", "-10", "100", "4611686018427387904",
-        "9223372036854775807", "-9223372036854775808", "2147483647", "-2147483648"};
-    static const char *const decimals[] = {
-        "0", "0.00", "1", "1.0", "1.50", "-1.5", "0.1", "0.2", "-0.30", "10", "100.000",
-        "0.0000000001", "99999999999999999999.99", "-12345678901234567890123456789012345678",
-        "0.00000000000000000000000000000000000001", "3.3333333333333333"};
+    static const char *const integers[] = {"0",
+                                           "1",
+                                           "-1",
+                                           "2",
+                                           "3",
+                                           "5",
+                                           "7",
+                                           "10",
+                                           "-10",
+                                           "100",
+                                           "4611686018427387904",
+                                           "9223372036854775807",
+                                           "-9223372036854775808",
+                                           "2147483647",
+                                           "-2147483648"};
+    static const char *const decimals[] = {"0",
+                                           "0.00",
+                                           "1",
+                                           "1.0",
+                                           "1.50",
+                                           "-1.5",
+                                           "0.1",
+                                           "0.2",
+                                           "-0.30",
+                                           "10",
+                                           "100.000",
+                                           "0.0000000001",
+                                           "99999999999999999999.99",
+                                           "-12345678901234567890123456789012345678",
+                                           "0.00000000000000000000000000000000000001",
+                                           "3.3333333333333333"};
     static const char *const strings[] = {
-        "", "a", "A", "ab", "b", "Z\\", "it's", "\xC3\xA9", "\xF0\x9F\x98\x80", "a longer text", " "};
+        "", "a", "A", "ab", "b", "Z\\", "it's", "\xC3\xA9", "\xF0\x9F\x98\x80", "a longer text",
+        " "};
     char text[64];
 
     if (chance(15)) {
@@ -181,7 +206,8 @@ static inline const char *generator_value(enum value_type type, bool tame, struc
         return integers[below(tame ? 11 : 15)];
     case VALUE_DECIMAL:
         if (chance(50)) {
-            snprintf(text, sizeof text, "%s%zu.%02zu", chance(50) ? "-" : "", below(50), below(100));
+            snprintf(text, sizeof text, "%s%zu.%02zu", chance(50) ? "-" : "", below(50),
+                     below(100));
             break;
         }
         return decimals[below(tame ? 11 : 16)];

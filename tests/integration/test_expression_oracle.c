@@ -42,7 +42,8 @@ static const char judge[] =
     "        EXCEPTION WHEN OTHERS THEN\n"
     "            FOR row_id IN SELECT f.id FROM facts AS f ORDER BY f.id LOOP\n"
     "                BEGIN\n"
-    "                    EXECUTE format('SELECT %s, pg_typeof(%s)::text FROM (SELECT * FROM facts'\n"
+    "                    EXECUTE format('SELECT %s, pg_typeof(%s)::text FROM (SELECT * FROM "
+    "facts'\n"
     "                                   ' WHERE id = $1 OFFSET 0) AS f', shown[n], texts[n])\n"
     "                    INTO one, type USING row_id;\n"
     "                EXCEPTION WHEN OTHERS THEN\n"
@@ -183,7 +184,8 @@ static PGresult *judge_all(const char *const *texts, const enum value_type *type
 {
     char *arrays[2] = {NULL, NULL};
     size_t lengths[2];
-    FILE *out[2] = {open_memstream(&arrays[0], &lengths[0]), open_memstream(&arrays[1], &lengths[1])};
+    FILE *out[2] = {open_memstream(&arrays[0], &lengths[0]),
+                    open_memstream(&arrays[1], &lengths[1])};
 
     for (size_t i = 0; i < count; i++) {
         array_add(out[0], generator_format(&arena, "(%s)", texts[i]));
@@ -194,8 +196,8 @@ static PGresult *judge_all(const char *const *texts, const enum value_type *type
         fclose(out[i]);
     }
     const char *const values[2] = {arrays[0], arrays[1]};
-    PGresult *result = run("SELECT kind, result FROM pg_temp.judge($1, $2) ORDER BY expression, id",
-                           2, values);
+    PGresult *result =
+        run("SELECT kind, result FROM pg_temp.judge($1, $2) ORDER BY expression, id", 2, values);
     assert_int_equal(PQntuples(result), count * ROWS);
     free(arrays[0]);
     free(arrays[1]);
@@ -209,10 +211,9 @@ struct verdict {
 
 static struct verdict verdict_of(const PGresult *result, size_t row)
 {
-    return (struct verdict){.kind = PQgetvalue(result, (int)row, 0),
-                            .text = PQgetisnull(result, (int)row, 1)
-                                        ? NULL
-                                        : PQgetvalue(result, (int)row, 1)};
+    return (struct verdict){
+        .kind = PQgetvalue(result, (int)row, 0),
+        .text = PQgetisnull(result, (int)row, 1) ? NULL : PQgetvalue(result, (int)row, 1)};
 }
 
 static bool is_error(struct verdict verdict)

@@ -25,7 +25,8 @@ static const char source_json[] =
     "{\"source\":\"s\",\"topic\":\"t\",\"event_time\":{\"field\":\"at\",\"format\":\"rfc3339\"},"
     "\"fields\":{\"at\":{\"type\":\"timestamp\",\"nullable\":true},"
     "\"i\":{\"type\":\"integer\",\"nullable\":true},\"d\":{\"type\":\"decimal\",\"nullable\":true},"
-    "\"s\":{\"type\":\"string\",\"nullable\":true},\"b\":{\"type\":\"boolean\",\"nullable\":true}}}";
+    "\"s\":{\"type\":\"string\",\"nullable\":true},\"b\":{\"type\":\"boolean\",\"nullable\":true}}"
+    "}";
 
 /* Every kind with every type of argument it takes, plain and through an expression. */
 static const char *const texts[] = {
@@ -130,7 +131,12 @@ static struct decimal random_decimal(void)
 
 static struct value random_value(enum value_type type)
 {
-    static const char *const strings[] = {"", "a", "b", "ab", "\xC3\xA9", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    static const char *const strings[] = {"",
+                                          "a",
+                                          "b",
+                                          "ab",
+                                          "\xC3\xA9",
+                                          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
                                           "aaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     static const int64_t integers[] = {INT64_MAX, INT64_MIN, 0, 1, -1};
 
@@ -174,7 +180,8 @@ static void *new_state(const struct measure *measure)
 }
 
 /* False where an expression fails on the record: then it belongs to no state. */
-static bool fold(const struct measure *measure, void *state, const struct record *record, int offset)
+static bool fold(const struct measure *measure, void *state, const struct record *record,
+                 int offset)
 {
     struct measure_origin origin = {.offset = offset};
     struct measure_input input;
@@ -349,7 +356,8 @@ static void check_damage(const struct measure *measure, const char *text)
         for (size_t c = 0; c < changes && bad.length > 0 && below(4) != 0; c++) {
             /* mostly at the beginning, where lengths and headers are */
             size_t at = below(2) ? below(bad.length) : below(bad.length < 24 ? bad.length : 24);
-            bad.data[at] = (char)(below(2) ? next_random() : (uint64_t)bad.data[at] ^ 1u << below(8));
+            bad.data[at] =
+                (char)(below(2) ? next_random() : (uint64_t)bad.data[at] ^ 1u << below(8));
         }
         void *other = try_decode(measure, bad);
         if (other != NULL) {
@@ -464,9 +472,8 @@ static void test_wide_sum(void **state)
     static const char nines[] = "99999999999999999999999999999999999999";
     const struct record records[] = {decimal_record(nines), decimal_record(nines),
                                      decimal_record("0.00000000000000000000000000000000000001")};
-    assert_string_equal(result_of("sum(d)", records, 3),
-                        "199999999999999999999999999999999999998."
-                        "00000000000000000000000000000000000001");
+    assert_string_equal(result_of("sum(d)", records, 3), "199999999999999999999999999999999999998."
+                                                         "00000000000000000000000000000000000001");
     assert_string_equal(result_of("max(d)", records, 3), nines);
 }
 

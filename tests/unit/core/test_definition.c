@@ -138,7 +138,8 @@ static void test_time_formats(void **state)
             } else {
                 snprintf(fault, sizeof fault,
                          "sources/x.json: event_time.format: does not go with field \"at\" of type "
-                         "%s", types[t]);
+                         "%s",
+                         types[t]);
                 assert_string_equal(error.text, fault);
             }
             source_destroy(source);
@@ -150,10 +151,10 @@ static void test_time_formats(void **state)
 #define TIME "'event_time':{'field':'at','format':'epoch_s'}"
 #define AT "'at':'timestamp'"
 #define FIELD(json) "{" TOPIC "," TIME ",'fields':{" AT ",'f':" json "}}"
-#define NAME_RULE                                                                                  \
-    "a lower-case letter, then up to 47 lower-case letters, digits and _"
+#define NAME_RULE "a lower-case letter, then up to 47 lower-case letters, digits and _"
 #define PATH_RULE                                                                                  \
-    "wants member names joined by dots, such as \"customer.id\", or an array of at most 32 of them"
+    "wants member names joined by dots, such as \"customer.id\", or an array of at most 32 of "    \
+    "them"
 
 static void test_bad_sources(void **state)
 {
@@ -197,7 +198,8 @@ static void test_bad_sources(void **state)
         {FIELD("{'type':'text'}"), "fields.f: type: there is no type \"text\""},
         {FIELD("{'type':'string','optional':true}"), "fields.f: optional: unknown key"},
         {FIELD("{'type':'string','nullable':'yes'}"), "fields.f: nullable: wants true or false"},
-        {FIELD("{'type':'string','format':'rfc3339'}"), "fields.f: format: only a timestamp has one"},
+        {FIELD("{'type':'string','format':'rfc3339'}"),
+         "fields.f: format: only a timestamp has one"},
         {FIELD("{'type':'timestamp','format':'iso'}"), "fields.f: format: wants \"rfc3339\", "
                                                        "\"epoch_s\", \"epoch_ms\" or \"epoch_us\""},
         {FIELD("{'type':'string','path':''}"), "fields.f: path: " PATH_RULE},
@@ -208,7 +210,8 @@ static void test_bad_sources(void **state)
         {FIELD("{'type':'string','path':['a',1]}"), "fields.f: path: " PATH_RULE},
         {FIELD("{'type':'string','path':5}"), "fields.f: path: " PATH_RULE},
         {FIELD("{'type':'string','path':'a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a."
-               "a.a.a.a'}"), "fields.f: path: " PATH_RULE},
+               "a.a.a.a'}"),
+         "fields.f: path: " PATH_RULE},
         {"{" TOPIC ",'fields':{" AT "}}",
          "event_time: wants an object with \"field\" and \"format\""},
         {"{" TOPIC ",'fields':{" AT "},'event_time':'at'}",
@@ -266,8 +269,9 @@ static void test_number_of_fields(void **state)
             snprintf(name, sizeof name, "f%d", i);
             json_object_set_new(fields, name, json_string("timestamp"));
         }
-        json_t *json = json_pack("{s:s, s:s, s:{s:s, s:s}, s:o}", "source", "s", "topic", "t",
-                                 "event_time", "field", "f7", "format", "epoch_s", "fields", fields);
+        json_t *json =
+            json_pack("{s:s, s:s, s:{s:s, s:s}, s:o}", "source", "s", "topic", "t", "event_time",
+                      "field", "f7", "format", "epoch_s", "fields", fields);
         struct source *source;
         bool fits = source_create(json, "x", &source, &error) == STATUS_OK;
         assert_int_equal(fits, count == SOURCE_FIELD_MAX);
@@ -296,7 +300,8 @@ static void test_views(void **state)
     (void)state;
     struct source *source = flights();
     struct view *view = view_of("{'view':'v','source':'flights','window':{'type':'tumbling','size':"
-                                "'1h'},'measures':{'n':'count(*)'}}", source);
+                                "'1h'},'measures':{'n':'count(*)'}}",
+                                source);
     if (view == NULL) {
         fail_msg("%s", error.text);
     }
@@ -312,7 +317,8 @@ static void test_views(void **state)
                    "'expr':'origin || `-` || destination','description':'d'},'order'],"
                    "'window':{'type':'tumbling','size':'15m'},"
                    "'measures':{'n':'count(*)','worst':'max(delay)',"
-                   "'mean':'avg(delay) FILTER (WHERE delay > 0)'}}", source);
+                   "'mean':'avg(delay) FILTER (WHERE delay > 0)'}}",
+                   source);
     if (view == NULL) {
         fail_msg("%s", error.text);
     }
@@ -375,7 +381,8 @@ static void test_bad_views(void **state)
         {VIEW("'group_by':[{'expr':'1'}]," REST), "group_by[0]: name: missing; wants a name"},
         {VIEW("'group_by':[{'name':'K','expr':'1'}]," REST),
          "group_by[0]: name: \"K\" is not a name: " NAME_RULE},
-        {VIEW("'group_by':[{'name':'k','expr':'1','as':'x'}]," REST), "group_by[0]: as: unknown key"},
+        {VIEW("'group_by':[{'name':'k','expr':'1','as':'x'}]," REST),
+         "group_by[0]: as: unknown key"},
         {VIEW("'group_by':['late',{'name':'k','expr':'origin ||'}]," REST),
          "group_by[1]: expr: column 10: wants a value, found the end"},
         {VIEW("'group_by':[{'name':'window_start','expr':'1'}]," REST),

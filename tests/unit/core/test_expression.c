@@ -17,7 +17,8 @@ static const char source_json[] =
     "{\"source\":\"s\",\"topic\":\"t\",\"event_time\":{\"field\":\"at\",\"format\":\"rfc3339\"},"
     "\"fields\":{\"at\":\"timestamp\",\"i\":\"integer\",\"j\":\"integer\",\"d\":\"decimal\","
     "\"s\":\"string\",\"t\":\"boolean\",\"f\":\"boolean\","
-    "\"in_\":\"integer\",\"nd\":\"decimal\",\"ns\":\"string\",\"u\":\"boolean\",\"nt\":\"timestamp\","
+    "\"in_\":\"integer\",\"nd\":\"decimal\",\"ns\":\"string\",\"u\":\"boolean\",\"nt\":"
+    "\"timestamp\","
     "\"order\":\"integer\",\"true\":\"string\"}}";
 
 enum { FIELDS = 14 };
@@ -137,7 +138,8 @@ static void test_literals_and_fields(void **state)
         {"1e3", "decimal 1000"},
         {"1E-3", "decimal 0.001"},
         {"1e+3", "decimal 1000"},
-        {"12345678901234567890123456789012345678", "decimal 12345678901234567890123456789012345678"},
+        {"12345678901234567890123456789012345678",
+         "decimal 12345678901234567890123456789012345678"},
         {"''", "string "},
         {"'it''s'", "string it's"},
         {"''''", "string '"},
@@ -472,13 +474,15 @@ static void test_type_errors(void **state)
         {"i IS DISTINCT FROM s", "column 1: IS DISTINCT FROM: the types integer and string do not "
                                  "go together"},
         {"i IN (1, s)", "column 3: IN: the types integer and string do not go together"},
-        {"i BETWEEN 1 AND t", "column 3: BETWEEN: the types integer and boolean do not go together"},
+        {"i BETWEEN 1 AND t",
+         "column 3: BETWEEN: the types integer and boolean do not go together"},
         {"CASE WHEN i THEN 1 END", "column 11: WHEN wants a boolean, found type integer"},
         {"CASE WHEN t THEN 1 ELSE s END", "column 1: CASE: the types integer and string do not go "
                                           "together"},
         {"CASE i WHEN s THEN 1 END", "column 1: CASE: the types integer and string do not go "
                                      "together"},
-        {"1 + COALESCE(i, s)", "column 5: COALESCE: the types integer and string do not go together"},
+        {"1 + COALESCE(i, s)",
+         "column 5: COALESCE: the types integer and string do not go together"},
         {"COALESCE(NULL, 'x', i)", "column 1: COALESCE: the types integer and string do not go "
                                    "together"},
     };
@@ -529,17 +533,20 @@ static void test_syntax_errors(void **state)
         {"i IN 5", "column 6: wants (, found \"5\""},
         {"i IN ()", "column 7: wants a value, found )"},
         {"i BETWEEN 1 OR 2", "column 13: wants and, found \"or\""},
-        {"CASE END", "column 6: \"end\" is a reserved word of SQL; a field of that name is written in "
-                     "double quotes"},
+        {"CASE END",
+         "column 6: \"end\" is a reserved word of SQL; a field of that name is written in "
+         "double quotes"},
         {"CASE WHEN t THEN 1", "column 19: wants end, found the end"},
         {"CASE WHEN t 1 END", "column 13: wants then, found \"1\""},
         {"CASE i ELSE 1 END", "column 8: wants when, found \"else\""},
         {"COALESCE i", "column 10: wants (, found \"i\""},
         {"COALESCE()", "column 10: wants a value, found )"},
-        {"order", "column 1: \"order\" is a reserved word of SQL; a field of that name is written in "
-                  "double quotes"},
-        {"i + USER", "column 5: \"user\" is a reserved word of SQL; a field of that name is written "
-                     "in double quotes"},
+        {"order",
+         "column 1: \"order\" is a reserved word of SQL; a field of that name is written in "
+         "double quotes"},
+        {"i + USER",
+         "column 5: \"user\" is a reserved word of SQL; a field of that name is written "
+         "in double quotes"},
         {"missing", "column 1: source \"s\" has no field \"missing\""},
         {"\"I\"", "column 1: source \"s\" has no field \"I\""},
         {"length(s)", "column 1: source \"s\" has no field \"length\""},
@@ -615,7 +622,8 @@ static void test_nesting_is_bounded(void **state)
     check_repeated("NOT ", "t", "", 100000, "column 801: nested more than 200 deep");
     check_repeated("- ", "i", "", 198, "integer 7");
     check_repeated("- ", "i", "", 100000, "column 401: nested more than 200 deep");
-    check_repeated("CASE WHEN t THEN ", "i", " END", 100000, "column 3394: nested more than 200 deep");
+    check_repeated("CASE WHEN t THEN ", "i", " END", 100000,
+                   "column 3394: nested more than 200 deep");
     check_repeated("COALESCE(", "i", ")", 100000, "column 1801: nested more than 200 deep");
 }
 

@@ -1,4 +1,5 @@
-/* The table of groups: folding all or nothing, keys, order, the changed list, growth, stored rows. */
+/* The table of groups: folding all or nothing, keys, order, the changed list, growth, stored rows.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,9 +64,10 @@ static int tear_down(void **state)
 static void make_view(const char *parts)
 {
     char text[2000];
-    snprintf(text, sizeof text,
-             "{\"view\":\"v\",\"source\":\"s\",\"window\":{\"type\":\"tumbling\",\"size\":\"1h\"},%s}",
-             parts);
+    snprintf(
+        text, sizeof text,
+        "{\"view\":\"v\",\"source\":\"s\",\"window\":{\"type\":\"tumbling\",\"size\":\"1h\"},%s}",
+        parts);
     json_t *json = json_loads(text, 0, NULL);
     assert_non_null(json);
     must(view_create(json, "view", source, &view, &error));
@@ -116,11 +118,11 @@ static const char *results(const struct group *group)
         struct value value;
         must(measure->kind->finish(measure, group->state + view->state_offsets[i], &memory, &value,
                                    &wide, &error));
-        const char *shown = wide != NULL     ? wide
+        const char *shown = wide != NULL    ? wide
                             : value.is_null ? "NULL"
                                             : value_text(&value, &memory, NULL);
-        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i == 0 ? "" : " ",
-                                   shown);
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length, "%s%s", i == 0 ? "" : " ", shown);
     }
     return text;
 }
@@ -297,8 +299,9 @@ static void test_which_keys_are_equal(void **state)
     assert_int_equal(groups_count(groups), 9);
     struct group **sorted;
     must(groups_sorted(groups, &sorted, &error));
-    static const char *const wanted[] = {"0 '' 2", "0 'a' 2", "0 NULL 2", "1 '' 3", "1 'a' 3",
-                                         "1 NULL 3", "NULL '' 2", "NULL 'a' 2", "NULL NULL 2"};
+    static const char *const wanted[] = {"0 '' 2",    "0 'a' 2",    "0 NULL 2",
+                                         "1 '' 3",    "1 'a' 3",    "1 NULL 3",
+                                         "NULL '' 2", "NULL 'a' 2", "NULL NULL 2"};
     for (size_t i = 0; i < 9; i++) {
         struct value keys[2];
         char text[100];
@@ -316,10 +319,10 @@ static void test_which_keys_are_equal(void **state)
 static void test_windows(void **state)
 {
     (void)state;
-    static const int64_t times[] = {-1, 0, 3599999999, 3600000000, -3600000001,
-                                    TIMESTAMP_MIN_US, TIMESTAMP_END_US - 1};
-    static const int64_t starts[] = {TIMESTAMP_MIN_US, -7200000000, -3600000000, 0, 3600000000,
-                                     TIMESTAMP_END_US - 3600000000};
+    static const int64_t times[] = {
+        -1, 0, 3599999999, 3600000000, -3600000001, TIMESTAMP_MIN_US, TIMESTAMP_END_US - 1};
+    static const int64_t starts[] = {
+        TIMESTAMP_MIN_US, -7200000000, -3600000000, 0, 3600000000, TIMESTAMP_END_US - 3600000000};
     make_view("\"measures\":{\"n\":\"count(*)\"}");
     for (size_t i = 0; i < 7; i++) {
         struct event_values values = values_at(times[i]);
@@ -400,8 +403,9 @@ static void test_growth(void **state)
     assert_int_equal(count_changed(), COUNT);
     assert_true(groups_memory_bytes(groups) > COUNT * sizeof(struct group));
     for (int i = 0; i < COUNT; i++) {
-        assert_ptr_equal(groups_find(groups, seen[i]->window_start_us, seen[i]->key,
-                                     seen[i]->key_length), seen[i]);
+        assert_ptr_equal(
+            groups_find(groups, seen[i]->window_start_us, seen[i]->key, seen[i]->key_length),
+            seen[i]);
         struct value keys[2];
         group_keys(view, seen[i], keys);
         assert_int_equal(keys[0].integer, i);
@@ -430,7 +434,8 @@ static enum status merge_bytes(struct groups *into, const char *bytes, size_t le
                                struct group **group)
 {
     struct pgbinary_field fields[64];
-    must(pgbinary_split_row((const uint8_t *)bytes, length, fields, view_row_columns(view), &error));
+    must(
+        pgbinary_split_row((const uint8_t *)bytes, length, fields, view_row_columns(view), &error));
     return groups_merge_row(into, fields, group, &error);
 }
 

@@ -94,8 +94,9 @@ static void test_round_trips(void **state)
     for (size_t i = 0; i < COUNT; i++) {
         pgbinary_put_value(&writer, &values[i]);
     }
-    assert_int_equal(pgbinary_split_row((const uint8_t *)writer.data, writer.length, fields, COUNT,
-                                        &error), STATUS_OK);
+    assert_int_equal(
+        pgbinary_split_row((const uint8_t *)writer.data, writer.length, fields, COUNT, &error),
+        STATUS_OK);
     for (size_t i = 0; i < COUNT; i++) {
         struct value again;
         assert_int_equal(pgbinary_get_value(&fields[i], values[i].type, &again, &error), STATUS_OK);
@@ -134,7 +135,8 @@ static void test_damaged_rows(void **state)
     row = (const uint8_t *)writer.data;
     assert_int_equal(pgbinary_split_row(row, writer.length, fields, 3, &error), STATUS_FATAL);
     assert_string_equal(error.text, "a row from PostgreSQL has bytes behind its columns");
-    static const char *const bad[] = {"\0\1\377\377\377\376", "\0\1\200\0\0\0", "\0\1\177\377\377\377"};
+    static const char *const bad[] = {"\0\1\377\377\377\376", "\0\1\200\0\0\0",
+                                      "\0\1\177\377\377\377"};
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(pgbinary_split_row((const uint8_t *)bad[i], 6, fields, 1, &error),
                          STATUS_FATAL);

@@ -26,8 +26,10 @@ static struct value parsed(enum value_type type, const char *text)
 static void test_types(void **state)
 {
     (void)state;
-    static const char *const names[][2] = {{"string", "text"},      {"integer", "bigint"},
-                                           {"decimal", "numeric"},  {"boolean", "boolean"},
+    static const char *const names[][2] = {{"string", "text"},
+                                           {"integer", "bigint"},
+                                           {"decimal", "numeric"},
+                                           {"boolean", "boolean"},
                                            {"timestamp", "timestamptz"}};
     for (size_t i = 0; i < 5; i++) {
         enum value_type type;
@@ -53,8 +55,7 @@ static void test_order(void **state)
         const char *texts[6];
     } lists[] = {
         {VALUE_STRING, {"", "A", "a", "ab", "b", "\xC3\xA9"}},
-        {VALUE_INTEGER,
-         {"-9223372036854775808", "-1", "0", "1", "2", "9223372036854775807"}},
+        {VALUE_INTEGER, {"-9223372036854775808", "-1", "0", "1", "2", "9223372036854775807"}},
         {VALUE_DECIMAL, {"-10", "-0.5", "0.00", "0.01", "1.5", "12345678901234567890123456789"}},
         {VALUE_TIMESTAMP,
          {"0001-01-01T00:00:00Z", "1969-12-31", "1970-01-01", "1970-01-01T00:00:00.000001Z",
@@ -136,8 +137,9 @@ static void test_refused_texts(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct value value;
-        assert_int_equal(value_parse(cases[i].type, cases[i].text, strlen(cases[i].text), &value,
-                                     &error), STATUS_REJECT);
+        assert_int_equal(
+            value_parse(cases[i].type, cases[i].text, strlen(cases[i].text), &value, &error),
+            STATUS_REJECT);
         assert_string_equal(error.text, cases[i].fault);
     }
 }
@@ -204,8 +206,8 @@ static void test_key_bytes(void **state)
 static void test_equal_decimals_are_equal_keys(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"0",   "0.00", "-0.0", "1",  "1.0", "1.000",
-                                        "10",  "1e1",  "0.1",  "-1", "-1.0", "100"};
+    static const char *const texts[] = {"0",  "0.00", "-0.0", "1",  "1.0",  "1.000",
+                                        "10", "1e1",  "0.1",  "-1", "-1.0", "100"};
     for (size_t i = 0; i < 12; i++) {
         for (size_t j = 0; j < 12; j++) {
             uint8_t a[32], b[32];

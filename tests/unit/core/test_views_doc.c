@@ -1,5 +1,5 @@
-/* The examples of docs/VIEWS.md are definitions that load: every block that begins with ```json source
- * or ```json view. A view is over a source that stands before it. The program runs in the
+/* The examples of docs/VIEWS.md are definitions that load: every block that begins with ```json
+ * source or ```json view. A view is over a source that stands before it. The program runs in the
  * repository's root, as make does. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -136,8 +136,8 @@ static void test_rollups(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_starts), cmocka_unit_test(test_bounds_of_time),
+        cmocka_unit_test(test_good),    cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_starts),  cmocka_unit_test(test_bounds_of_time),
         cmocka_unit_test(test_rollups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
