@@ -29,11 +29,11 @@ struct position {
     int64_t as_of_us; /* goes with next_offset */
 };
 
-/* Sessions that hold an advisory lock of this database, as every speed process's does; not ours. */
+/* Sessions of this database but ours. owner_pid is the claim's session or the flusher's, whichever
+ * wrote last. A number that somebody else has by now only costs the wait. */
 #define LIVE_SESSIONS                                                                              \
-    "(SELECT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted"         \
-    " AND l.pid <> pg_backend_pid() AND l.database ="                                              \
-    " (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))"
+    "(SELECT a.pid FROM pg_catalog.pg_stat_activity a"                                             \
+    " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid())"
 
 #define POSITION_COLUMNS                                                                           \
     "slice_start, next_offset, cut_requested, COALESCE(owner_pid IN " LIVE_SESSIONS ", false),"    \

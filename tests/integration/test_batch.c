@@ -508,7 +508,6 @@ static void test_asks_the_owner(void **state)
     (void)state;
     produce(3000, 0, 10);
     /* The test is the owner of partition 0, and answers. */
-    execute("SELECT pg_advisory_lock(4711)");
     execute("UPDATE dovetail_internal.position SET owner = 'test', owner_pid = pg_backend_pid(), "
             "owner_epoch = 1, slice_start = 10, next_offset = 100 WHERE partition = 0");
     struct child *child = start("run");
@@ -535,7 +534,7 @@ static void test_asks_the_owner(void **state)
     child_expect(child, 0);
     expect_all_covered();
     /* Nobody owns the partition any more and P has passed the archive. */
-    execute("SELECT pg_advisory_unlock(4711)");
+    execute("UPDATE dovetail_internal.position SET owner_pid = NULL WHERE partition = 0");
     produce(100, 0, 1);
     char sql[200];
     snprintf(sql, sizeof sql,
