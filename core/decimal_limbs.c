@@ -167,14 +167,15 @@ bool decimal_limbs_is_zero(const uint64_t *word, size_t count)
     return any == 0;
 }
 
-void decimal_groups_from_limbs(struct decimal_groups *groups,
-                               const uint64_t word[DECIMAL_WIDE_WORDS], int32_t scale)
+void decimal_groups_from_limbs(struct decimal_groups *groups, const uint64_t *word,
+                               size_t word_count, int32_t scale)
 {
+    assert(word_count <= DECIMAL_LIMBS_MAX);
     /* Groups are aligned at the decimal point: fill the last one up. One more word takes that. */
     int32_t fill = (4 - scale % 4) % 4;
-    uint64_t rest[DECIMAL_WIDE_WORDS + 1] = {0};
+    uint64_t rest[DECIMAL_LIMBS_MAX + 1] = {0};
     size_t used = 0;
-    for (size_t i = 0; i < DECIMAL_WIDE_WORDS; i++) {
+    for (size_t i = 0; i < word_count; i++) {
         rest[i] = word[i];
         if (word[i] != 0) {
             used = i + 1;
@@ -182,7 +183,7 @@ void decimal_groups_from_limbs(struct decimal_groups *groups,
     }
     (void)decimal_limbs_scale_up(rest, ++used, fill);
 
-    uint16_t reversed[4 * 9] = {0}; /* 2^384 × 10^3 < 10^119: eight divisions by 10^16 */
+    uint16_t reversed[DECIMAL_GROUPS_MAX] = {0};
     int32_t count = 0;
     while (used > 0) {
         if (rest[used - 1] == 0) {

@@ -1,6 +1,7 @@
 /*
  * Inside the decimals only: unsigned integers of several 64-bit words, lowest word first, and what
- * decimal.c, decimal_text.c, decimal_pg.c and decimal_wide.c share. Not for other modules.
+ * decimal.c, decimal_text.c, decimal_pg.c, decimal_wide.c and decimal_moment.c share. Not for other
+ * modules.
  */
 #ifndef DOVETAIL_DECIMAL_LIMBS_H
 #define DOVETAIL_DECIMAL_LIMBS_H
@@ -40,15 +41,18 @@ void decimal_limbs_negate(uint64_t *word, size_t count);
 int decimal_limbs_compare(const uint64_t *left, const uint64_t *right, size_t count);
 bool decimal_limbs_is_zero(const uint64_t *word, size_t count);
 
+/* The most words that the functions below take. */
+#define DECIMAL_LIMBS_MAX 10
+
 /* A number as PostgreSQL's numeric has it: digits of base 10000, without outer zero digits. */
-#define DECIMAL_GROUPS_MAX 36
+#define DECIMAL_GROUPS_MAX 52 /* 2^640 × 10^3 < 10^196: thirteen times 16 digits */
 struct decimal_groups {
     uint16_t digit[DECIMAL_GROUPS_MAX]; /* highest first */
     int32_t count;                      /* 0 for zero */
     int32_t weight;                     /* digit[0] stands for digit[0] × 10000^weight */
 };
-void decimal_groups_from_limbs(struct decimal_groups *groups,
-                               const uint64_t word[DECIMAL_WIDE_WORDS], int32_t scale);
+void decimal_groups_from_limbs(struct decimal_groups *groups, const uint64_t *word, size_t count,
+                               int32_t scale);
 
 /* The part of a number that select_div_scale looks at; both 0 for zero. */
 struct decimal_lead {
@@ -70,10 +74,11 @@ size_t decimal_text_assemble(bool negative, const char *digits, size_t count, si
 /* Digits of a word, at least `width` of them, ending before `end`; returns where they start. */
 char *decimal_text_digits(uint64_t value, int width, char *end);
 
-size_t decimal_limbs_encode_pg(bool negative, const uint64_t word[DECIMAL_WIDE_WORDS],
-                               int32_t scale, uint8_t *buffer, size_t size);
-enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length,
-                                            uint64_t word[DECIMAL_WIDE_WORDS], bool *negative,
+/* DECIMAL_OVERFLOW where `count` words or a scale of `max_scale` do not hold the number. */
+size_t decimal_limbs_encode_pg(bool negative, const uint64_t *word, size_t count, int32_t scale,
+                               uint8_t *buffer, size_t size);
+enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length, int32_t max_scale,
+                                            uint64_t *word, size_t count, bool *negative,
                                             int32_t *scale) MUST_CHECK;
 
 #endif

@@ -18,8 +18,6 @@ enum {
     SIGN_POSITIVE = 0x0000,
     SIGN_NEGATIVE = 0x4000, /* others are NaN, Infinity and -Infinity */
     GROUP_BASE = 10000,
-    /* 10000^29 > 2^384: a digit of this weight cannot be held. */
-    WEIGHT_LIMIT = 29,
 };
 
 static uint8_t *put_uint16(uint8_t *out, uint32_t value)
@@ -34,11 +32,11 @@ static uint32_t get_uint16(const uint8_t *bytes)
     return (uint32_t)bytes[0] << 8 | bytes[1];
 }
 
-size_t decimal_limbs_encode_pg(bool negative, const uint64_t word[DECIMAL_WIDE_WORDS],
-                               int32_t scale, uint8_t *buffer, size_t size)
+size_t decimal_limbs_encode_pg(bool negative, const uint64_t *word, size_t count, int32_t scale,
+                               uint8_t *buffer, size_t size)
 {
     struct decimal_groups groups;
-    decimal_groups_from_limbs(&groups, word, scale);
+    decimal_groups_from_limbs(&groups, word, count, scale);
     size_t length = HEADER_SIZE + 2 * (size_t)groups.count;
     if (length > size) {
         return 0;
@@ -56,8 +54,8 @@ size_t decimal_limbs_encode_pg(bool negative, const uint64_t word[DECIMAL_WIDE_W
 size_t decimal_encode_pg(const struct decimal *value, uint8_t *buffer, size_t size)
 {
     uint128 magnitude = decimal_magnitude(value->coefficient);
-    uint64_t word[DECIMAL_WIDE_WORDS] = {(uint64_t)magnitude, (uint64_t)(magnitude >> 64)};
-    return decimal_limbs_encode_pg(value->coefficient < 0, word, value->scale, buffer, size);
+    const uint64_t word[2] = {(uint64_t)magnitude, (uint64_t)(magnitude >> 64)};
+    return decimal_limbs_encode_pg(value->coefficient < 0, word, 2, value->scale, buffer, size);
 }
 
 /*
@@ -65,28 +63,35 @@ size_t decimal_encode_pg(const struct decimal *value, uint8_t *buffer, size_t si
  * digit's four may lie beyond the scale (exponent -1 to -3) and must then be zero.
  */
 static enum decimal_status gather(const uint8_t *digits, size_t first, size_t last,
-                                  int32_t exponent, uint64_t word[DECIMAL_WIDE_WORDS])
+                                  int32_t exponent, uint64_t *word, size_t word_count)
 {
-    memset(word, 0, DECIMAL_WIDE_WORDS * sizeof(word[0]));
+    memset(word, 0, word_count * sizeof(word[0]));
     bool fits = true;
     for (size_t i = first; i + 1 < last; i++) {
-        fits &= decimal_limbs_multiply(word, DECIMAL_WIDE_WORDS, GROUP_BASE,
-                                       get_uint16(digits + 2 * i)) == 0;
+        fits &=
+            decimal_limbs_multiply(word, word_count, GROUP_BASE, get_uint16(digits + 2 * i)) == 0;
     }
     uint32_t group = get_uint16(digits + 2 * (last - 1));
     uint32_t cut = exponent < 0 ? (uint32_t)decimal_power10[-exponent] : 1;
     if (group % cut != 0) {
         return DECIMAL_SYNTAX;
     }
-    fits &= decimal_limbs_multiply(word, DECIMAL_WIDE_WORDS, GROUP_BASE / cut, group / cut) == 0;
+    fits &= decimal_limbs_multiply(word, word_count, GROUP_BASE / cut, group / cut) == 0;
     if (exponent > 0) {
-        fits &= decimal_limbs_scale_up(word, DECIMAL_WIDE_WORDS, exponent);
+        fits &= decimal_limbs_scale_up(word, word_count, exponent);
     }
     return fits ? DECIMAL_OK : DECIMAL_OVERFLOW;
 }
 
-enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length,
-                                            uint64_t word[DECIMAL_WIDE_WORDS], bool *negative,
+/* A digit of this weight is beyond `count` words: 10000^limit > 2^(64 × count). 1233 / 4096 is just
+ * below log10(2). */
+static int32_t weight_limit(size_t count)
+{
+    return (int32_t)(64 * count * 1233 / 4096 / 4) + 1;
+}
+
+enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length, int32_t max_scale,
+                                            uint64_t *word, size_t word_count, bool *negative,
                                             int32_t *scale)
 {
     if (length < HEADER_SIZE) {
@@ -105,7 +110,7 @@ enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length,
             return DECIMAL_SYNTAX;
         }
     }
-    if (dscale > DECIMAL_MAX_SCALE) {
+    if (dscale > (uint32_t)max_scale) {
         return DECIMAL_OVERFLOW;
     }
 
@@ -120,10 +125,10 @@ enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length,
     *negative = sign == SIGN_NEGATIVE && first < last;
     *scale = (int32_t)dscale;
     if (first == last) {
-        memset(word, 0, DECIMAL_WIDE_WORDS * sizeof(word[0]));
+        memset(word, 0, word_count * sizeof(word[0]));
         return DECIMAL_OK;
     }
-    if (weight - (int32_t)first >= WEIGHT_LIMIT) {
+    if (weight - (int32_t)first >= weight_limit(word_count)) {
         return DECIMAL_OVERFLOW;
     }
     /* The unit of the last digit, as a power of ten of the coefficient's unit. It is a non-zero
@@ -132,7 +137,7 @@ enum decimal_status decimal_limbs_decode_pg(const uint8_t *bytes, size_t length,
     if (exponent < -3) {
         return DECIMAL_SYNTAX;
     }
-    return gather(digits, first, last, exponent, word);
+    return gather(digits, first, last, exponent, word, word_count);
 }
 
 enum decimal_status decimal_decode_pg(const uint8_t *bytes, size_t length, struct decimal *result)
@@ -140,7 +145,8 @@ enum decimal_status decimal_decode_pg(const uint8_t *bytes, size_t length, struc
     uint64_t word[DECIMAL_WIDE_WORDS];
     bool negative;
     int32_t scale;
-    enum decimal_status status = decimal_limbs_decode_pg(bytes, length, word, &negative, &scale);
+    enum decimal_status status = decimal_limbs_decode_pg(bytes, length, DECIMAL_MAX_SCALE, word,
+                                                         DECIMAL_WIDE_WORDS, &negative, &scale);
     if (status != DECIMAL_OK) {
         return status;
     }

@@ -158,7 +158,7 @@ bool decimal_wide_is_zero(const struct decimal_wide *value)
 static struct decimal_lead lead_of(const uint64_t magnitude[WORDS], int32_t scale)
 {
     struct decimal_groups groups;
-    decimal_groups_from_limbs(&groups, magnitude, scale);
+    decimal_groups_from_limbs(&groups, magnitude, WORDS, scale);
     return (struct decimal_lead){.weight = groups.weight,
                                  .first_digit = groups.count > 0 ? groups.digit[0] : 0};
 }
@@ -251,7 +251,7 @@ size_t decimal_wide_encode_pg(const struct decimal_wide *value, uint8_t *buffer,
 {
     uint64_t magnitude[WORDS];
     bool negative = split_sign(value, magnitude);
-    return decimal_limbs_encode_pg(negative, magnitude, value->scale, buffer, size);
+    return decimal_limbs_encode_pg(negative, magnitude, WORDS, value->scale, buffer, size);
 }
 
 enum decimal_status decimal_wide_decode_pg(const uint8_t *bytes, size_t length,
@@ -261,8 +261,8 @@ enum decimal_status decimal_wide_decode_pg(const uint8_t *bytes, size_t length,
     uint64_t finest[WORDS];
     bool negative;
     int32_t scale;
-    enum decimal_status status =
-        decimal_limbs_decode_pg(bytes, length, magnitude, &negative, &scale);
+    enum decimal_status status = decimal_limbs_decode_pg(bytes, length, DECIMAL_MAX_SCALE,
+                                                         magnitude, WORDS, &negative, &scale);
     if (status != DECIMAL_OK) {
         return status;
     }
