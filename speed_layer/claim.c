@@ -57,10 +57,10 @@ static enum status insert_missing(struct postgres *postgres, const struct claim 
         sql_array_add_int64(&base_array, bases[i]);
     PGresult *result = NULL;
     enum status status = sql_arrays_end(&base_array, 1, error);
-    /* Against a registration that runs at the same time: either it sees the new positions, or we see
-     * its version. EXCLUSIVE, because it begins with row locks, and we want them, too, for the foreign
-     * keys. Views that exist already have seen nothing of a new partition, so their speed rows begin
-     * at its base. */
+    /* Against a registration that runs at the same time: either it sees the new positions, or we
+     * see its version. EXCLUSIVE, because it begins with row locks, and we want them, too, for the
+     * foreign keys. Views that exist already have seen nothing of a new partition, so their speed
+     * rows begin at its base. */
     if (status == STATUS_OK)
         status = postgres_execute(
             postgres, "LOCK TABLE dovetail_internal.view_version IN EXCLUSIVE MODE", error);
@@ -94,16 +94,17 @@ static enum status find_missing(struct claim *claims, size_t count, struct postg
                                 struct claim *missing, size_t *missing_count, struct error *error)
 {
     PGresult *result = NULL;
-    enum status status = query_claims(
-        postgres,
-        "SELECT g.topic, g.partition FROM unnest($1::text[], $2::integer[]) AS g (topic, partition) "
-        "WHERE NOT EXISTS (SELECT FROM dovetail_internal.position AS p "
-        "    WHERE p.topic = g.topic AND p.partition = g.partition)",
-        claims, count, NULL, NULL, &result, error);
+    enum status status =
+        query_claims(postgres,
+                     "SELECT g.topic, g.partition FROM unnest($1::text[], $2::integer[]) AS g "
+                     "(topic, partition) "
+                     "WHERE NOT EXISTS (SELECT FROM dovetail_internal.position AS p "
+                     "    WHERE p.topic = g.topic AND p.partition = g.partition)",
+                     claims, count, NULL, NULL, &result, error);
     *missing_count = 0;
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
-        const struct claim *claim = find_claim(claims, count, PQgetvalue(result, row, 0),
-                                               postgres_int64(result, row, 1));
+        const struct claim *claim =
+            find_claim(claims, count, PQgetvalue(result, row, 0), postgres_int64(result, row, 1));
         if (claim != NULL)
             missing[(*missing_count)++] = *claim;
     }
@@ -155,16 +156,17 @@ static enum status update_owner(struct claim *claims, size_t count, struct postg
         "    slice_start = p.next_offset, cut_requested = false, updated_at = now() "
         "FROM locked AS l WHERE p.topic = l.topic AND p.partition = l.partition "
         "    AND (NOT $4::boolean OR p.owner = $3) "
-        "RETURNING p.topic, p.partition, p.next_offset, p.owner_epoch",
+        "RETURNING p.topic, p.partition, p.next_offset, p.owner_epoch, p.base_offset",
         claims, count, owner, only_mine ? "t" : "f", &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
-        struct claim *claim = find_claim(claims, count, PQgetvalue(result, row, 0),
-                                         postgres_int64(result, row, 1));
+        struct claim *claim =
+            find_claim(claims, count, PQgetvalue(result, row, 0), postgres_int64(result, row, 1));
         if (claim == NULL)
             continue;
         claim->claimed = true;
         claim->next_offset = postgres_int64(result, row, 2);
         claim->epoch = postgres_int64(result, row, 3);
+        claim->base_offset = postgres_int64(result, row, 4);
     }
     PQclear(result);
     return status;
@@ -193,8 +195,8 @@ static enum status read_cuts(struct claim *claims, size_t count, struct postgres
         "    AND c.at_offset > p.next_offset ORDER BY c.at_offset",
         claims, count, NULL, NULL, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
-        struct claim *claim = find_claim(claims, count, PQgetvalue(result, row, 0),
-                                         postgres_int64(result, row, 1));
+        struct claim *claim =
+            find_claim(claims, count, PQgetvalue(result, row, 0), postgres_int64(result, row, 1));
         if (claim != NULL)
             status = add_cut(claim, postgres_int64(result, row, 2), error);
     }

@@ -1,9 +1,9 @@
 /* Claiming partitions: becoming the owner that may move their P.
  *
  * A claim adds one to owner_epoch, which fences every earlier owner, begins a slice at P, and reads
- * the catalogue and the planned cuts behind the locks it took. So whatever a claimed partition folds,
- * it folds with every view version that is registered, and starts a slice at every planned cut; a
- * change of either adds one to owner_epoch and leads here again. */
+ * the catalogue and the planned cuts behind the locks it took. So whatever a claimed partition
+ * folds, it folds with every view version that is registered, and starts a slice at every planned
+ * cut; a change of either adds one to owner_epoch and leads here again. */
 #ifndef DOVETAIL_SPEED_CLAIM_H
 #define DOVETAIL_SPEED_CLAIM_H
 
@@ -15,6 +15,7 @@ struct claim {
     int32_t partition;
     /* Results. */
     bool claimed;        /* false: it belongs to somebody else */
+    int64_t base_offset;
     int64_t next_offset; /* P */
     int64_t epoch;
     int64_t *cuts; /* planned cuts above P, ascending; owned by the claim */
@@ -23,8 +24,8 @@ struct claim {
 
 /* Claims all of them in one transaction. `only_mine`: those whose owner is somebody else are left
  * alone. Partitions seen for the first time begin at the log's first offset, which `consumer` is
- * asked for. STATUS_RETRY: PostgreSQL or Kafka is away. On success the caller owns *catalog; it calls
- * claims_deinit in any case. */
+ * asked for. STATUS_RETRY: PostgreSQL or Kafka is away. On success the caller owns *catalog; it
+ * calls claims_deinit in any case. */
 enum status claims_take(struct claim *claims, size_t count, struct postgres *postgres,
                         struct kafka_consumer *consumer, const char *owner, bool only_mine,
                         struct catalog **catalog, struct error *error) MUST_CHECK;

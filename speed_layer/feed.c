@@ -4,21 +4,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The parser for a definition equal to `source`'s, made where there is none yet. */
+/* The parser for a definition equal to `source`'s, made where there is none yet. Equal texts have
+ * their fields in the same order, so one event serves the views of both. */
 static enum status find_or_add_parser(struct feed *feed, const struct source *source, size_t *index,
                                       struct error *error)
 {
+    char *definition = json_dumps(source->json, JSON_COMPACT);
+    if (definition == NULL)
+        return error_no_memory(error);
     for (size_t i = 0; i < feed->parser_count; i++) {
-        if (json_equal(feed->parsers[i].source->json, source->json)) {
+        if (strcmp(feed->parsers[i].definition, definition) == 0) {
             *index = i;
+            free(definition);
             return STATUS_OK;
         }
     }
     struct feed_parser *parser = &feed->parsers[feed->parser_count];
     enum status status = event_parser_create(source, &parser->parser, error);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
+        free(definition);
         return status;
+    }
     parser->source = source;
+    parser->definition = definition;
     *index = feed->parser_count++;
     return STATUS_OK;
 }
@@ -27,6 +35,7 @@ static enum status build_feed(struct feed *feed, const struct catalog *catalog,
                               const struct source *source, struct error *error)
 {
     feed->source = source;
+    feed->id_secret = catalog->id_secret;
     feed->parsers = calloc(catalog->version_count + 1, sizeof *feed->parsers);
     feed->versions = calloc(catalog->version_count + 1, sizeof *feed->versions);
     if (feed->parsers == NULL || feed->versions == NULL)
@@ -74,8 +83,10 @@ void feeds_destroy(struct feeds *feeds)
         return;
     for (size_t i = 0; i < feeds->count; i++) {
         struct feed *feed = &feeds->feeds[i];
-        for (size_t p = 0; p < feed->parser_count; p++)
+        for (size_t p = 0; p < feed->parser_count; p++) {
             event_parser_destroy(feed->parsers[p].parser);
+            free(feed->parsers[p].definition);
+        }
         free(feed->parsers);
         free(feed->versions);
     }

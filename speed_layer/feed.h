@@ -2,8 +2,8 @@
  *
  * A view version keeps the definition its source had when it was registered, because what a version
  * counts must never change. Versions whose source definitions are equal share one parser, so that a
- * record is parsed once for each distinct definition. Main thread only, but for the catalogue, which
- * is immutable. */
+ * record is parsed once for each distinct definition. Main thread only, but for the catalogue,
+ * which is immutable. */
 #ifndef DOVETAIL_SPEED_FEED_H
 #define DOVETAIL_SPEED_FEED_H
 
@@ -14,8 +14,10 @@
 struct feed_parser {
     const struct source *source;
     struct event_parser *parser; /* owned */
+    char *definition; /* its text; owned */
     struct event event;
-    bool parsed; /* false: this definition refuses the record */
+    bool parsed;    /* false: this definition refuses the record */
+    bool duplicate; /* its id occurred shortly before: no version folds it */
 };
 
 struct feed_version {
@@ -26,8 +28,9 @@ struct feed_version {
 
 /* One topic. */
 struct feed {
-    const struct source *source;  /* its newest definition: the parser at index 0 */
-    struct feed_parser *parsers;  /* at least one */
+    const struct source *source;    /* its newest definition: the parser at index 0 */
+    const unsigned char *id_secret; /* the catalogue's */
+    struct feed_parser *parsers; /* at least one */
     size_t parser_count;
     struct feed_version *versions;
     size_t version_count;

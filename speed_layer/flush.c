@@ -114,8 +114,8 @@ enum status flush_prepare(struct flush *flush, const struct catalog *catalog, st
         return error_no_memory(error);
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < catalog->version_count; i++)
-        status = prepare_version(&flush->versions[flush->version_count++], &catalog->versions[i],
-                                 error);
+        status =
+            prepare_version(&flush->versions[flush->version_count++], &catalog->versions[i], error);
     return status;
 }
 
@@ -232,8 +232,8 @@ enum status flush_add_ledger(struct flush *flush, const struct flush_ledger *led
     return STATUS_OK;
 }
 
-/* The changed groups, oldest change first. The list has them the other way round, which would be the
- * worst order for the tables' indexes: ascending rows cost PostgreSQL half the time. */
+/* The changed groups, oldest change first. The list has them the other way round, which would be
+ * the worst order for the tables' indexes: ascending rows cost PostgreSQL half the time. */
 static enum status sort_changed(struct flush *flush, struct group *newest, size_t *count,
                                 struct error *error)
 {

@@ -1,8 +1,8 @@
 /* A flush: what one transaction writes, and writing it.
  *
- * The main thread fills a flush and hands it to the flusher, which writes it as often as needed: all
- * values are absolute but the ledgers' deltas, and the fence lets the whole take effect only once.
- * It belongs to one thread at a time.
+ * The main thread fills a flush and hands it to the flusher, which writes it as often as needed:
+ * all values are absolute but the ledgers' deltas, and the fence lets the whole take effect only
+ * once. It belongs to one thread at a time.
  *
  *   partitions   how each partition moves: expected P and epoch (the fence), new P, ledger deltas
  *   versions     rows of states, encoded: new groups for COPY, stored ones for UPDATE
@@ -30,6 +30,7 @@ struct flush_partition {
     int64_t consumed; /* since the flush before */
     int64_t counted;
     int64_t filtered;
+    int64_t duplicate;
     int64_t dead_lettered;
 
     bool cut_requested; /* result: a batch run asks for a new slice */
@@ -47,8 +48,8 @@ struct flush_ledger {
 /* The rows of one view version. */
 struct flush_version {
     const struct catalog_version *version;
-    char *copy_sql;   /* new groups into speed_<version> */
-    char *stage_sql;  /* CREATE TEMP TABLE stage_<version> */
+    char *copy_sql;  /* new groups into speed_<version> */
+    char *stage_sql; /* CREATE TEMP TABLE stage_<version> */
     char *stage_copy_sql;
     char *update_sql; /* stored groups from the staging table */
     struct pgbinary_writer inserts;
@@ -69,9 +70,9 @@ struct flush {
     struct dead_letters letters;
     struct group **scratch; /* of flush_add_groups */
     size_t scratch_capacity;
-    uint64_t generation;     /* the main thread's: outcomes of another one are ignored */
-    bool commit_in_doubt;    /* the connection was lost during COMMIT */
-    enum status status;      /* the outcome, with `error` */
+    uint64_t generation;  /* the main thread's: outcomes of another one are ignored */
+    bool commit_in_doubt; /* the connection was lost during COMMIT */
+    enum status status;   /* the outcome, with `error` */
     struct error error;
 };
 
@@ -101,8 +102,8 @@ struct flush_staging {
     size_t count;
 };
 
-/* Writes the flush in one transaction. STATUS_FENCED: a partition is no longer ours, or the catalogue
- * changed; nothing was written. STATUS_RETRY: try again, after flush_resolve_doubt where
+/* Writes the flush in one transaction. STATUS_FENCED: a partition is no longer ours, or the
+ * catalogue changed; nothing was written. STATUS_RETRY: try again, after flush_resolve_doubt where
  * flush->commit_in_doubt. The transaction is left open on failure; a ROLLBACK is the caller's. */
 enum status flush_write(struct flush *flush, struct postgres *postgres,
                         struct flush_staging *staging, struct error *error) MUST_CHECK;

@@ -1,8 +1,9 @@
 /* Writing a flush: one fenced transaction.
  *
- * Order matters. The fence comes first: an owner that lost its partition must not touch a row, since
- * the new owner may have begun a slice at the same offset and numbers its groups as we do. From the
- * fence on we hold the position rows, so a claim of these partitions waits for our COMMIT. */
+ * Order matters. The fence comes first: an owner that lost its partition must not touch a row,
+ * since the new owner may have begun a slice at the same offset and numbers its groups as we do.
+ * From the fence on we hold the position rows, so a claim of these partitions waits for our COMMIT.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +19,9 @@ static const char fence_sql[] =
     "WITH n AS ("
     "    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[],"
     "        $6::bigint[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::bigint[],"
-    "        $11::bigint[], $12::bigint[], $13::bigint[]) AS n (topic, partition, expected, epoch,"
+    "        $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[]) AS n (topic, partition, expected, epoch,"
     "        next_offset, slice_start, cut_answered, watermark, as_of, consumed, counted,"
-    "        filtered, dead_lettered)), "
+    "        filtered, duplicate, dead_lettered)), "
     "locked AS MATERIALIZED ("
     "    SELECT topic, partition FROM dovetail_internal.position"
     "    WHERE (topic, partition) IN (SELECT n.topic, n.partition FROM n)"
@@ -31,14 +32,15 @@ static const char fence_sql[] =
     "    owner_pid = pg_backend_pid(),"
     "    watermark = GREATEST(p.watermark, n.watermark), as_of = GREATEST(p.as_of, n.as_of),"
     "    consumed = p.consumed + n.consumed, counted = p.counted + n.counted,"
-    "    filtered = p.filtered + n.filtered, dead_lettered = p.dead_lettered + n.dead_lettered,"
+    "    filtered = p.filtered + n.filtered, duplicate = p.duplicate + n.duplicate,"
+    "    dead_lettered = p.dead_lettered + n.dead_lettered,"
     "    updated_at = now() "
     "FROM n JOIN locked USING (topic, partition) "
     "WHERE p.topic = n.topic AND p.partition = n.partition AND p.next_offset = n.expected AND"
     "    p.owner_epoch = n.epoch "
     "RETURNING p.topic, p.partition, p.cut_requested";
 
-enum { FENCE_COLUMNS = 13, LEDGER_COLUMNS = 6 };
+enum { FENCE_COLUMNS = 14, LEDGER_COLUMNS = 6 };
 
 static void add_to_fence(struct sql_array *arrays, const struct flush_partition *partition)
 {
@@ -54,7 +56,8 @@ static void add_to_fence(struct sql_array *arrays, const struct flush_partition 
     sql_array_add_int64(&arrays[9], partition->consumed);
     sql_array_add_int64(&arrays[10], partition->counted);
     sql_array_add_int64(&arrays[11], partition->filtered);
-    sql_array_add_int64(&arrays[12], partition->dead_lettered);
+    sql_array_add_int64(&arrays[12], partition->duplicate);
+    sql_array_add_int64(&arrays[13], partition->dead_lettered);
 }
 
 /* One statement with `count` arrays as parameters. */
@@ -103,8 +106,8 @@ static enum status read_fence(struct flush *flush, const PGresult *result, struc
         return error_no_memory(error);
     size_t count = 0;
     for (int row = 0; row < PQntuples(result); row++) {
-        struct flush_partition *entry = find_partition(flush, PQgetvalue(result, row, 0),
-                                                       postgres_int64(result, row, 1));
+        struct flush_partition *entry =
+            find_partition(flush, PQgetvalue(result, row, 0), postgres_int64(result, row, 1));
         if (entry == NULL)
             continue;
         entry->cut_requested = postgres_bool(result, row, 2);

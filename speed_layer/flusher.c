@@ -1,8 +1,8 @@
 /* The flusher's thread: see flusher.h.
  *
  * The mutex guards job, done, abandoned and exiting; the notices to the main thread are atomics;
- * everything else belongs to the thread. `wake_fd` interrupts its waits, of which there are two: for
- * work or notifications, and between attempts. */
+ * everything else belongs to the thread. `wake_fd` interrupts its waits, of which there are two:
+ * for work or notifications, and between attempts. */
 #include "speed_layer/flusher.h"
 
 #include <errno.h>
@@ -20,8 +20,8 @@
 enum {
     FIRST_PAUSE_MS = 50,
     LONGEST_PAUSE_MS = 2000,
-    ACKNOWLEDGE_STEP_MS = 200,     /* between looks at `abandoned` while letters are under way */
-    COMPLAIN_EVERY_US = 10000000,  /* one line about what is away */
+    ACKNOWLEDGE_STEP_MS = 200,    /* between looks at `abandoned` while letters are under way */
+    COMPLAIN_EVERY_US = 10000000, /* one line about what is away */
 };
 
 struct flusher {
@@ -82,8 +82,8 @@ static bool is_abandoned(struct flusher *flusher)
 static void pause_before_retry(struct flusher *flusher)
 {
     wait_for_wake(flusher, -1, flusher->pause_ms);
-    flusher->pause_ms = flusher->pause_ms * 2 > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS
-                                                                 : flusher->pause_ms * 2;
+    flusher->pause_ms =
+        flusher->pause_ms * 2 > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS : flusher->pause_ms * 2;
 }
 
 static void complain(struct flusher *flusher, const char *what, const struct error *error)
@@ -115,8 +115,8 @@ static void note_success(struct flusher *flusher)
 
 /* --- PostgreSQL --- */
 
-/* Settings: rows of the staging table find theirs through the unique index. The staging table has no
- * statistics, so the planner is not asked. */
+/* Settings: rows of the staging table find theirs through the unique index. The staging table has
+ * no statistics, so the planner is not asked. */
 static const char session_sql[] = "SET enable_hashjoin = off; SET enable_mergejoin = off; "
                                   "LISTEN dovetail_cut; LISTEN dovetail_catalog";
 
@@ -125,11 +125,10 @@ static enum status ensure_connected(struct flusher *flusher, struct error *error
     if (flusher->postgres != NULL && postgres_is_connected(flusher->postgres))
         return STATUS_OK;
     flusher->staging.count = 0;
-    enum status status =
-        flusher->postgres == NULL
-            ? postgres_connect(flusher->config->postgres, "dovetail-speed flush",
-                               &flusher->postgres, error)
-            : postgres_reconnect(flusher->postgres, error);
+    enum status status = flusher->postgres == NULL
+                             ? postgres_connect(flusher->config->postgres, "dovetail-speed flush",
+                                                &flusher->postgres, error)
+                             : postgres_reconnect(flusher->postgres, error);
     if (status == STATUS_OK)
         status = postgres_execute(flusher->postgres, session_sql, error);
     if (status != STATUS_OK)

@@ -6,8 +6,8 @@
  *   STATUS_FENCED  not written; somebody else owns a partition or changed the catalogue
  *   STATUS_FATAL   not written, and waiting would not help
  *   STATUS_RETRY   abandoned: it is not known whether it was written
- * PostgreSQL or Kafka being away is waited out inside, with growing pauses, for as long as it takes.
- * All functions are the main thread's. */
+ * PostgreSQL or Kafka being away is waited out inside, with growing pauses, for as long as it
+ * takes. All functions are the main thread's. */
 #ifndef DOVETAIL_SPEED_FLUSHER_H
 #define DOVETAIL_SPEED_FLUSHER_H
 

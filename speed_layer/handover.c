@@ -1,9 +1,9 @@
 /* Between folding and writing: see speed.h.
  *
  * Two flushes take turns: one is filled by the main thread while the other is with the flusher. A
- * slice that closes while a flush is under way leaves its rows in the one being filled, so its groups
- * can go. Memory is bounded by open slices (speed.memory) plus two flushes: beyond a bound on the
- * one being filled consumption pauses, while polls keep the membership alive. */
+ * slice that closes while a flush is under way leaves its rows in the one being filled, so its
+ * groups can go. Memory is bounded by open slices (speed.memory) plus two flushes: beyond a bound
+ * on the one being filled consumption pauses, while polls keep the membership alive. */
 #include <stdlib.h>
 #include <string.h>
 

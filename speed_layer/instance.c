@@ -14,8 +14,8 @@ enum {
     PASS_WAIT_MS = 100,
 };
 
-/* The two-number locks are a space of their own, and ours are alone in it but for other programs' in
- * the same database: a collision costs a slot number, never correctness. */
+/* The two-number locks are a space of their own, and ours are alone in it but for other programs'
+ * in the same database: a collision costs a slot number, never correctness. */
 static enum status try_lock(struct postgres *postgres, const char *lock, int slot, bool *locked,
                             struct error *error)
 {
@@ -70,8 +70,8 @@ enum status instance_take(struct postgres *postgres, const char *group, const ch
     read_host(host, sizeof host);
     snprintf(out->lock, sizeof out->lock, "%s host %s", group, host);
     bool locked = false;
-    /* The server needs a moment to notice that a killed process's session is gone. Its slot is worth
-     * that moment: another one would wait for the dead member's session time-out. */
+    /* The server needs a moment to notice that a killed process's session is gone. Its slot is
+     * worth that moment: another one would wait for the dead member's session time-out. */
     for (int pass = 0; pass < PASSES && !locked; pass++) {
         int slots = pass + 1 < PASSES ? pass + 1 : INSTANCE_SLOTS;
         if (pass > 0 && program_wait_ms(PASS_WAIT_MS))

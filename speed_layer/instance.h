@@ -1,9 +1,9 @@
 /* The instance: this process's static membership in the consumer group.
  *
  * Kafka gives a member that comes back under the same instance name its partitions at once, without
- * waiting for a session time-out. So the name must be the same after a crash and never shared by two
- * processes: it is the first free slot of this host, a slot being a PostgreSQL advisory lock that
- * lives with a session, which a crash ends. Main thread only. */
+ * waiting for a session time-out. So the name must be the same after a crash and never shared by
+ * two processes: it is the first free slot of this host, a slot being a PostgreSQL advisory lock
+ * that lives with a session, which a crash ends. Main thread only. */
 #ifndef DOVETAIL_SPEED_INSTANCE_H
 #define DOVETAIL_SPEED_INSTANCE_H
 

@@ -10,7 +10,8 @@ static const char help[] =
     "Usage: dovetail-speed [--config FILE] [--instance NAME]\n\n"
     "Folds the records of every registered source into its views, and writes them to PostgreSQL\n"
     "together with the offsets they reach to. Any number of processes share the work.\n\n"
-    "  --instance NAME this process's name in the consumer group (default: host and first free slot)\n";
+    "  --instance NAME this process's name in the consumer group (default: host and first free "
+    "slot)\n";
 
 /* Arguments that program_start left over. */
 static bool parse_rest(const struct program_arguments *arguments, const char **instance)

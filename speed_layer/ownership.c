@@ -24,10 +24,10 @@ enum status ownership_ensure_session(struct speed *speed, struct error *error)
     if (speed->postgres != NULL && postgres_is_connected(speed->postgres) &&
         postgres_execute(speed->postgres, "SELECT", error) == STATUS_OK)
         return STATUS_OK;
-    enum status status = speed->postgres == NULL
-                             ? postgres_connect(speed->config->postgres, "dovetail-speed",
-                                                &speed->postgres, error)
-                             : postgres_reconnect(speed->postgres, error);
+    enum status status =
+        speed->postgres == NULL
+            ? postgres_connect(speed->config->postgres, "dovetail-speed", &speed->postgres, error)
+            : postgres_reconnect(speed->postgres, error);
     if (status == STATUS_OK && speed->instance.name[0] != '\0')
         status = instance_take_again(speed->postgres, &speed->instance, error);
     return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
@@ -236,13 +236,14 @@ enum status ownership_reclaim(struct speed *speed, struct error *error)
     size_t count = 0;
     if (positions == NULL)
         return error_no_memory(error);
-    /* What belongs to somebody else is not read; the group will take it from us, or give it anew. */
+    /* What belongs to somebody else is not read; the group will take it from us, or give it anew.
+     */
     for (size_t i = 0; i < speed->partition_count; i++)
         if (speed->partitions[i].claimed)
-            positions[count++] = (struct kafka_position){
-                .topic = speed->partitions[i].topic,
-                .partition = speed->partitions[i].partition,
-                .offset = speed->partitions[i].next_offset};
+            positions[count++] =
+                (struct kafka_position){.topic = speed->partitions[i].topic,
+                                        .partition = speed->partitions[i].partition,
+                                        .offset = speed->partitions[i].next_offset};
     status = kafka_consumer_restart(speed->consumer, positions, count, error);
     free(positions);
     return status;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/recent_ids.h"
 #include "core/timestamp.h"
 
 enum {
@@ -30,9 +31,11 @@ void partition_discard(struct partition *partition)
         groups_destroy(partition->views[i].groups);
     free(partition->views);
     free(partition->cuts);
-    *partition = (struct partition){.topic = partition->topic,
-                                    .partition = partition->partition,
-                                    .newest_timestamp_ms = -1};
+    for (size_t i = 0; partition->ids != NULL && i < partition->ids_count; i++)
+        recent_ids_destroy(partition->ids[i]);
+    free(partition->ids);
+    *partition = (struct partition){
+        .topic = partition->topic, .partition = partition->partition, .newest_timestamp_ms = -1};
 }
 
 void partition_deinit(struct partition *partition)
@@ -40,6 +43,34 @@ void partition_deinit(struct partition *partition)
     partition_discard(partition);
     free(partition->topic);
     partition->topic = NULL;
+}
+
+/* One set of ids for each definition that compares them; recall_offset for the one that reaches
+ * furthest back. The history begins at the base. */
+static enum status begin_ids(struct partition *partition, const struct claim *claim,
+                             struct error *error)
+{
+    const struct feed *feed = partition->feed;
+    partition->recall_offset = claim->next_offset;
+    partition->ids = calloc(feed->parser_count, sizeof *partition->ids);
+    if (partition->ids == NULL)
+        return error_no_memory(error);
+    partition->ids_count = feed->parser_count;
+    for (size_t i = 0; i < feed->parser_count; i++) {
+        int64_t within = feed->parsers[i].source->dedupe_within;
+        if (within == 0)
+            continue;
+        enum status status =
+            recent_ids_create(within, feed->id_secret, &partition->ids[i], error);
+        if (status != STATUS_OK)
+            return status;
+        int64_t first = claim->next_offset - within;
+        if (first < claim->base_offset)
+            first = claim->base_offset;
+        if (first < partition->recall_offset)
+            partition->recall_offset = first;
+    }
+    return STATUS_OK;
 }
 
 enum status partition_begin(struct partition *partition, struct claim *claim, struct feed *feed,
@@ -53,12 +84,14 @@ enum status partition_begin(struct partition *partition, struct claim *claim, st
     for (size_t i = 0; i < feed->version_count; i++) {
         struct partition_view *view = &partition->views[partition->view_count];
         view->version = &feed->versions[i];
-        enum status status =
-            groups_create(view->version->version->view, &view->groups, error);
+        enum status status = groups_create(view->version->version->view, &view->groups, error);
         if (status != STATUS_OK)
             return status;
         partition->view_count++;
     }
+    enum status status = begin_ids(partition, claim, error);
+    if (status != STATUS_OK)
+        return status;
     partition->epoch = claim->epoch;
     partition->next_offset = claim->next_offset;
     partition->slice_start = claim->next_offset;
@@ -88,9 +121,8 @@ static enum status encode_groups(struct partition *partition, struct flush *flus
 {
     for (size_t i = 0; i < partition->view_count; i++) {
         struct partition_view *view = &partition->views[i];
-        enum status status =
-            flush_add_groups(flush, view->version->index, partition->partition,
-                             partition->slice_start, view->groups, error);
+        enum status status = flush_add_groups(flush, view->version->index, partition->partition,
+                                              partition->slice_start, view->groups, error);
         if (status != STATUS_OK)
             return status;
     }
@@ -158,20 +190,57 @@ static void note_rejection(struct rejection *rejection, const char *view, const 
         rejection->views[rejection->view_count++] = view;
 }
 
-/* The newest definition decides whether the record is a dead letter; the others only what their
- * versions make of it. */
-static enum status parse(struct feed *feed, const struct record *record,
+/* With one definition. STATUS_REJECT: it refuses the record, which then has no id either. */
+static enum status parse_with(struct partition *partition, size_t index,
+                              const struct record *record, struct error *error)
+{
+    struct feed_parser *parser = &partition->feed->parsers[index];
+    parser->parsed = parser->duplicate = false;
+    if (record->value == NULL)
+        return error_set(error, STATUS_REJECT, "the record has no value");
+    enum status status = event_parser_parse(parser->parser, record->value, record->length,
+                                            record->length, &parser->event, error);
+    if (status != STATUS_OK)
+        return status;
+    parser->parsed = true;
+    if (partition->ids[index] == NULL)
+        return STATUS_OK;
+    return recent_ids_add(partition->ids[index],
+                          &parser->event.fields[parser->source->dedupe_field], record->offset,
+                          &parser->duplicate, error);
+}
+
+/* A record below next_offset: only its id is of use. */
+static enum status learn(struct partition *partition, const struct record *record,
+                         enum record_outcome *outcome, struct error *error)
+{
+    if (record->offset < partition->recall_offset)
+        return STATUS_OK;
+    for (size_t i = 0; i < partition->ids_count; i++) {
+        enum status status =
+            partition->ids[i] == NULL ? STATUS_OK : parse_with(partition, i, record, error);
+        if (status != STATUS_OK && status != STATUS_REJECT)
+            return status;
+    }
+    partition->recall_offset = record->offset + 1;
+    *outcome = RECORD_LEARNED;
+    return STATUS_OK;
+}
+
+int64_t partition_read_offset(const struct partition *partition)
+{
+    return partition->recall_offset < partition->next_offset ? partition->recall_offset
+                                                             : partition->next_offset;
+}
+
+/* The newest definition decides what the record is; the others only what their versions make of
+ * it. */
+static enum status parse(struct partition *partition, const struct record *record,
                          struct rejection *rejection, bool *dead, struct error *error)
 {
     *dead = false;
-    for (size_t i = 0; i < feed->parser_count; i++) {
-        struct feed_parser *parser = &feed->parsers[i];
-        enum status status =
-            record->value == NULL
-                ? error_set(error, STATUS_REJECT, "the record has no value")
-                : event_parser_parse(parser->parser, record->value, record->length,
-                                     record->length, &parser->event, error);
-        parser->parsed = status == STATUS_OK;
+    for (size_t i = 0; i < partition->feed->parser_count; i++) {
+        enum status status = parse_with(partition, i, record, error);
         if (status == STATUS_OK)
             continue;
         if (status != STATUS_REJECT)
@@ -185,13 +254,15 @@ static enum status parse(struct feed *feed, const struct record *record,
 }
 
 static enum status fold_into_view(const struct partition *partition, struct partition_view *view,
-                                  const struct record *record, bool dead, bool *counted,
+                                  const struct record *record, bool settled, bool *counted,
                                   bool *rejected, struct rejection *rejection, struct error *error)
 {
     const struct feed_parser *parser = &partition->feed->parsers[view->version->parser];
+    if (parser->duplicate)
+        return STATUS_OK;
     if (!parser->parsed) {
         /* Refused by an older definition alone: this version's own affair. */
-        view->rejected += dead ? 0 : 1;
+        view->rejected += settled ? 0 : 1;
         return STATUS_OK;
     }
     const struct measure_origin origin = {.time_us = parser->event.time_us,
@@ -202,7 +273,7 @@ static enum status fold_into_view(const struct partition *partition, struct part
     if (status == STATUS_REJECT) {
         view->rejected++;
         *rejected = true;
-        if (!dead)
+        if (!settled)
             note_rejection(rejection, view->version->version->view->name, error);
         return STATUS_OK;
     }
@@ -221,12 +292,11 @@ static enum status fold_into_view(const struct partition *partition, struct part
 static void move_watermark(struct partition *partition, const struct record *record)
 {
     const struct feed_parser *newest = &partition->feed->parsers[0];
-    if (!newest->parsed || (partition->has_watermark &&
-                            newest->event.time_us <= partition->watermark_us))
+    if (!newest->parsed || newest->duplicate || (partition->has_watermark && newest->event.time_us <= partition->watermark_us))
         return;
     /* Compared in milliseconds: a timestamp near INT64_MAX must not overflow. */
-    if (record->timestamp_ms >= 0 && (newest->event.time_us - TIMESTAMP_US_PER_DAY) / 1000 >
-                                         record->timestamp_ms)
+    if (record->timestamp_ms >= 0 &&
+        (newest->event.time_us - TIMESTAMP_US_PER_DAY) / 1000 > record->timestamp_ms)
         return;
     partition->has_watermark = true;
     partition->watermark_us = newest->event.time_us;
@@ -237,6 +307,7 @@ static void count_outcome(struct partition *partition, enum record_outcome outco
     partition->consumed++;
     partition->counted += outcome == RECORD_COUNTED;
     partition->filtered += outcome == RECORD_FILTERED;
+    partition->duplicate += outcome == RECORD_DUPLICATE;
     partition->dead_lettered += outcome == RECORD_DEAD;
 }
 
@@ -246,7 +317,7 @@ enum status partition_fold(struct partition *partition, const struct record *rec
 {
     *outcome = RECORD_STALE;
     if (record->offset < partition->next_offset)
-        return STATUS_OK;
+        return learn(partition, record, outcome, error);
     rejection->view_count = 0;
     bool dead = false;
     bool counted = false;
@@ -255,13 +326,19 @@ enum status partition_fold(struct partition *partition, const struct record *rec
     if (partition->cuts_passed < partition->cut_count)
         status = pass_cuts(partition, record->offset, flush, error);
     if (status == STATUS_OK)
-        status = parse(partition->feed, record, rejection, &dead, error);
+        status = parse(partition, record, rejection, &dead, error);
+    /* What the newest definition takes for bad or for a duplicate is nothing else besides, whatever
+     * versions with an older definition make of it. */
+    bool duplicate = partition->feed->parsers[0].duplicate;
     for (size_t i = 0; status == STATUS_OK && i < partition->view_count; i++)
-        status = fold_into_view(partition, &partition->views[i], record, dead, &counted, &rejected,
-                                rejection, error);
+        status = fold_into_view(partition, &partition->views[i], record, dead || duplicate,
+                                &counted, &rejected, rejection, error);
     if (status != STATUS_OK)
         return status;
-    *outcome = dead || rejected ? RECORD_DEAD : counted ? RECORD_COUNTED : RECORD_FILTERED;
+    *outcome = duplicate          ? RECORD_DUPLICATE
+               : dead || rejected ? RECORD_DEAD
+               : counted          ? RECORD_COUNTED
+                                  : RECORD_FILTERED;
     count_outcome(partition, *outcome);
     move_watermark(partition, record);
     partition->next_offset = record->offset + 1;
@@ -291,7 +368,8 @@ bool partition_has_news(const struct partition *partition)
     return partition->claimed &&
            (partition->next_offset != partition->handed_offset ||
             partition->slice_start != partition->handed_slice_start || partition->cut_answered ||
-            (partition->at_end && partition->as_of_us - partition->handed_as_of_us >= AS_OF_STEP_US));
+            (partition->at_end &&
+             partition->as_of_us - partition->handed_as_of_us >= AS_OF_STEP_US));
 }
 
 /* Without having seen the end, P includes what the broker had when it stamped the last record. */
@@ -344,6 +422,7 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
         .consumed = partition->consumed,
         .counted = partition->counted,
         .filtered = partition->filtered,
+        .duplicate = partition->duplicate,
         .dead_lettered = partition->dead_lettered,
     };
     enum status status = encode_groups(partition, flush, error);
@@ -355,6 +434,7 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
     partition->handed_slice_start = partition->slice_start;
     partition->handed_as_of_us = partition->as_of_us;
     partition->cut_answered = false;
-    partition->consumed = partition->counted = partition->filtered = partition->dead_lettered = 0;
+    partition->consumed = partition->counted = partition->filtered = 0;
+    partition->duplicate = partition->dead_lettered = 0;
     return status;
 }

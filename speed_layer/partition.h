@@ -6,9 +6,13 @@
  *                         │
  *                   handed_offset: P once the flushes handed over are written
  *
- * Invariant: the groups are the fold of the records in [slice_start, next_offset), and each group that
- * changed since it was last encoded is on its table's list of changed groups. Everything here is pure:
- * time is an argument, rows go into a struct flush. Main thread only. */
+ * Where a definition of the source compares ids, the offsets before P are read again after a claim,
+ * from recall_offset on, only to learn their ids. Records come in the order of offsets, so whatever
+ * is folded is folded with all ids within its reach known.
+ *
+ * Invariant: the groups are the fold of the records in [slice_start, next_offset), and each group
+ * that changed since it was last encoded is on its table's list of changed groups. Everything here
+ * is pure: time is an argument, rows go into a struct flush. Main thread only. */
 #ifndef DOVETAIL_SPEED_PARTITION_H
 #define DOVETAIL_SPEED_PARTITION_H
 
@@ -35,6 +39,10 @@ struct partition {
     struct partition_view *views;
     size_t view_count;
 
+    struct recent_ids **ids; /* one for each of the feed's parsers; NULL: it compares none */
+    size_t ids_count;
+    int64_t recall_offset; /* below next_offset: ids from here on are still to be learned */
+
     int64_t epoch;
     int64_t next_offset;
     int64_t slice_start;
@@ -57,6 +65,7 @@ struct partition {
     int64_t consumed; /* since the last hand-over */
     int64_t counted;
     int64_t filtered;
+    int64_t duplicate;
     int64_t dead_lettered;
 };
 
@@ -68,9 +77,11 @@ struct record {
 };
 
 enum record_outcome {
-    RECORD_STALE, /* below next_offset: folded before */
+    RECORD_STALE,   /* below next_offset: folded before */
+    RECORD_LEARNED, /* the same, and its id is known again */
     RECORD_COUNTED,
     RECORD_FILTERED,
+    RECORD_DUPLICATE,
     RECORD_DEAD, /* *rejection says why */
 };
 
@@ -86,12 +97,16 @@ void partition_discard(struct partition *partition);
 enum status partition_begin(struct partition *partition, struct claim *claim, struct feed *feed,
                             int64_t now_us, struct error *error) MUST_CHECK;
 
+/* The offset to read from: next_offset, or below it where ids are to be learned. */
+int64_t partition_read_offset(const struct partition *partition);
+
 /* Folds one record into every view; planned cuts that it passes close slices into `flush`. */
 enum status partition_fold(struct partition *partition, const struct record *record,
                            struct flush *flush, enum record_outcome *outcome,
                            struct rejection *rejection, struct error *error) MUST_CHECK;
 
-/* The log ends at `end_offset`, `clock_us` by the wall clock: offsets below hold no more records. */
+/* The log ends at `end_offset`, `clock_us` by the wall clock: offsets below hold no more records.
+ */
 enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
                                 struct flush *flush, struct error *error) MUST_CHECK;
 

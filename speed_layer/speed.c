@@ -333,7 +333,8 @@ static enum status start(struct speed *speed, struct error *error)
     speed->now_us = program_monotonic_us();
     speed->last_progress_us = speed->now_us;
     speed->next_progress_us = speed->now_us + PROGRESS_US;
-    program_log(LOG_INFO, "dovetail-speed %s: instance %s, group %s, %zu sources, %zu view versions",
+    program_log(LOG_INFO,
+                "dovetail-speed %s: instance %s, group %s, %zu sources, %zu view versions",
                 DOVETAIL_VERSION, speed->instance.name, speed->group, catalog->source_count,
                 catalog->version_count);
     status = flusher_create(speed->config, &speed->flusher, error);
@@ -389,6 +390,7 @@ int speed_run(const struct config *config, const char *instance_name)
     if (status != STATUS_OK)
         program_log(LOG_ERR, "%s", error.text);
     deinit(&speed);
-    return status == STATUS_OK ? PROGRAM_OK : status == STATUS_REJECT ? PROGRAM_USAGE
-                                                                      : PROGRAM_FAILURE;
+    return status == STATUS_OK       ? PROGRAM_OK
+           : status == STATUS_REJECT ? PROGRAM_USAGE
+                                     : PROGRAM_FAILURE;
 }

@@ -36,7 +36,7 @@ struct speed {
 
     struct flusher *flusher;
     struct flush flushes[2];
-    struct flush *open;  /* being filled; the other one is with the flusher, if in_flight */
+    struct flush *open; /* being filled; the other one is with the flusher, if in_flight */
     bool in_flight;
     uint64_t generation; /* grows whenever work in memory is thrown away */
 

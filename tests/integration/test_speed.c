@@ -110,10 +110,10 @@ static void write_config(const char *name, const char *server, int slice_interva
 {
     char path[128];
     snprintf(path, sizeof path, "%s/%s", directory, name);
-    json_t *config = json_pack("{s:O, s:s, s:s, s:{s:i, s:i, s:i}}", "kafka", properties,
-                               "postgres", server, "schemas", directory, "speed",
-                               "flush_interval_ms", 20, "slice_interval_ms", slice_interval_ms,
-                               "memory", memory_bytes);
+    json_t *config =
+        json_pack("{s:O, s:s, s:s, s:{s:i, s:i, s:i}}", "kafka", properties, "postgres", server,
+                  "schemas", directory, "speed", "flush_interval_ms", 20, "slice_interval_ms",
+                  slice_interval_ms, "memory", memory_bytes);
     assert_non_null(config);
     assert_int_equal(json_dump_file(config, path, 0), 0);
     json_decref(config);
@@ -293,7 +293,6 @@ static unsigned draw(unsigned below)
     return (next_random >> 8) % below;
 }
 
-
 /* Produces random events, and puts the same into the model. */
 static void produce(int partition, int count)
 {
@@ -315,8 +314,8 @@ static void produce(int partition, int count)
         const char *origin = strrchr(value, ':') + 2;
         snprintf(row, sizeof row, "%d\t%lld\t%lld\t%s\t%d\t%.*s\n", partition,
                  (long long)produced[partition]++, (long long)time_ms,
-                 delay_text[0] == 'n' ? "\\N" : delay_text, distance,
-                 (int)strcspn(origin, "\""), origin);
+                 delay_text[0] == 'n' ? "\\N" : delay_text, distance, (int)strcspn(origin, "\""),
+                 origin);
         assert_ok(kafka_producer_send(producer, topic, partition, NULL, 0, value, (size_t)length,
                                       NULL, &error));
         assert_ok(postgres_copy_in_data(postgres, row, strlen(row), &error));
@@ -384,18 +383,19 @@ static bool log_has_line(const void *text)
 static void assert_rows(int version, const char *slices, const char *events)
 {
     char sql[2048];
-    snprintf(sql, sizeof sql,
-             "WITH speed AS ("
-             "    SELECT window_start, origin, sum(flights)::bigint AS flights, sum(total) AS total,"
-             "        max(worst) AS worst"
-             "    FROM dovetail_internal.speed_%d WHERE %s GROUP BY 1, 2), "
-             "model AS ("
-             "    SELECT to_timestamp(time_ms / 3600000 * 3600) AS window_start, origin,"
-             "        count(*) AS flights, sum(delay) AS total, max(delay) AS worst"
-             "    FROM model WHERE distance > 0 AND %s GROUP BY 1, 2) "
-             "SELECT count(*) FROM ((SELECT * FROM speed EXCEPT SELECT * FROM model) UNION ALL "
-             "    (SELECT * FROM model EXCEPT SELECT * FROM speed)) AS difference",
-             version, slices, events);
+    snprintf(
+        sql, sizeof sql,
+        "WITH speed AS ("
+        "    SELECT window_start, origin, sum(flights)::bigint AS flights, sum(total) AS total,"
+        "        max(worst) AS worst"
+        "    FROM dovetail_internal.speed_%d WHERE %s GROUP BY 1, 2), "
+        "model AS ("
+        "    SELECT to_timestamp(time_ms / 3600000 * 3600) AS window_start, origin,"
+        "        count(*) AS flights, sum(delay) AS total, max(delay) AS worst"
+        "    FROM model WHERE distance > 0 AND %s GROUP BY 1, 2) "
+        "SELECT count(*) FROM ((SELECT * FROM speed EXCEPT SELECT * FROM model) UNION ALL "
+        "    (SELECT * FROM model EXCEPT SELECT * FROM speed)) AS difference",
+        version, slices, events);
     int64_t differences = query_int64(sql);
     if (differences != 0) {
         show_logs();
@@ -486,10 +486,11 @@ static void test_zombie(void **state)
     assert_int_equal(kill(processes[0], SIGCONT), 0);
     wait_until("the zombie is fenced", log_has_line, "fenced, nothing was written");
     wait_until("it lets go", log_has_line, "belongs to another process");
-    assert_int_equal(query_int64("SELECT count(*) FROM dovetail_internal.position AS p "
-                                 "JOIN before AS b USING (topic, partition) "
-                                 "WHERE (p.next_offset, p.consumed) <> (b.next_offset, b.consumed)"),
-                     0);
+    assert_int_equal(
+        query_int64("SELECT count(*) FROM dovetail_internal.position AS p "
+                    "JOIN before AS b USING (topic, partition) "
+                    "WHERE (p.next_offset, p.consumed) <> (b.next_offset, b.consumed)"),
+        0);
     assert_rows(1, "true", "at_offset < 1000");
     /* The group gives the partitions anew as soon as its members change. */
     start_process(1);
@@ -525,8 +526,10 @@ static const struct bad_record bad_records[] = {
     {"k1", "{\"time\":978307200000,", "", NULL},
     {"k2", "[1]", "", NULL},
     {"k3", "{\"time\":978307200000,\"delay\":1,\"distance\":5}", "origin", NULL},
-    {"k4", "{\"time\":978307200000,\"delay\":\"x\",\"distance\":5,\"origin\":\"A\"}", "delay", NULL},
-    {"k5", "{\"time\":978307200000000000,\"delay\":1,\"distance\":5,\"origin\":\"A\"}", "time", NULL},
+    {"k4", "{\"time\":978307200000,\"delay\":\"x\",\"distance\":5,\"origin\":\"A\"}", "delay",
+     NULL},
+    {"k5", "{\"time\":978307200000000000,\"delay\":1,\"distance\":5,\"origin\":\"A\"}", "time",
+     NULL},
     {"k6", NULL, "no value", NULL},
     {NULL, "", "", NULL},
     {"k8", "{\"time\":978307200000,\"delay\":null,\"distance\":13,\"origin\":\"A\"}", "", "ratio"},
@@ -811,8 +814,7 @@ static void run_proxy(int listener, int server_port)
 /* Starts the proxy as process 3; its port. */
 static int start_proxy(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);

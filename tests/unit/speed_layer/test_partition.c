@@ -39,10 +39,9 @@ static const char count_text[] =
     "  \"group_by\": [\"origin\"], \"window\": { \"type\": \"tumbling\", \"size\": \"1h\" },"
     "  \"measures\": { \"flights\": \"count(*)\" } }";
 
-static const char ratio_text[] =
-    "{ \"view\": \"ratio\", \"source\": \"flights\","
-    "  \"window\": { \"type\": \"tumbling\", \"size\": \"1h\" },"
-    "  \"measures\": { \"total\": \"sum(100 / delay)\" } }";
+static const char ratio_text[] = "{ \"view\": \"ratio\", \"source\": \"flights\","
+                                 "  \"window\": { \"type\": \"tumbling\", \"size\": \"1h\" },"
+                                 "  \"measures\": { \"total\": \"sum(100 / delay)\" } }";
 
 struct fixture {
     struct feeds *feeds;
@@ -83,8 +82,8 @@ static void claim_partition(struct fixture *fixture, const int64_t *cuts, size_t
         memcpy(claim.cuts, cuts, cut_count * sizeof *cuts);
         claim.cut_count = cut_count;
     }
-    assert_ok(partition_begin(&fixture->partition, &claim, feeds_find(fixture->feeds, "flights"),
-                              0, &error));
+    assert_ok(partition_begin(&fixture->partition, &claim, feeds_find(fixture->feeds, "flights"), 0,
+                              &error));
 }
 
 static void start(struct fixture *fixture, const char *second_source, const char *second_view)
@@ -136,8 +135,8 @@ static int64_t copied(const struct pgbinary_writer *writer, size_t row, size_t f
         size_t fields = (size_t)at[0] << 8 | at[1];
         at += 2;
         for (size_t f = 0; f < fields; f++) {
-            uint32_t length = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 |
-                              (uint32_t)at[2] << 8 | at[3];
+            uint32_t length =
+                (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
             int64_t integer = 0;
             at += 4;
             for (uint32_t i = 0; length != UINT32_MAX && i < length; i++)
@@ -164,9 +163,8 @@ static void test_offsets_and_ledger(void **state)
     assert_int_equal(fold(&f, BASE, good), RECORD_COUNTED);
     assert_int_equal(fold(&f, BASE, good), RECORD_STALE);
     /* A hole is normal and not consumed. */
-    assert_int_equal(
-        fold(&f, BASE + 9, "{\"time\": 1, \"delay\": 1, \"origin\": \"NOWHERE\"}"),
-        RECORD_FILTERED);
+    assert_int_equal(fold(&f, BASE + 9, "{\"time\": 1, \"delay\": 1, \"origin\": \"NOWHERE\"}"),
+                     RECORD_FILTERED);
     assert_int_equal(fold(&f, BASE + 10, "{"), RECORD_DEAD);
     assert_int_equal(f.rejection.view_count, 0);
     assert_true(f.rejection.reason[0] != '\0');
