@@ -167,7 +167,8 @@ void deployment_define_view(const struct deployment *deployment, const char *jso
 void deployment_set(struct deployment *deployment, const char *section, const char *key,
                     json_t *value)
 {
-    json_t *object = json_object_get(deployment->settings, section);
+    json_t *object =
+        section == NULL ? deployment->settings : json_object_get(deployment->settings, section);
     if (object == NULL) {
         object = json_object();
         json_object_set_new(deployment->settings, section, object);

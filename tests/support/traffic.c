@@ -390,7 +390,7 @@ static bool has_demanded(struct traffic *traffic, const struct oracle_query *que
 
 static bool is_away(const struct traffic *traffic, const struct http_reply *reply)
 {
-    return traffic->options.may_be_unavailable && (reply->status == 503 || reply->status == 0);
+    return traffic->options.may_be_unavailable && reply->status == 503;
 }
 
 static void count_refusal(struct traffic *traffic, bool in_time)
@@ -454,15 +454,13 @@ static void *read_sql(void *context)
 {
     struct traffic *traffic = context;
     char problem[1024];
-    struct sql_session *session = NULL;
+    struct sql_session *session = sql_session_create(traffic->deployment->postgres, traffic->topic,
+                                                     traffic->options.partitions);
     for (size_t turn = 0; !atomic_load(&traffic->stop_reading) && !has_problem(traffic); turn++) {
         struct answer *answer = calloc(1, sizeof *answer);
         if (answer == NULL)
             abort();
         answer->query.view = &orders_views[turn % ORDERS_VIEWS];
-        if (session == NULL)
-            session = sql_session_create(traffic->deployment->postgres, traffic->topic,
-                                         traffic->options.partitions);
         bool good = sql_read_view(session, answer->query.view, &answer->receipt, &answer->rows,
                                   problem, sizeof problem);
         answer->number = newest_number(traffic);
@@ -470,10 +468,7 @@ static void *read_sql(void *context)
             enqueue(traffic, answer);
         } else {
             free_answer(answer);
-            if (!traffic->options.may_be_unavailable)
-                note_problem(traffic, "%s", problem);
-            sql_session_destroy(session);
-            session = NULL;
+            note_problem(traffic, "%s", problem);
         }
         stack_sleep_ms(50);
     }

@@ -22,7 +22,7 @@ struct traffic_options {
     int rate;       /* records a second, about */
     int readers;    /* over HTTP */
     bool transactions;
-    /* Answers that are allowed besides 200: while servers are away on purpose. */
+    /* 503 is allowed as well as 200: the programs' database is away on purpose. */
     bool may_be_unavailable;
 };
 
