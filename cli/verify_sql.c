@@ -303,8 +303,13 @@ const char verify_parse_sql[] =
 
 /* --- the view --- */
 
-static void put_as_text(FILE *out, enum value_type type, const char *open, const char *expression,
-                        const char *close)
+struct as_text {
+    const char *before;
+    const char *after;
+};
+
+/* What stands around an expression of the type. */
+static struct as_text as_text(enum value_type type)
 {
     static const char *const before[] = {
         [VALUE_STRING] = "(",
@@ -322,7 +327,31 @@ static void put_as_text(FILE *out, enum value_type type, const char *open, const
         [VALUE_TIMESTAMP] = ") * 1000000)::bigint::text",
         [VALUE_INTEGERS] = ")::bigint[]::text",
     };
-    fprintf(out, "%s%s%s%s%s", before[type], open, expression, close, after[type]);
+    return (struct as_text){before[type], after[type]};
+}
+
+/* The measure's own text; where PostgreSQL has no such aggregate, what stands for it: a template in
+ * which {1} is the text of the first argument and {filter} that of the FILTER clause. */
+static void put_measure(FILE *out, const struct view_measure *view_measure)
+{
+    const struct measure *measure = view_measure->measure;
+    const struct measure_kind *kind = measure->kind;
+    const char *at = kind->oracle_sql != NULL ? kind->oracle_sql(measure) : NULL;
+    if (at == NULL) {
+        fputs(view_measure->text, out);
+        return;
+    }
+    while (*at != '\0') {
+        if (strncmp(at, "{filter}", 8) == 0) {
+            fputs(measure->filter_text, out);
+            at += 8;
+        } else if (*at == '{' && at[1] >= '1' && at[1] <= '9' && at[2] == '}') {
+            fputs(measure->argument_texts[at[1] - '1'], out);
+            at += 3;
+        } else {
+            fputc(*at++, out);
+        }
+    }
 }
 
 /* FROM ... WHERE ... GROUP BY over the records that `events` gives. */
@@ -363,16 +392,16 @@ char *verify_rows_sql(const struct view *view, const struct verify_range *range)
         return NULL;
     fputs("SELECT _window::text", out);
     for (size_t i = 0; i < view->key_count; i++) {
-        char key[32];
-        snprintf(key, sizeof key, "_k%zu", i);
-        fputs(", ", out);
-        put_as_text(out, expression_type(view->keys[i].expression), "", key, "");
+        struct as_text around = as_text(expression_type(view->keys[i].expression));
+        fprintf(out, ", %s_k%zu%s", around.before, i, around.after);
     }
     for (size_t i = 0; i < view->measure_count; i++) {
-        fputs(",\n", out);
-        put_as_text(out, view->measures[i].measure->result_type, "", view->measures[i].text, "\n");
+        struct as_text around = as_text(view->measures[i].measure->result_type);
+        fprintf(out, ",\n%s", around.before);
+        put_measure(out, &view->measures[i]);
+        fprintf(out, "\n%s", around.after);
     }
-    put_groups(out, view, "SELECT (_event).* FROM verify_parsed", range);
+    put_groups(out, view, "SELECT (_event).*, _partition, _offset FROM verify_parsed", range);
     return close_text(out, &text);
 }
 
@@ -390,9 +419,12 @@ char *verify_reject_sql(const struct view *view)
           "BEGIN\n"
           "  PERFORM ",
           out);
-    for (size_t i = 0; i < view->measure_count; i++)
-        fprintf(out, "%s(%s\n)", i > 0 ? ", " : "", view->measures[i].text);
-    put_groups(out, view, "SELECT (_event).*", NULL);
+    for (size_t i = 0; i < view->measure_count; i++) {
+        fputs(i > 0 ? ", (" : "(", out);
+        put_measure(out, &view->measures[i]);
+        fputs("\n)", out);
+    }
+    put_groups(out, view, "SELECT (_event).*, 0 AS _partition, 0::bigint AS _offset", NULL);
     fputs(";\n"
           "  RETURN true;\n"
           "EXCEPTION WHEN data_exception THEN RETURN false;\n"

@@ -11,7 +11,14 @@
 #include "core/measures/kinds.h"
 
 static const struct measure_kind *const kinds[] = {
-    &measure_count, &measure_sum, &measure_avg, &measure_min, &measure_max, NULL,
+    &measure_count, &measure_sum, &measure_avg, &measure_min, &measure_max,
+    &measure_bool_and, &measure_bool_or, &measure_var_pop.base, &measure_var_samp.base,
+    &measure_variance.base, &measure_stddev_pop.base, &measure_stddev_samp.base,
+    &measure_stddev.base, &measure_covar_pop.base, &measure_covar_samp.base, &measure_corr.base,
+    &measure_regr_count.base, &measure_regr_avgx.base, &measure_regr_avgy.base,
+    &measure_regr_sxx.base, &measure_regr_syy.base, &measure_regr_sxy.base,
+    &measure_regr_slope.base, &measure_regr_intercept.base, &measure_regr_r2.base, &measure_first,
+    &measure_last, &measure_arg_min, &measure_arg_max, NULL,
 };
 
 const struct measure_kind *const *measure_kinds(void)

@@ -79,8 +79,9 @@ struct measure_kind {
     const char *(*sql)(const struct measure *measure);
 
     /* The result over raw records, for `dovetail verify`: in the template {1}, {2}, ... stand for
-     * the arguments' texts as written, {filter} for the FILTER clause as written, or nothing. It
-     * shares nothing with the above. NULL: the measure's own text is PostgreSQL's, too. */
+     * the arguments' texts as written, {filter} for the FILTER clause as written, or nothing. The
+     * columns _time_us, _partition and _offset say where a record stood. It shares nothing with the
+     * above. NULL, or returning NULL: the measure's own text is PostgreSQL's, too. */
     const char *(*oracle_sql)(const struct measure *measure);
 };
 

@@ -1,18 +1,9 @@
 /* min(x) and max(x), over every type but boolean, as in SQL; NULL where no value was there.
  *
- * State: struct extreme, the winning value. Monoid: the smaller (larger) of two under value_compare,
- * a total order; decimals are trimmed first, so that equal values (1.0 and 1.00) are equal bytes and
- * no result depends on which came first. Strings live in the arena, in a buffer that grows by
- * doubling, so that a group costs at most twice its longest winner. */
-#include <string.h>
-
+ * State: struct kept_value, the winning value. Monoid: the smaller (larger) of two under
+ * value_compare, a total order; decimals are trimmed first, so that equal values (1.0 and 1.00) are
+ * equal bytes and no result depends on which came first. */
 #include "core/measures/kinds.h"
-
-struct extreme {
-    struct value value;
-    char *buffer; /* of a string's bytes */
-    size_t capacity;
-};
 
 static enum status extreme_bind(struct measure *measure, struct error *error)
 {
@@ -23,47 +14,21 @@ static enum status extreme_bind(struct measure *measure, struct error *error)
         return error_set(error, STATUS_REJECT, "has no meaning for booleans, as in SQL");
     }
     measure->result_type = measure->argument_type;
-    measure->state_bytes = sizeof(struct extreme);
-    measure->columns[0] = (struct measure_column){.oid = value_type_oid(measure->argument_type),
-                                                  .sql_type =
-                                                      value_type_sql(measure->argument_type)};
+    measure->state_bytes = sizeof(struct kept_value);
+    measure->columns[0] =
+        (struct measure_column){.oid = value_type_oid(measure->argument_type),
+                                .sql_type = value_type_sql(measure->argument_type)};
     measure->column_count = 1;
     return STATUS_OK;
 }
 
 static void extreme_init(const struct measure *measure, void *state)
 {
-    *(struct extreme *)state = (struct extreme){.value = value_null(measure->argument_type)};
-}
-
-static enum status keep(struct extreme *extreme, const struct value *value, struct arena *arena,
-                        struct error *error)
-{
-    if (value->type == VALUE_STRING) {
-        size_t length = value->string.length;
-        if (length > extreme->capacity || extreme->buffer == NULL) {
-            size_t capacity = length < 32 ? 32 : length * 2;
-            extreme->buffer = arena_alloc(arena, capacity);
-            extreme->capacity = extreme->buffer == NULL ? 0 : capacity;
-            if (extreme->buffer == NULL) {
-                return error_no_memory(error);
-            }
-        }
-        if (length != 0) {
-            memcpy(extreme->buffer, value->string.data, length);
-        }
-        extreme->value = value_string(extreme->buffer, length);
-    } else {
-        extreme->value = *value;
-        if (value->type == VALUE_DECIMAL) {
-            extreme->value.decimal = decimal_trim(&value->decimal);
-        }
-    }
-    return STATUS_OK;
+    *(struct kept_value *)state = (struct kept_value){.value = value_null(measure->argument_type)};
 }
 
 /* `sign` is 1 for max, -1 for min. */
-static enum status offer(struct extreme *extreme, const struct value *value, int sign,
+static enum status offer(struct kept_value *extreme, const struct value *value, int sign,
                          struct arena *arena, struct error *error)
 {
     if (value->is_null) {
@@ -75,7 +40,7 @@ static enum status offer(struct extreme *extreme, const struct value *value, int
             return STATUS_OK;
         }
     }
-    return keep(extreme, value, arena, error);
+    return kept_value_set(extreme, value, arena, error);
 }
 
 static enum status min_fold(const struct measure *measure, void *state,
@@ -98,21 +63,21 @@ static enum status min_merge(const struct measure *measure, void *into, const vo
                              struct arena *arena, struct error *error)
 {
     (void)measure;
-    return offer(into, &((const struct extreme *)from)->value, -1, arena, error);
+    return offer(into, &((const struct kept_value *)from)->value, -1, arena, error);
 }
 
 static enum status max_merge(const struct measure *measure, void *into, const void *from,
                              struct arena *arena, struct error *error)
 {
     (void)measure;
-    return offer(into, &((const struct extreme *)from)->value, 1, arena, error);
+    return offer(into, &((const struct kept_value *)from)->value, 1, arena, error);
 }
 
 static enum status extreme_encode(const struct measure *measure, const void *state,
                                   struct pgbinary_writer *writer, struct error *error)
 {
     (void)measure, (void)error;
-    pgbinary_put_value(writer, &((const struct extreme *)state)->value);
+    pgbinary_put_value(writer, &((const struct kept_value *)state)->value);
     return STATUS_OK;
 }
 
@@ -126,7 +91,7 @@ static enum status extreme_decode(const struct measure *measure, void *state,
     if (status != STATUS_OK || value.is_null) {
         return status;
     }
-    return keep(state, &value, arena, error);
+    return kept_value_set(state, &value, arena, error);
 }
 
 static enum status extreme_finish(const struct measure *measure, const void *state,
@@ -135,7 +100,7 @@ static enum status extreme_finish(const struct measure *measure, const void *sta
 {
     (void)measure, (void)arena, (void)error;
     *wide_text = NULL;
-    *out = ((const struct extreme *)state)->value;
+    *out = ((const struct kept_value *)state)->value;
     return STATUS_OK;
 }
 

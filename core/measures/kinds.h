@@ -3,12 +3,50 @@
 #define DOVETAIL_MEASURES_KINDS_H
 
 #include "core/measure.h"
+#include "core/measures/moments.h"
 
 extern const struct measure_kind measure_count;
 extern const struct measure_kind measure_sum;
 extern const struct measure_kind measure_avg;
 extern const struct measure_kind measure_min;
 extern const struct measure_kind measure_max;
+
+extern const struct measure_kind measure_bool_and;
+extern const struct measure_kind measure_bool_or;
+extern const struct moment_kind measure_var_pop;
+extern const struct moment_kind measure_var_samp;
+extern const struct moment_kind measure_variance;
+extern const struct moment_kind measure_stddev_pop;
+extern const struct moment_kind measure_stddev_samp;
+extern const struct moment_kind measure_stddev;
+extern const struct moment_kind measure_covar_pop;
+extern const struct moment_kind measure_covar_samp;
+extern const struct moment_kind measure_corr;
+extern const struct moment_kind measure_regr_count;
+extern const struct moment_kind measure_regr_avgx;
+extern const struct moment_kind measure_regr_avgy;
+extern const struct moment_kind measure_regr_sxx;
+extern const struct moment_kind measure_regr_syy;
+extern const struct moment_kind measure_regr_sxy;
+extern const struct moment_kind measure_regr_slope;
+extern const struct moment_kind measure_regr_intercept;
+extern const struct moment_kind measure_regr_r2;
+extern const struct measure_kind measure_first;
+extern const struct measure_kind measure_last;
+extern const struct measure_kind measure_arg_min;
+extern const struct measure_kind measure_arg_max;
+
+/* One value that a state keeps. A string lives in the arena, in a buffer that grows by doubling, so
+ * that a group costs at most twice its longest winner; a decimal is trimmed. Initialised with a
+ * typed NULL and zeroes. */
+struct kept_value {
+    struct value value;
+    char *buffer; /* of a string's bytes */
+    size_t capacity;
+};
+
+enum status kept_value_set(struct kept_value *kept, const struct value *value, struct arena *arena,
+                           struct error *error) MUST_CHECK;
 
 /* The state of sum and avg: an exact sum and how many values are in it. Integers are added in 128
  * bits, which 2^64 of them cannot fill; decimals in 384 (see decimal_wide.h). */
