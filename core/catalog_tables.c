@@ -218,7 +218,7 @@ char *catalog_tables_drop_sql(int version)
 /* --- the SQL view --- */
 
 /* Writes a measure kind's template (measure_kind.sql): "{}" is the measure's column without suffix,
- * "{n}" the one with suffix "n". */
+ * "{n}" the one with suffix "n", "{'}" the measure's name as a literal. */
 static void put_template(FILE *out, const struct view_measure *measure)
 {
     for (const char *at = measure->measure->kind->sql(measure->measure); *at != '\0'; at++) {
@@ -227,6 +227,11 @@ static void put_template(FILE *out, const struct view_measure *measure)
             continue;
         }
         size_t length = strcspn(++at, "}");
+        if (*at == '\'') {
+            put_literal(out, measure->name);
+            at += length;
+            continue;
+        }
         fprintf(out, "u.\"%s%s%.*s\"", measure->name, length == 0 ? "" : "$", (int)length, at);
         at += length;
     }

@@ -74,8 +74,9 @@ struct measure_kind {
                           struct value *out, const char **wide_text, struct error *error);
 
     /* The result in SQL over a group of rows of states: in the template every `{}` stands for the
-     * quoted name of the column without suffix, `{n}` for the one with suffix "n". Equal to merge
-     * and finish, value for value. Example: "trim_scale(sum({sum}) / nullif(sum({n}), 0))". */
+     * quoted name of the column without suffix, `{n}` for the one with suffix "n", `{'}` for the
+     * measure's name as a literal. Equal to merge and finish, value for value. Example:
+     * "trim_scale(sum({sum}) / nullif(sum({n}), 0))". */
     const char *(*sql)(const struct measure *measure);
 
     /* The result over raw records, for `dovetail verify`: in the template {1}, {2}, ... stand for
