@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/verify_measures.h"
 #include "core/event_parser.h"
 #include "core/timestamp.h"
 
@@ -290,6 +291,7 @@ char *verify_setup_sql(const struct source *source)
     fputs(time_functions_sql, out);
     fputs(number_functions_sql, out);
     fputs(text_functions_sql, out);
+    fputs(verify_measure_functions_sql, out);
     put_event_type(out, source);
     put_parse_function(out, source);
     return close_text(out, &text);

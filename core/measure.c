@@ -12,6 +12,8 @@
 
 static const struct measure_kind *const kinds[] = {
     &measure_count, &measure_sum, &measure_avg, &measure_min, &measure_max,
+    &measure_count_distinct, &measure_approx_count_distinct, &measure_approx_percentile,
+    &measure_histogram,
     &measure_bool_and, &measure_bool_or, &measure_var_pop.base, &measure_var_samp.base,
     &measure_variance.base, &measure_stddev_pop.base, &measure_stddev_samp.base,
     &measure_stddev.base, &measure_covar_pop.base, &measure_covar_samp.base, &measure_corr.base,

@@ -10,6 +10,14 @@ extern const struct measure_kind measure_sum;
 extern const struct measure_kind measure_avg;
 extern const struct measure_kind measure_min;
 extern const struct measure_kind measure_max;
+extern const struct measure_kind measure_count_distinct;
+extern const struct measure_kind measure_approx_count_distinct;
+extern const struct measure_kind measure_approx_percentile;
+extern const struct measure_kind measure_histogram;
+
+/* A text for measure->sql_text or oracle_text, in the measure's arena; NULL when out of memory. In
+ * text.c. */
+const char *measure_text(struct measure *measure, const char *format, ...) PRINTF_LIKE(2, 3);
 
 extern const struct measure_kind measure_bool_and;
 extern const struct measure_kind measure_bool_or;
