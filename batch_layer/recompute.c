@@ -7,6 +7,12 @@
  * In `merge` a thread writes to groups of its shard only, and groups never move, so what others
  * read stands still. States are commutative monoids: which thread folded what makes no difference.
  *
+ * Where a definition compares ids (core/recent_ids.h), the segments of a partition are folded in
+ * stretches: each is several segments that follow each other, folded by one thread in the order of
+ * offsets, and before it the thread reads the records within reach below the stretch, only for
+ * their ids. So every record is judged as in one pass over the log; a stretch is several times as
+ * long as that reach, which bounds what is read twice.
+ *
  * One event parser serves all versions of a topic whose source definitions are equal; several
  * definitions of one topic are parsed one after the other. */
 #include "batch_layer/recompute.h"
@@ -23,12 +29,15 @@
 #include "batch_layer/progress.h"
 #include "core/event_parser.h"
 #include "core/program.h"
+#include "core/recent_ids.h"
 #include "core/timestamp.h"
 
 enum {
     THREADS_MAX = 256,
     STOP_CHECK_RECORDS = 4096,
     WAIT_MS = 100,
+    STRETCH_REACHES = 4,    /* a stretch covers at least as many times what is read before it */
+    STRETCHES_A_THREAD = 4, /* and no less than makes about as many for each thread */
 };
 
 /* Versions that read the same events. */
@@ -37,6 +46,14 @@ struct reading {
     char *definition;
     size_t *versions; /* indexes into the catalogue's */
     size_t version_count;
+};
+
+/* Segments of one partition that one thread folds, one after the other. */
+struct stretch {
+    const struct archive_segment **segments; /* into the job's list */
+    size_t count;
+    size_t before; /* segments of the partition below, which are at segments[-1], [-2], ... */
+    int64_t raw_bytes;
 };
 
 struct group_list {
@@ -57,7 +74,10 @@ struct job {
     size_t reading_count;
     struct worker *workers;
     size_t worker_count;
-    atomic_size_t next_segment;
+    const struct archive_segment **order; /* all segments by partition and offset */
+    struct stretch *stretches;            /* the largest first */
+    size_t stretch_count;
+    atomic_size_t next_stretch;
     atomic_bool failed;   /* some worker has; the others stop soon */
     atomic_llong folded;  /* records, for the progress bar */
     pthread_mutex_t lock; /* guards `running` */
@@ -71,6 +91,7 @@ struct worker {
     enum status (*step)(struct worker *worker, struct error *error);
     pthread_t thread;
     struct event_parser **parsers; /* one for each reading */
+    struct recent_ids **ids;       /* one for each reading that compares ids, in a stretch */
     struct groups **groups;        /* one for each version */
     struct group_list *lists;      /* [version * worker_count + table] */
     int64_t *watermarks;           /* one for each cut, INT64_MIN = none */
@@ -128,14 +149,6 @@ static enum status check_coverage(const struct recompute_segments *segments, con
                      cut->topic, cut->partition, cut->offset, cut->base_offset, covered);
 }
 
-/* The largest first: the last one that is taken from the queue should be a short one. */
-static int compare_sizes(const void *a, const void *b)
-{
-    const struct archive_segment *left = a;
-    const struct archive_segment *right = b;
-    return left->raw_bytes < right->raw_bytes ? 1 : -(left->raw_bytes > right->raw_bytes);
-}
-
 enum status recompute_list_segments(struct postgres *postgres, const struct catalog *catalog,
                                     const struct cut *cuts, size_t cut_count,
                                     struct recompute_segments *out, struct error *error)
@@ -156,8 +169,6 @@ enum status recompute_list_segments(struct postgres *postgres, const struct cata
     for (size_t i = 0; status == STATUS_OK && i < cut_count; i++)
         if (has_version(catalog, cuts[i].topic))
             status = check_coverage(out, &cuts[i], error);
-    if (out->count > 0)
-        qsort(out->items, out->count, sizeof *out->items, compare_sizes);
     return status;
 }
 
@@ -200,6 +211,87 @@ static enum status make_readings(struct job *job, struct error *error)
     return status;
 }
 
+/* --- stretches --- */
+
+/* How far back the definitions of a topic compare ids; 0: none does. */
+static int64_t reach_of(const struct job *job, const char *topic)
+{
+    int64_t reach = 0;
+    for (size_t i = 0; i < job->reading_count; i++) {
+        const struct source *source = job->readings[i].source;
+        if (strcmp(source->topic, topic) == 0 && source->dedupe_within > reach)
+            reach = source->dedupe_within;
+    }
+    return reach;
+}
+
+static bool same_partition(const struct archive_segment *a, const struct archive_segment *b)
+{
+    return a->partition == b->partition && strcmp(a->topic, b->topic) == 0;
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct archive_segment *left = *(const struct archive_segment *const *)a;
+    const struct archive_segment *right = *(const struct archive_segment *const *)b;
+    int order = strcmp(left->topic, right->topic);
+    if (order != 0)
+        return order;
+    if (left->partition != right->partition)
+        return left->partition < right->partition ? -1 : 1;
+    return left->start_offset < right->start_offset ? -1 : left->start_offset > right->start_offset;
+}
+
+/* The largest first: the last one that is taken from the queue should be a short one. */
+static int compare_sizes(const void *a, const void *b)
+{
+    const struct stretch *left = a;
+    const struct stretch *right = b;
+    return left->raw_bytes < right->raw_bytes ? 1 : -(left->raw_bytes > right->raw_bytes);
+}
+
+/* One segment each, but for topics whose ids are compared. */
+static void divide(struct job *job)
+{
+    int64_t records = 0;
+    for (size_t i = 0; i < job->segments->count; i++)
+        records += job->order[i]->record_count;
+    int64_t fair = records / ((int64_t)job->worker_count * STRETCHES_A_THREAD);
+    size_t before = 0;
+    for (size_t i = 0; i < job->segments->count;) {
+        const struct archive_segment *first = job->order[i];
+        before = i > 0 && same_partition(job->order[i - 1], first) ? before : 0;
+        int64_t reach = reach_of(job, first->topic);
+        int64_t wanted = reach * STRETCH_REACHES > fair ? reach * STRETCH_REACHES : fair;
+        struct stretch *stretch = &job->stretches[job->stretch_count++];
+        *stretch = (struct stretch){.segments = &job->order[i], .before = before};
+        do {
+            stretch->raw_bytes += job->order[i]->raw_bytes;
+            stretch->count++;
+            i++;
+        } while (reach > 0 && i < job->segments->count && same_partition(job->order[i], first) &&
+                 job->order[i]->start_offset - first->start_offset < wanted);
+        before += stretch->count;
+    }
+    if (job->stretch_count > 0)
+        qsort(job->stretches, job->stretch_count, sizeof *job->stretches, compare_sizes);
+}
+
+static enum status make_stretches(struct job *job, struct error *error)
+{
+    size_t count = job->segments->count;
+    job->order = calloc(count + 1, sizeof(struct archive_segment *));
+    job->stretches = calloc(count + 1, sizeof *job->stretches);
+    if (job->order == NULL || job->stretches == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < count; i++)
+        job->order[i] = &job->segments->items[i];
+    if (count > 0)
+        qsort(job->order, count, sizeof(struct archive_segment *), compare_places);
+    divide(job);
+    return STATUS_OK;
+}
+
 /* --- step 1: fold --- */
 
 /* An event time far ahead of the broker's clock is a fault of the producer's, and would declare
@@ -233,45 +325,93 @@ static enum status fold_event(struct worker *worker, const struct reading *readi
     return STATUS_OK;
 }
 
-static enum status fold_record(struct worker *worker, const struct archive_segment *segment,
-                               const struct archive_record *record, int64_t *watermark,
-                               struct error *error)
+/* What one definition makes of a record. STATUS_REJECT: no event. */
+static enum status read_record(struct worker *worker, size_t index,
+                               const struct archive_record *record, struct event *event,
+                               bool *duplicate, struct error *error)
 {
+    *duplicate = false;
+    if (record->value == NULL)
+        return STATUS_REJECT;
+    enum status status = event_parser_parse(worker->parsers[index], record->value, record->length,
+                                            record->readable, event, error);
+    if (status != STATUS_OK || worker->ids[index] == NULL)
+        return status;
+    const struct source *source = worker->job->readings[index].source;
+    return recent_ids_add(worker->ids[index], &event->fields[source->dedupe_field], record->offset,
+                          duplicate, error);
+}
+
+static enum status fold_reading(struct worker *worker, size_t index,
+                                const struct archive_segment *segment,
+                                const struct archive_record *record, int64_t *watermark,
+                                struct error *error)
+{
+    struct event event;
+    bool duplicate;
+    enum status status = read_record(worker, index, record, &event, &duplicate, error);
+    if (status == STATUS_REJECT) {
+        worker->counts.dead++; /* the speed layer tells why, in the dead letter */
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK)
+        return status;
+    if (duplicate) {
+        worker->counts.duplicates++;
+        return STATUS_OK;
+    }
+    note_watermark(watermark, &event, record);
+    struct measure_origin origin = {
+        .time_us = event.time_us, .partition = segment->partition, .offset = record->offset};
+    return fold_event(worker, &worker->job->readings[index], &event, &origin, error);
+}
+
+/* What is done with each record of a segment. */
+typedef enum status take_record(struct worker *worker, const struct archive_segment *segment,
+                                const struct archive_record *record, struct error *error);
+
+static enum status fold_record(struct worker *worker, const struct archive_segment *segment,
+                               const struct archive_record *record, struct error *error)
+{
+    struct job *job = worker->job;
+    const struct cut *cut = cut_find(job->cuts, job->cut_count, segment->topic, segment->partition);
+    if (record->offset >= cut->offset)
+        return STATUS_OK;
     worker->counts.read++;
     worker->counts.raw_bytes += (int64_t)record->length;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++)
+        if (strcmp(job->readings[i].source->topic, segment->topic) == 0)
+            status = fold_reading(worker, i, segment, record, &worker->watermarks[cut - job->cuts],
+                                  error);
+    return status;
+}
+
+/* Only the id is of use. */
+static enum status learn_record(struct worker *worker, const struct archive_segment *segment,
+                                const struct archive_record *record, struct error *error)
+{
+    (void)segment;
     for (size_t i = 0; i < worker->job->reading_count; i++) {
-        const struct reading *reading = &worker->job->readings[i];
-        if (strcmp(reading->source->topic, segment->topic) != 0)
-            continue;
         struct event event;
-        enum status status =
-            record->value == NULL
-                ? STATUS_REJECT
-                : event_parser_parse(worker->parsers[i], record->value, record->length,
-                                     record->readable, &event, error);
-        if (status == STATUS_REJECT) {
-            worker->counts.dead++; /* the speed layer tells why, in the dead letter */
+        bool duplicate;
+        if (worker->ids[i] == NULL)
             continue;
-        }
-        if (status != STATUS_OK)
-            return status;
-        note_watermark(watermark, &event, record);
-        struct measure_origin origin = {
-            .time_us = event.time_us, .partition = segment->partition, .offset = record->offset};
-        status = fold_event(worker, reading, &event, &origin, error);
-        if (status != STATUS_OK)
+        enum status status = read_record(worker, i, record, &event, &duplicate, error);
+        if (status != STATUS_OK && status != STATUS_REJECT)
             return status;
     }
     return STATUS_OK;
 }
 
-static enum status fold_records(struct worker *worker, struct archive_reader *reader,
-                                const struct archive_segment *segment, const struct cut *cut,
-                                int64_t *watermark, struct error *error)
+static enum status take_records(struct worker *worker, struct archive_reader *reader,
+                                const struct archive_segment *segment, int64_t first_offset,
+                                take_record *take, struct error *error)
 {
     for (int64_t count = 0;; count++) {
         if (count % STOP_CHECK_RECORDS == 0) {
-            atomic_fetch_add(&worker->job->folded, count == 0 ? 0 : STOP_CHECK_RECORDS);
+            if (take == fold_record && count > 0)
+                atomic_fetch_add(&worker->job->folded, STOP_CHECK_RECORDS);
             if (program_stopping() || atomic_load(&worker->job->failed))
                 return error_set(error, STATUS_RETRY, "stopped");
         }
@@ -286,24 +426,67 @@ static enum status fold_records(struct worker *worker, struct archive_reader *re
                              count, segment->record_count);
         if (end)
             return STATUS_OK;
-        if (record.offset < cut->offset)
-            status = fold_record(worker, segment, &record, watermark, error);
+        if (record.offset >= first_offset)
+            status = take(worker, segment, &record, error);
         if (status != STATUS_OK)
             return status;
     }
 }
 
-static enum status fold_segment(struct worker *worker, const struct archive_segment *segment,
+static enum status take_segment(struct worker *worker, const struct archive_segment *segment,
+                                int64_t first_offset, take_record *take, struct error *error)
+{
+    struct archive_reader *reader = NULL;
+    enum status status =
+        archive_reader_open(worker->job->config->batch_archive, segment, &reader, error);
+    if (status == STATUS_OK)
+        status = take_records(worker, reader, segment, first_offset, take, error);
+    archive_reader_close(reader);
+    return status;
+}
+
+static void forget_ids(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->job->reading_count; i++) {
+        recent_ids_destroy(worker->ids[i]);
+        worker->ids[i] = NULL;
+    }
+}
+
+/* The ids of the records within reach below the stretch. */
+static enum status learn_before(struct worker *worker, const struct stretch *stretch,
                                 struct error *error)
 {
-    struct job *job = worker->job;
-    const struct cut *cut = cut_find(job->cuts, job->cut_count, segment->topic, segment->partition);
-    struct archive_reader *reader = NULL;
-    enum status status = archive_reader_open(job->config->batch_archive, segment, &reader, error);
-    if (status == STATUS_OK)
-        status =
-            fold_records(worker, reader, segment, cut, &worker->watermarks[cut - job->cuts], error);
-    archive_reader_close(reader);
+    const struct job *job = worker->job;
+    const struct archive_segment *first = stretch->segments[0];
+    for (size_t i = 0; i < job->reading_count; i++) {
+        const struct source *source = job->readings[i].source;
+        if (strcmp(source->topic, first->topic) != 0 || source->dedupe_within == 0)
+            continue;
+        enum status status = recent_ids_create(source->dedupe_within, job->catalog->id_secret,
+                                               &worker->ids[i], error);
+        if (status != STATUS_OK)
+            return status;
+    }
+    int64_t reach = reach_of(job, first->topic);
+    size_t back = 0;
+    while (back < stretch->before &&
+           stretch->segments[-1 - (ptrdiff_t)back]->end_offset > first->start_offset - reach)
+        back++;
+    enum status status = STATUS_OK;
+    for (; status == STATUS_OK && reach > 0 && back > 0; back--)
+        status = take_segment(worker, stretch->segments[-(ptrdiff_t)back],
+                              first->start_offset - reach, learn_record, error);
+    return status;
+}
+
+static enum status fold_stretch(struct worker *worker, const struct stretch *stretch,
+                                struct error *error)
+{
+    enum status status = learn_before(worker, stretch, error);
+    for (size_t i = 0; status == STATUS_OK && i < stretch->count; i++)
+        status = take_segment(worker, stretch->segments[i], INT64_MIN, fold_record, error);
+    forget_ids(worker);
     return status;
 }
 
@@ -311,10 +494,10 @@ static enum status step_fold(struct worker *worker, struct error *error)
 {
     struct job *job = worker->job;
     for (;;) {
-        size_t index = atomic_fetch_add(&job->next_segment, 1);
-        if (index >= job->segments->count)
+        size_t index = atomic_fetch_add(&job->next_stretch, 1);
+        if (index >= job->stretch_count)
             return STATUS_OK;
-        enum status status = fold_segment(worker, &job->segments->items[index], error);
+        enum status status = fold_stretch(worker, &job->stretches[index], error);
         if (status != STATUS_OK)
             return status;
     }
@@ -492,11 +675,12 @@ static enum status worker_init(struct job *job, size_t index, struct error *erro
     worker->job = job;
     worker->index = index;
     worker->parsers = calloc(job->reading_count + 1, sizeof *worker->parsers);
+    worker->ids = calloc(job->reading_count + 1, sizeof *worker->ids);
     worker->groups = calloc(versions + 1, sizeof *worker->groups);
     worker->lists = calloc(versions * job->worker_count + 1, sizeof *worker->lists);
     worker->watermarks = calloc(job->cut_count + 1, sizeof *worker->watermarks);
-    if (worker->parsers == NULL || worker->groups == NULL || worker->lists == NULL ||
-        worker->watermarks == NULL)
+    if (worker->parsers == NULL || worker->ids == NULL || worker->groups == NULL ||
+        worker->lists == NULL || worker->watermarks == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < job->cut_count; i++)
         worker->watermarks[i] = INT64_MIN;
@@ -520,6 +704,7 @@ static void worker_deinit(struct worker *worker)
     for (size_t i = 0; worker->lists != NULL && i < versions * worker->job->worker_count; i++)
         free(worker->lists[i].items);
     free(worker->parsers);
+    free(worker->ids);
     free(worker->groups);
     free(worker->lists);
     free(worker->watermarks);
@@ -533,6 +718,9 @@ static enum status job_init(struct job *job, struct error *error)
     if (status != STATUS_OK)
         return status;
     job->worker_count = thread_count(job->config, job->segments->count);
+    status = make_stretches(job, error);
+    if (status != STATUS_OK)
+        return status;
     job->workers = calloc(job->worker_count, sizeof *job->workers);
     if (job->workers == NULL)
         return error_no_memory(error);
@@ -551,6 +739,8 @@ static void job_deinit(struct job *job)
     }
     free(job->workers);
     free(job->readings);
+    free(job->order);
+    free(job->stretches);
     pthread_cond_destroy(&job->ended);
     pthread_mutex_destroy(&job->lock);
 }
@@ -565,6 +755,7 @@ static void collect(const struct job *job, struct recompute_counts *counts)
         counts->counted += worker->counts.counted;
         counts->filtered += worker->counts.filtered;
         counts->rejected += worker->counts.rejected;
+        counts->duplicates += worker->counts.duplicates;
         for (size_t i = 0; i < job->cut_count; i++) {
             struct cut *cut = &job->cuts[i];
             if (worker->watermarks[i] == INT64_MIN ||

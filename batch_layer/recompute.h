@@ -27,7 +27,8 @@ struct recompute_counts {
     int64_t dead;      /* of them: no event of their source, counted once for each definition */
     int64_t counted;   /* over all versions */
     int64_t filtered;
-    int64_t rejected; /* by a version's expressions */
+    int64_t rejected;   /* by a version's expressions */
+    int64_t duplicates; /* counted once for each definition */
 };
 
 struct recompute {

@@ -324,4 +324,6 @@ void run_print(const struct run_report *report)
     if (report->folded.dead + report->folded.rejected > 0)
         printf("%" PRId64 " records are no events, %" PRId64 " were rejected by a view\n",
                report->folded.dead, report->folded.rejected);
+    if (report->folded.duplicates > 0)
+        printf("%" PRId64 " records are duplicates\n", report->folded.duplicates);
 }

@@ -276,7 +276,7 @@ static enum status gather(const struct session *session, const struct catalog_ve
     if (status == STATUS_OK)
         command_progress("parsing %" PRId64 " records", verification->record_count);
     if (status == STATUS_OK)
-        status = postgres_execute(postgres, verify_parse_sql, error);
+        status = execute_owned(postgres, verify_parse_sql(version->source), error);
     if (status == STATUS_OK)
         status = postgres_execute(postgres, verify_view_settings_sql, error);
     if (status == STATUS_OK)

@@ -297,11 +297,30 @@ char *verify_setup_sql(const struct source *source)
     return close_text(out, &text);
 }
 
-const char verify_parse_sql[] =
-    "CREATE TEMP TABLE verify_parsed AS SELECT _partition, _offset, _event FROM ("
-    "    SELECT _partition, _offset, pg_temp.verify_parse(_value) AS _event FROM verify_raw OFFSET "
-    "0"
-    ") AS _all WHERE (_event)._time_us IS NOT NULL";
+/* A duplicate follows a record with the same id in its partition at a distance of at most `within`
+ * offsets: that is the nearest one before it, whatever became of that. */
+char *verify_parse_sql(const struct source *source)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL)
+        return NULL;
+    fputs("CREATE TEMP TABLE verify_parsed AS SELECT _partition, _offset, _event FROM (SELECT *",
+          out);
+    if (source->dedupe_within > 0)
+        fprintf(out,
+                ", _offset - lag(_offset) OVER (PARTITION BY _partition, (_event).\"%s\""
+                " ORDER BY _offset) AS _distance",
+                source->fields[source->dedupe_field].name);
+    fputs(" FROM (SELECT _partition, _offset, pg_temp.verify_parse(_value) AS _event"
+          " FROM verify_raw OFFSET 0) AS _all WHERE (_event)._time_us IS NOT NULL) AS _good",
+          out);
+    if (source->dedupe_within > 0)
+        fprintf(out, " WHERE (_event).\"%s\" IS NULL OR _distance IS NULL OR _distance > %" PRId64,
+                source->fields[source->dedupe_field].name, source->dedupe_within);
+    return close_text(out, &text);
+}
 
 /* --- the view --- */
 

@@ -17,8 +17,9 @@ struct verify_range {
  * these texts; NULL when out of memory. */
 char *verify_setup_sql(const struct source *source) MUST_CHECK;
 
-/* verify_raw into verify_parsed: one row for each record that is none for the dead-letter topic. */
-extern const char verify_parse_sql[];
+/* verify_raw into verify_parsed: one row for each record that is neither for the dead-letter topic
+ * nor a duplicate. */
+char *verify_parse_sql(const struct source *source) MUST_CHECK;
 
 /* To be set once the records are parsed, for the statements below: arithmetic with the engine's
  * limits. */

@@ -104,8 +104,7 @@ struct archive_reader;
  * segment must outlive the reader. */
 enum status archive_reader_open(const char *directory, const struct archive_segment *segment,
                                 struct archive_reader **out, struct error *error) MUST_CHECK;
-/* The next record, lines first and then the others, each by offset; *end when there is none. The
- * value is good until the next call. */
+/* The next record, by offset; *end when there is none. The value is good until the next call. */
 enum status archive_reader_next(struct archive_reader *reader, struct archive_record *out,
                                 bool *end, struct error *error) MUST_CHECK;
 void archive_reader_close(struct archive_reader *reader); /* accepts NULL */

@@ -51,10 +51,11 @@ struct archive_reader {
     int64_t line_bytes;
     int64_t other_count;
     int64_t raw_bytes;
-    int64_t last_line_offset;
-    int64_t last_line_timestamp;
-    int64_t last_other_offset;
-    int64_t last_other_timestamp;
+    /* Of the next line and the next other record; offset INT64_MAX: there is none. */
+    int64_t line_offset;
+    int64_t line_timestamp;
+    int64_t other_offset;
+    int64_t other_timestamp;
 };
 
 static enum status damaged(const struct archive_reader *reader, const char *what,
@@ -217,6 +218,52 @@ static enum status check_summary(struct archive_reader *reader, struct error *er
     return STATUS_OK;
 }
 
+/* --- where records stand --- */
+
+/* The next offset and timestamp, coded as differences in `offsets` and `timestamps` (which may be
+ * the same part). */
+static bool read_origin(const struct archive_reader *reader, struct part *offsets,
+                        struct part *timestamps, int64_t *last_offset, int64_t *last_timestamp)
+{
+    uint64_t step;
+    uint64_t coded;
+    if (!archive_get_varint(&offsets->at, offsets->data + offsets->length, &step) ||
+        !archive_get_varint(&timestamps->at, timestamps->data + timestamps->length, &coded))
+        return false;
+    if (step == 0 || step >= (uint64_t)(reader->summary.end_offset - *last_offset))
+        return false;
+    *last_offset += (int64_t)step;
+    *last_timestamp = archive_unzigzag_difference(coded, *last_timestamp);
+    return true;
+}
+
+static enum status find_next_line(struct archive_reader *reader, struct error *error)
+{
+    if (reader->line_count == reader->summary.line_count) {
+        reader->line_offset = INT64_MAX;
+        return STATUS_OK;
+    }
+    if (!read_origin(reader, &reader->parts[ARCHIVE_PART_OFFSETS],
+                     &reader->parts[ARCHIVE_PART_TIMESTAMPS], &reader->line_offset,
+                     &reader->line_timestamp))
+        return damaged(reader, "a line has no offset in the segment", error);
+    return STATUS_OK;
+}
+
+static enum status find_next_other(struct archive_reader *reader, struct error *error)
+{
+    if (reader->other_count == reader->summary.other_count) {
+        reader->other_offset = INT64_MAX;
+        return STATUS_OK;
+    }
+    struct part *others = &reader->parts[ARCHIVE_PART_OTHERS];
+    if (!read_origin(reader, others, others, &reader->other_offset, &reader->other_timestamp))
+        return damaged(reader, "a record has no offset in the segment", error);
+    return STATUS_OK;
+}
+
+/* --- opening --- */
+
 enum status archive_reader_open(const char *directory, const struct archive_segment *segment,
                                 struct archive_reader **out, struct error *error)
 {
@@ -225,7 +272,7 @@ enum status archive_reader_open(const char *directory, const struct archive_segm
     if (reader == NULL)
         return error_no_memory(error);
     reader->segment = segment;
-    reader->last_line_offset = reader->last_other_offset = segment->start_offset - 1;
+    reader->line_offset = reader->other_offset = segment->start_offset - 1;
     reader->capacity = LINE_PIECE_BYTES;
     reader->lines = calloc(1, reader->capacity + EVENT_PADDING_BYTES);
     reader->decompressor = ZSTD_createDCtx();
@@ -238,6 +285,10 @@ enum status archive_reader_open(const char *directory, const struct archive_segm
         status = find_parts(reader, error);
     if (status == STATUS_OK)
         status = check_summary(reader, error);
+    if (status == STATUS_OK)
+        status = find_next_line(reader, error);
+    if (status == STATUS_OK)
+        status = find_next_other(reader, error);
     if (status == STATUS_OK)
         *out = reader;
     else
@@ -300,23 +351,6 @@ static enum status refill(struct archive_reader *reader, struct error *error)
     return STATUS_OK;
 }
 
-/* The next offset and timestamp, coded as differences in `offsets` and `timestamps` (which may be
- * the same part). */
-static bool read_origin(const struct archive_reader *reader, struct part *offsets,
-                        struct part *timestamps, int64_t *last_offset, int64_t *last_timestamp)
-{
-    uint64_t step;
-    uint64_t coded;
-    if (!archive_get_varint(&offsets->at, offsets->data + offsets->length, &step) ||
-        !archive_get_varint(&timestamps->at, timestamps->data + timestamps->length, &coded))
-        return false;
-    if (step == 0 || step >= (uint64_t)(reader->summary.end_offset - *last_offset))
-        return false;
-    *last_offset += (int64_t)step;
-    *last_timestamp = archive_unzigzag_difference(coded, *last_timestamp);
-    return true;
-}
-
 static enum status next_line(struct archive_reader *reader, struct archive_record *out,
                              struct error *error)
 {
@@ -328,15 +362,11 @@ static enum status next_line(struct archive_reader *reader, struct archive_recor
         if (status != STATUS_OK)
             return status;
     }
-    if (!read_origin(reader, &reader->parts[ARCHIVE_PART_OFFSETS],
-                     &reader->parts[ARCHIVE_PART_TIMESTAMPS], &reader->last_line_offset,
-                     &reader->last_line_timestamp))
-        return damaged(reader, "a line has no offset in the segment", error);
     const char *line = reader->lines + reader->next;
     size_t length = (size_t)(feed - line);
     *out = (struct archive_record){
-        .offset = reader->last_line_offset,
-        .timestamp_ms = reader->last_line_timestamp,
+        .offset = reader->line_offset,
+        .timestamp_ms = reader->line_timestamp,
         .value = line,
         .length = length,
         .readable = reader->capacity + EVENT_PADDING_BYTES - reader->next,
@@ -346,7 +376,7 @@ static enum status next_line(struct archive_reader *reader, struct archive_recor
     reader->line_count++;
     reader->line_bytes += (int64_t)length + 1;
     reader->raw_bytes += (int64_t)length;
-    return STATUS_OK;
+    return find_next_line(reader, error);
 }
 
 static enum status next_other(struct archive_reader *reader, struct archive_record *out,
@@ -355,16 +385,14 @@ static enum status next_other(struct archive_reader *reader, struct archive_reco
     struct part *others = &reader->parts[ARCHIVE_PART_OTHERS];
     const unsigned char *end = others->data + others->length;
     uint64_t coded_length;
-    if (!read_origin(reader, others, others, &reader->last_other_offset,
-                     &reader->last_other_timestamp) ||
-        !archive_get_varint(&others->at, end, &coded_length))
-        return damaged(reader, "a record has no offset in the segment", error);
+    if (!archive_get_varint(&others->at, end, &coded_length))
+        return damaged(reader, "a record has no length", error);
     size_t length = coded_length == 0 ? 0 : (size_t)(coded_length - 1);
     if (length > (size_t)(end - others->at))
         return damaged(reader, "a record is cut", error);
     *out = (struct archive_record){
-        .offset = reader->last_other_offset,
-        .timestamp_ms = reader->last_other_timestamp,
+        .offset = reader->other_offset,
+        .timestamp_ms = reader->other_timestamp,
         .value = coded_length == 0 ? NULL : (const char *)others->at,
         .length = length,
         .readable = coded_length == 0 ? 0 : (size_t)(end - others->at),
@@ -372,7 +400,7 @@ static enum status next_other(struct archive_reader *reader, struct archive_reco
     others->at += length;
     reader->other_count++;
     reader->raw_bytes += (int64_t)length;
-    return STATUS_OK;
+    return find_next_other(reader, error);
 }
 
 /* All records were given out: nothing may be left over. */
@@ -399,9 +427,9 @@ enum status archive_reader_next(struct archive_reader *reader, struct archive_re
                                 bool *end, struct error *error)
 {
     *end = false;
-    if (reader->line_count < reader->summary.line_count)
+    if (reader->line_offset < reader->other_offset)
         return next_line(reader, out, error);
-    if (reader->other_count < reader->summary.other_count)
+    if (reader->other_offset < INT64_MAX)
         return next_other(reader, out, error);
     *end = true;
     return check_end(reader, error);

@@ -51,18 +51,34 @@ enum status catalog_parse_version(const char *view_text, const char *source_text
     return status;
 }
 
+/* Two hexadecimal digits for each byte. */
+static bool read_secret(const char *text, unsigned char *out)
+{
+    if (strlen(text) != 2 * (size_t)RECENT_IDS_SECRET_BYTES)
+        return false;
+    for (size_t i = 0; i < RECENT_IDS_SECRET_BYTES; i++)
+        if (sscanf(text + 2 * i, "%2hhx", &out[i]) != 1)
+            return false;
+    return true;
+}
+
 static enum status load_deployment(struct postgres *postgres, struct catalog *catalog,
                                    struct error *error)
 {
     PGresult *result = NULL;
-    enum status status =
-        postgres_query(postgres, "SELECT deployment_id FROM dovetail_internal.deployment", 0, NULL,
-                       &result, error);
+    enum status status = postgres_query(
+        postgres,
+        "SELECT deployment_id, encode(id_secret, 'hex') FROM dovetail_internal.deployment", 0, NULL,
+        &result, error);
     if (status == STATUS_OK && PQntuples(result) != 1)
         status = error_set(error, STATUS_FATAL, "dovetail_internal.deployment has no row");
     if (status == STATUS_OK)
         snprintf(catalog->deployment_id, sizeof catalog->deployment_id, "%s",
                  PQgetvalue(result, 0, 0));
+    if (status == STATUS_OK && !read_secret(PQgetvalue(result, 0, 1), catalog->id_secret))
+        status = error_set(error, STATUS_FATAL,
+                           "dovetail_internal.deployment: id_secret is not of %d bytes",
+                           (int)RECENT_IDS_SECRET_BYTES);
     PQclear(result);
     return status;
 }

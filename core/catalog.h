@@ -1,4 +1,5 @@
-/* The catalogue: what `dovetail init` registered in PostgreSQL, and the tables of each view version.
+/* The catalogue: what `dovetail init` registered in PostgreSQL, and the tables of each view
+ * version.
  *
  * The layers work from the registered definitions, not from the files, so that every process folds
  * exactly the same versions from the same offset on. Invariant: a version is registered in one
@@ -12,6 +13,7 @@
 #include "core/config.h"
 #include "core/definition.h"
 #include "core/postgres.h"
+#include "core/recent_ids.h"
 
 enum catalog_state { CATALOG_BUILDING, CATALOG_CURRENT };
 
@@ -25,7 +27,8 @@ struct catalog_version {
 
 struct catalog {
     char deployment_id[40];
-    struct source **sources; /* newest definitions, by name; owned */
+    unsigned char id_secret[RECENT_IDS_SECRET_BYTES]; /* keys the hashes of ids */
+    struct source **sources;                          /* newest definitions, by name; owned */
     size_t source_count;
     struct catalog_version *versions; /* building and current ones, by view name, version */
     size_t version_count;
@@ -59,8 +62,8 @@ enum status catalog_add_partitions(struct postgres *postgres, const char *topic,
                                    struct error *error) MUST_CHECK;
 
 /* In the transaction that publishes `run`: says that the run folded this version, so that its batch
- * rows are complete for the run's cut-offs. A version is readable only from such a run on. For every
- * version that was folded, building or current, before catalog_promote. */
+ * rows are complete for the run's cut-offs. A version is readable only from such a run on. For
+ * every version that was folded, building or current, before catalog_promote. */
 enum status catalog_mark_built(struct postgres *postgres, int version, int64_t run,
                                struct error *error) MUST_CHECK;
 

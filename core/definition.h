@@ -45,8 +45,10 @@ struct source {
     size_t field_count;
     size_t event_time_field; /* index; its type is timestamp, or what event_time_format is read from */
     enum time_format event_time_format;
-    json_t *json;       /* owned; the definition as given */
-    struct arena arena; /* owns everything above */
+    int64_t dedupe_within; /* offsets; 0: records are not compared */
+    size_t dedupe_field;   /* index of the id: a string or an integer; see core/recent_ids.h */
+    json_t *json;          /* owned; the definition as given */
+    struct arena arena;    /* owns everything above */
 };
 
 struct view_key {

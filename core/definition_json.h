@@ -23,4 +23,9 @@ enum status definition_get_name(const json_t *json, const char *key, struct aren
 enum status definition_get_string(const json_t *json, const char *key, const char *wanted,
                                   const char **out, struct error *error) MUST_CHECK;
 
+/* What a source says about its records beyond their fields, into a source whose fields are loaded:
+ * dedupe. definition_rules.c. */
+struct source;
+enum status definition_load_rules(struct source *source, struct error *error) MUST_CHECK;
+
 #endif

@@ -268,7 +268,7 @@ static enum status load_event_time(struct source *source, struct error *error)
 static enum status load(struct source *source, struct error *error)
 {
     static const char *const known[] = {"source",     "topic",  "dead_letter_topic", "partitions",
-                                        "event_time", "fields", NULL};
+                                        "event_time", "fields", "dedupe",            NULL};
 
     if (!json_is_object(source->json)) {
         return error_set(error, STATUS_REJECT, "wants an object");
@@ -280,7 +280,8 @@ static enum status load(struct source *source, struct error *error)
     status = status == STATUS_OK ? load_topics(source, error) : status;
     status = status == STATUS_OK ? load_partitions(source, error) : status;
     status = status == STATUS_OK ? load_fields(source, error) : status;
-    return status == STATUS_OK ? load_event_time(source, error) : status;
+    status = status == STATUS_OK ? load_event_time(source, error) : status;
+    return status == STATUS_OK ? definition_load_rules(source, error) : status;
 }
 
 enum status source_create(json_t *json, const char *place, struct source **out, struct error *error)

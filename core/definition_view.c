@@ -274,7 +274,7 @@ void view_destroy(struct view *view)
 
 char *view_canonical_text(const struct view *view)
 {
-    static const char *const source_keys[] = {"source", "topic", "event_time", "fields"};
+    static const char *const source_keys[] = {"source", "topic", "event_time", "fields", "dedupe"};
     static const char *const view_keys[] = {"view", "where", "group_by", "window", "measures"};
     json_t *source = json_object(), *what = json_object();
     json_t *all = json_pack("{s:i, s:o, s:o}", "engine", engine_version, "source", source, "view", what);

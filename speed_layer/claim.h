@@ -14,7 +14,7 @@ struct claim {
     const char *topic;
     int32_t partition;
     /* Results. */
-    bool claimed;        /* false: it belongs to somebody else */
+    bool claimed; /* false: it belongs to somebody else */
     int64_t base_offset;
     int64_t next_offset; /* P */
     int64_t epoch;

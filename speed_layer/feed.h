@@ -14,7 +14,7 @@
 struct feed_parser {
     const struct source *source;
     struct event_parser *parser; /* owned */
-    char *definition; /* its text; owned */
+    char *definition;            /* its text; owned */
     struct event event;
     bool parsed;    /* false: this definition refuses the record */
     bool duplicate; /* its id occurred shortly before: no version folds it */
@@ -30,7 +30,7 @@ struct feed_version {
 struct feed {
     const struct source *source;    /* its newest definition: the parser at index 0 */
     const unsigned char *id_secret; /* the catalogue's */
-    struct feed_parser *parsers; /* at least one */
+    struct feed_parser *parsers;    /* at least one */
     size_t parser_count;
     struct feed_version *versions;
     size_t version_count;

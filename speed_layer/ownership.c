@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/program.h"
+#include "speed_layer/recall.h"
 #include "speed_layer/speed.h"
 
 enum {
@@ -124,6 +125,9 @@ static enum status install_claims(struct speed *speed, struct claim *claims, str
         program_log(LOG_INFO, "%s[%" PRId32 "] from offset %" PRId64 ", owner epoch %" PRId64,
                     partition->topic, partition->partition, partition->next_offset,
                     partition->epoch);
+        if (status == STATUS_OK)
+            status = recall_from_archive(partition, speed->config, speed->consumer, speed->postgres,
+                                         error);
     }
     return status;
 }
@@ -153,6 +157,8 @@ static enum status claim_all(struct speed *speed, bool only_mine, struct error *
         status = install_catalog(speed, catalog, error);
     if (status == STATUS_OK)
         status = install_claims(speed, claims, error);
+    if (status != STATUS_OK)
+        discard_work(speed); /* some may have begun: the next attempt begins all */
     claims_deinit(claims, speed->partition_count);
     free(claims);
     return status;
@@ -171,7 +177,7 @@ static enum status on_assign(struct kafka_position *positions, size_t count, voi
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         const struct partition *partition =
             ownership_find(speed, positions[i].topic, positions[i].partition);
-        positions[i].offset = partition->next_offset;
+        positions[i].offset = partition_read_offset(partition);
     }
     /* On failure nothing is assigned, and the next poll asks again. */
     return status;
@@ -243,7 +249,7 @@ enum status ownership_reclaim(struct speed *speed, struct error *error)
             positions[count++] =
                 (struct kafka_position){.topic = speed->partitions[i].topic,
                                         .partition = speed->partitions[i].partition,
-                                        .offset = speed->partitions[i].next_offset};
+                                        .offset = partition_read_offset(&speed->partitions[i])};
     status = kafka_consumer_restart(speed->consumer, positions, count, error);
     free(positions);
     return status;

@@ -60,8 +60,7 @@ static enum status begin_ids(struct partition *partition, const struct claim *cl
         int64_t within = feed->parsers[i].source->dedupe_within;
         if (within == 0)
             continue;
-        enum status status =
-            recent_ids_create(within, feed->id_secret, &partition->ids[i], error);
+        enum status status = recent_ids_create(within, feed->id_secret, &partition->ids[i], error);
         if (status != STATUS_OK)
             return status;
         int64_t first = claim->next_offset - within;
@@ -292,7 +291,8 @@ static enum status fold_into_view(const struct partition *partition, struct part
 static void move_watermark(struct partition *partition, const struct record *record)
 {
     const struct feed_parser *newest = &partition->feed->parsers[0];
-    if (!newest->parsed || newest->duplicate || (partition->has_watermark && newest->event.time_us <= partition->watermark_us))
+    if (!newest->parsed || newest->duplicate ||
+        (partition->has_watermark && newest->event.time_us <= partition->watermark_us))
         return;
     /* Compared in milliseconds: a timestamp near INT64_MAX must not overflow. */
     if (record->timestamp_ms >= 0 &&
@@ -341,7 +341,7 @@ enum status partition_fold(struct partition *partition, const struct record *rec
                                   : RECORD_FILTERED;
     count_outcome(partition, *outcome);
     move_watermark(partition, record);
-    partition->next_offset = record->offset + 1;
+    partition->next_offset = partition->recall_offset = record->offset + 1;
     partition->newest_timestamp_ms = record->timestamp_ms;
     partition->at_end = false;
     return STATUS_OK;

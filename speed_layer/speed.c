@@ -72,7 +72,8 @@ static enum status fold_message(struct speed *speed, struct partition *partition
     if (status != STATUS_OK)
         return error_wrap(error, "%s[%" PRId32 "] offset %" PRId64, partition->topic,
                           partition->partition, message->offset);
-    if (outcome == RECORD_STALE)
+    speed->learned += outcome == RECORD_LEARNED;
+    if (outcome == RECORD_STALE || outcome == RECORD_LEARNED)
         return STATUS_OK;
     speed->records++;
     if (outcome != RECORD_DEAD)
@@ -142,8 +143,12 @@ static void tell_progress(struct speed *speed)
     if (speed->records > 0)
         program_log(LOG_INFO, "%" PRId64 " records, %.0f a second", speed->records,
                     (double)speed->records / seconds);
+    if (speed->learned > 0)
+        program_log(LOG_INFO, "%" PRId64 " records read again for their ids, %.0f a second",
+                    speed->learned, (double)speed->learned / seconds);
     speed->records_total += speed->records;
     speed->records = 0;
+    speed->learned = 0;
     speed->last_progress_us = speed->now_us;
     speed->next_progress_us = speed->now_us + PROGRESS_US;
 }

@@ -3,6 +3,7 @@
  *   main.c       arguments, configuration
  *   speed.c      start, run loop, stop
  *   ownership.c  claiming partitions, giving them back, starting again after a fence
+ *   recall.c     ids of records below P, from the archive
  *   handover.c   filling flushes, their outcomes, memory bounds
  *
  * The main thread owns all of it; the flusher's thread has the flush that was submitted, until it
@@ -55,6 +56,7 @@ struct speed {
 
     int64_t records; /* folded since the last progress line */
     int64_t records_total;
+    int64_t learned; /* read again for their ids since the last progress line */
 };
 
 /* Runs until the program is stopped; the exit code. */

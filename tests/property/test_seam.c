@@ -8,6 +8,10 @@
  * states as the bytes that would be stored. After every step a reader's answer is compared with
  * one fold over the records below its receipt, and with the model's own arithmetic.
  *
+ * Records have ids, some of them that of a record shortly before: those count as duplicates, however
+ * the log is cut. A speed process that claims a partition learns the ids below P first; a recompute
+ * goes over random stretches, each behind the ids below it.
+ *
  * The engine's real code folds, encodes, decodes and merges. DOVETAIL_SEED repeats a history. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +25,7 @@
 #include <time.h>
 
 #include "core/groups.h"
+#include "core/recent_ids.h"
 
 enum {
     PARTITIONS = 3,
@@ -31,6 +36,7 @@ enum {
     STEPS = 120,
     KEYS = 5,      /* the last one is NULL */
     HOURS = 6,
+    WITHIN = 25,   /* offsets in which ids are compared */
 };
 
 /* --- random numbers: splitmix64 (Steele, Lea, Flood, 2014) --- */
@@ -64,6 +70,7 @@ struct record {
     int hour, key; /* key KEYS - 1 is NULL */
     bool has_amount;
     long long amount; /* integer field, nullable */
+    long long id;     /* -1: NULL */
     long long cents;  /* decimal field, in hundredths */
     char name[12];
     char json[256];
@@ -112,6 +119,7 @@ struct speed {
     int64_t folded[PARTITIONS];    /* next offset to fold */
     int64_t slice[PARTITIONS];
     struct groups *open[PARTITIONS];
+    struct recent_ids *ids[PARTITIONS];
     /* closed slices that wait for the next flush */
     struct row waiting[ROWS_MAX];
     size_t waiting_count;
@@ -123,6 +131,7 @@ static struct event_parser *parser;
 static struct store store;
 static struct speed speeds[2];
 static struct error error;
+static unsigned char secret[RECENT_IDS_SECRET_BYTES];
 static char seed_text[24]; /* of the history that is running: told at the end, whatever happens */
 
 static void must(enum status status)
@@ -135,7 +144,8 @@ static void must(enum status status)
 static const char source_json[] =
     "{\"source\":\"s\",\"topic\":\"t\",\"event_time\":{\"field\":\"time\",\"format\":\"epoch_s\"},"
     "\"fields\":{\"time\":\"timestamp\",\"key\":{\"type\":\"string\",\"nullable\":true},"
-    "\"amount\":{\"type\":\"integer\",\"nullable\":true},\"price\":\"decimal\",\"name\":\"string\"}}";
+    "\"amount\":{\"type\":\"integer\",\"nullable\":true},\"price\":\"decimal\",\"name\":\"string\","
+    "\"id\":{\"type\":\"integer\",\"nullable\":true}},\"dedupe\":{\"field\":\"id\",\"within\":25}}";
 static const char view_json[] =
     "{\"view\":\"v\",\"source\":\"s\",\"where\":\"price <> 0\",\"group_by\":[\"key\"],"
     "\"window\":{\"type\":\"tumbling\",\"size\":\"1h\"},\"measures\":{"
@@ -153,6 +163,7 @@ static int set_up(void **state)
     must(view_create(json, "view", source, &view, &error));
     json_decref(json);
     must(event_parser_create(source, &parser, &error));
+    memset(secret, 0x5A, sizeof secret);
     return 0;
 }
 
@@ -170,7 +181,7 @@ static void append_record(struct partition *partition)
 {
     struct record *r = &partition->log[partition->end];
     static const char *const names[] = {"a", "b", "longer", "\xC3\xA9", ""};
-    char key[16] = "null", amount[24] = "null", json[256];
+    char key[16] = "null", amount[24] = "null", id[24] = "null", json[256];
 
     *r = (struct record){.offset = partition->end++, .present = !chance(5)};
     r->hour = (int)below(HOURS) - 2; /* before the epoch, too */
@@ -180,6 +191,10 @@ static void append_record(struct partition *partition)
     r->cents = chance(10) ? 0 : (long long)below(100000) - 50000;
     snprintf(r->name, sizeof r->name, "%s", names[below(5)]);
     r->valid = !chance(5);
+    r->id = chance(10) ? -1 : (long long)below(60);
+    if (r->id >= 0) {
+        snprintf(id, sizeof id, "%lld", r->id);
+    }
     if (r->key != KEYS - 1) {
         snprintf(key, sizeof key, "\"k%d\"", r->key);
     }
@@ -187,17 +202,20 @@ static void append_record(struct partition *partition)
         snprintf(amount, sizeof amount, "%lld", r->amount);
     }
     snprintf(json, sizeof json,
-             "{\"time\":%lld,\"key\":%s,\"amount\":%s,\"price\":%s%lld.%02lld%s,\"name\":\"%s\"%s",
+             "{\"time\":%lld,\"key\":%s,\"amount\":%s,\"price\":%s%lld.%02lld%s,\"name\":\"%s\",\"id\":%s%s",
              r->hour * 3600LL + (long long)below(3600), key, amount, r->cents < 0 ? "-" : "",
              llabs(r->cents) / 100, llabs(r->cents) % 100, chance(20) ? "000" : "", r->name,
-             r->valid ? "}" : ",}");
+             id, r->valid ? "}" : ",}");
     memcpy(r->json, json, sizeof json);
 }
 
-static void fold(struct groups *groups, const struct record *record, int partition)
+/* `groups` NULL: only the id is of use. */
+static void fold(struct groups *groups, struct recent_ids *ids, const struct record *record,
+                 int partition)
 {
     struct event event;
     enum fold_outcome outcome;
+    bool duplicate;
     size_t length = strlen(record->json);
 
     if (!record->present) {
@@ -206,10 +224,26 @@ static void fold(struct groups *groups, const struct record *record, int partiti
     enum status status =
         event_parser_parse(parser, record->json, length, length, &event, &error);
     assert_int_equal(status, record->valid ? STATUS_OK : STATUS_REJECT);
-    if (status == STATUS_OK) {
+    if (status != STATUS_OK) {
+        return;
+    }
+    must(recent_ids_add(ids, &event.fields[source->dedupe_field], record->offset, &duplicate, &error));
+    if (groups != NULL && !duplicate) {
         struct measure_origin origin = {event.time_us, partition, record->offset};
         must(groups_fold(groups, &event, &origin, &outcome, &error));
     }
+}
+
+/* Ids as somebody knows them who is about to fold the record at `offset`. */
+static struct recent_ids *ids_below(int partition, int64_t offset)
+{
+    struct recent_ids *ids;
+
+    must(recent_ids_create(WITHIN, secret, &ids, &error));
+    for (int64_t i = offset < WITHIN ? 0 : offset - WITHIN; i < offset; i++) {
+        fold(NULL, ids, &store.partitions[partition].log[i], partition);
+    }
+    return ids;
 }
 
 /* --- rows --- */
@@ -295,6 +329,8 @@ static void claim(struct speed *speed, int p)
 
     forget_waiting(speed, p);
     groups_clear(speed->open[p]);
+    recent_ids_destroy(speed->ids[p]);
+    speed->ids[p] = ids_below(p, stored->position);
     stored->epoch++;
     stored->slice_start = stored->position;
     stored->cut_requested = false;
@@ -314,7 +350,7 @@ static void fold_some(struct speed *speed, int p)
                 begin_slice(speed, p);
             }
         }
-        fold(speed->open[p], &stored->log[speed->folded[p]], p);
+        fold(speed->open[p], speed->ids[p], &stored->log[speed->folded[p]], p);
         speed->folded[p]++;
     }
 }
@@ -362,10 +398,15 @@ static void recompute(struct groups *out, const int64_t *cutoffs)
         must(groups_create(view, &parts[i], &error));
     }
     for (int p = 0; p < PARTITIONS; p++) {
-        int64_t start = cutoffs[p] == 0 ? 0 : (int64_t)below((size_t)cutoffs[p]);
-        for (int64_t i = 0; i < cutoffs[p]; i++) { /* rotated, over random threads */
-            int64_t offset = (start + i) % cutoffs[p];
-            fold(parts[below(3)], &store.partitions[p].log[offset], p);
+        int64_t end = cutoffs[p];
+        while (end > 0) { /* stretches from the last to the first, over random threads */
+            int64_t start = end - 1 - (int64_t)below((size_t)end);
+            struct recent_ids *ids = ids_below(p, start);
+            for (int64_t i = start; i < end; i++) {
+                fold(parts[below(3)], ids, &store.partitions[p].log[i], p);
+            }
+            recent_ids_destroy(ids);
+            end = start;
         }
     }
     for (int i = 0; i < 3; i++) {
@@ -447,9 +488,24 @@ struct tally {
     char last_name[12];
 };
 
-static void tally_record(struct tally tallies[HOURS][KEYS], const struct record *r)
+static bool is_duplicate(const struct record *log, int64_t offset)
 {
-    if (!r->present || !r->valid || r->cents == 0) {
+    const struct record *r = &log[offset];
+
+    for (int64_t i = offset - 1; r->id >= 0 && i >= 0 && i >= offset - WITHIN; i--) {
+        if (log[i].present && log[i].valid && log[i].id == r->id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void tally_record(struct tally tallies[HOURS][KEYS], const struct record *log,
+                         int64_t offset)
+{
+    const struct record *r = &log[offset];
+
+    if (!r->present || !r->valid || r->cents == 0 || is_duplicate(log, offset)) {
         return;
     }
     struct tally *t = &tallies[r->hour + 2][r->key];
@@ -504,7 +560,7 @@ static void check_against_tallies(const struct groups *merged, const int64_t *po
     memset(tallies, 0, sizeof tallies);
     for (int p = 0; p < PARTITIONS; p++) {
         for (int64_t i = 0; i < positions[p]; i++) {
-            tally_record(tallies, &store.partitions[p].log[i]);
+            tally_record(tallies, store.partitions[p].log, i);
         }
     }
     for (int i = 0; i < HOURS * KEYS; i++) {
@@ -588,9 +644,11 @@ static void read_and_check(void)
     for (int p = 0; p < PARTITIONS; p++) {
         int64_t position = store.partitions[p].position;
         positions[p] = position > run->cutoffs[p] ? position : run->cutoffs[p];
+        struct recent_ids *ids = ids_below(p, 0);
         for (int64_t i = 0; i < positions[p]; i++) {
-            fold(recomputed, &store.partitions[p].log[i], p);
+            fold(recomputed, ids, &store.partitions[p].log[i], p);
         }
+        recent_ids_destroy(ids);
     }
     check_same_bytes(merged, recomputed);
     check_against_tallies(merged, positions);
@@ -690,7 +748,9 @@ static void test_merged_equals_recompute(void **state)
     for (int s = 0; s < 2; s++) {
         for (int p = 0; p < PARTITIONS; p++) {
             groups_destroy(speeds[s].open[p]);
+            recent_ids_destroy(speeds[s].ids[p]);
             speeds[s].open[p] = NULL;
+            speeds[s].ids[p] = NULL;
         }
     }
 }

@@ -205,7 +205,7 @@ static void check_record(struct record *records, size_t count, const struct arch
     assert_true(got->readable >= got->length);
     if (record->line)
         assert_true(got->readable >= got->length + EVENT_PADDING_BYTES);
-    /* Lines and then the others, and what may be read can be read. */
+    /* What may be read can be read. */
     volatile char last = 0;
     if (got->readable > 0)
         last = got->value[got->readable - 1];
@@ -220,6 +220,7 @@ static void read_segment(struct record *records, size_t count,
     if (archive_reader_open(directory, segment, &reader, &error) != STATUS_OK)
         fail_msg("seed %u: %s", seed, error.text);
     size_t seen = 0;
+    int64_t last = -1;
     for (;; seen++) {
         struct archive_record record;
         bool end;
@@ -227,6 +228,8 @@ static void read_segment(struct record *records, size_t count,
             fail_msg("seed %u: %s", seed, error.text);
         if (end)
             break;
+        assert_true(record.offset > last); /* lines and other records in one order */
+        last = record.offset;
         check_record(records, count, &record);
     }
     assert_int_equal(seen, count);

@@ -307,6 +307,96 @@ static void test_older_definition(void **state)
     stop(&f);
 }
 
+/* The same fields in another order: one event must not serve the views of both. */
+static void test_field_order(void **state)
+{
+    (void)state;
+    static const char reordered[] =
+        "{ \"source\": \"flights\", \"topic\": \"flights\","
+        "  \"event_time\": { \"field\": \"time\", \"format\": \"epoch_ms\" },"
+        "  \"fields\": { \"origin\": \"string\", \"delay\": \"integer\", \"time\": \"timestamp\" } "
+        "}";
+    struct fixture f;
+    start(&f, reordered, count_text);
+    claim_partition(&f, NULL, 0);
+    assert_int_equal(f.partition.feed->parser_count, 2);
+    assert_int_equal(fold(&f, BASE, good), RECORD_COUNTED);
+    assert_int_equal(f.partition.views[1].counted, 1);
+    stop(&f);
+}
+
+/* --- duplicates --- */
+
+enum { WITHIN = 10 };
+static const char dedupe_text[] =
+    "{ \"source\": \"flights\", \"topic\": \"flights\","
+    "  \"event_time\": { \"field\": \"time\", \"format\": \"epoch_ms\" },"
+    "  \"fields\": { \"time\": \"timestamp\", \"delay\": \"integer\", \"origin\": \"string\","
+    "               \"id\": { \"type\": \"integer\", \"nullable\": true } },"
+    "  \"dedupe\": { \"field\": \"id\", \"within\": 10 } }";
+
+/* The newest definition compares ids; the second version has the older one, which does not. */
+static void start_dedupe(struct fixture *fixture)
+{
+    *fixture = (struct fixture){0};
+    struct catalog *catalog = calloc(1, sizeof *catalog);
+    catalog->sources = calloc(1, sizeof *catalog->sources);
+    catalog->versions = calloc(3, sizeof *catalog->versions);
+    catalog->sources[catalog->source_count++] = make_source(dedupe_text);
+    add_version(catalog, dedupe_text, count_text);
+    add_version(catalog, source_text, count_text);
+    add_version(catalog, source_text, ratio_text);
+    assert_ok(feeds_create(catalog, &fixture->feeds, &error));
+    assert_ok(flush_prepare(&fixture->flush, fixture->feeds->catalog, &error));
+    assert_ok(partition_init(&fixture->partition, "flights", 3, &error));
+}
+
+static enum record_outcome fold_id(struct fixture *fixture, int64_t offset, const char *origin,
+                                   const char *id)
+{
+    char value[120];
+    snprintf(value, sizeof value, "{\"time\": 1000, \"delay\": 0, \"origin\": \"%s\", \"id\": %s}",
+             origin, id);
+    return fold(fixture, offset, value);
+}
+
+static void test_duplicates(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start_dedupe(&f);
+    claim_partition(&f, NULL, 0);
+    assert_int_equal(partition_read_offset(&f.partition), BASE - WITHIN);
+    /* Below P only the ids count, one of a record that is out of order not even that. */
+    assert_int_equal(fold_id(&f, BASE - 9, "AAA", "1"), RECORD_LEARNED);
+    assert_int_equal(fold_id(&f, BASE - 9, "AAA", "2"), RECORD_STALE);
+    assert_int_equal(partition_read_offset(&f.partition), BASE - 8);
+    assert_false(partition_has_news(&f.partition));
+    assert_int_equal(fold_id(&f, BASE, "AAA", "2"), RECORD_DEAD); /* ratio divides by zero */
+    assert_int_equal(fold_id(&f, BASE + 1, "AAA", "1"), RECORD_DUPLICATE); /* exactly WITHIN */
+    assert_int_equal(fold_id(&f, BASE + 1, "AAA", "1"), RECORD_STALE);
+    assert_int_equal(fold_id(&f, BASE + 11, "NOWHERE", "1"), RECORD_DUPLICATE); /* of a duplicate */
+    assert_int_equal(fold_id(&f, BASE + 12, "AAA", "2"), RECORD_DEAD);          /* too far */
+    assert_int_equal(fold_id(&f, BASE + 13, "NOWHERE", "3"), RECORD_DEAD);
+    assert_int_equal(fold_id(&f, BASE + 14, "AAA", "3"), RECORD_DUPLICATE); /* of a filtered one */
+    assert_int_equal(fold_id(&f, BASE + 15, "AAA", "null"), RECORD_DEAD);
+    assert_int_equal(fold_id(&f, BASE + 16, "AAA", "null"), RECORD_DEAD); /* NULL is no id */
+    assert_int_equal(fold_id(&f, BASE + 17, "AAA", "4,"), RECORD_DEAD); /* does not parse: no id */
+    assert_int_equal(f.rejection.view_count, 0);
+    assert_int_equal(fold_id(&f, BASE + 18, "AAA", "4"), RECORD_DEAD);
+    assert_int_equal(f.rejection.view_count, 1);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    const struct flush_partition *entry = &f.flush.partitions[0];
+    assert_int_equal(entry->consumed, 10);
+    assert_int_equal(entry->duplicate, 3);
+    assert_int_equal(entry->dead_lettered, 7);
+    assert_int_equal(f.flush.ledgers[0].counted, 5); /* five are no duplicates of AAA */
+    assert_int_equal(f.flush.ledgers[0].filtered, 1);
+    assert_int_equal(f.flush.ledgers[1].counted, 7); /* by its own definition */
+    assert_int_equal(f.flush.ledgers[1].filtered, 2);
+    stop(&f);
+}
+
 static void test_watermark(void **state)
 {
     (void)state;
@@ -398,6 +488,8 @@ int main(void)
         cmocka_unit_test(test_planned_cuts),
         cmocka_unit_test(test_a_view_rejects_alone),
         cmocka_unit_test(test_older_definition),
+        cmocka_unit_test(test_field_order),
+        cmocka_unit_test(test_duplicates),
         cmocka_unit_test(test_watermark),
         cmocka_unit_test(test_freshness),
         cmocka_unit_test(test_discard),
