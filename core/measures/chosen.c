@@ -234,21 +234,22 @@ static const char *chosen_sql(const struct measure *measure)
     return (is_decimal ? of_decimals : texts)[choice_of(measure)];
 }
 
-/* Without a record whose `by` is not NULL the first of all would be taken. */
+/* In a CASE a string literal has a type. Without a record whose `by` is not NULL the first of all
+ * would be taken. */
 static const char *chosen_oracle_sql(const struct measure *measure)
 {
     static const char *const texts[] = {
-        [CHOICE_FIRST] =
-            "(array_agg(({1}\n) ORDER BY _time_us, _partition, _offset) {filter}\n)[1]",
-        [CHOICE_LAST] =
-            "(array_agg(({1}\n) ORDER BY _time_us DESC, _partition DESC, _offset DESC) {filter}\n)"
-            "[1]",
-        [CHOICE_LEAST] =
-            "CASE WHEN count(({2}\n)) {filter}\n > 0 THEN (array_agg(({1}\n) ORDER BY ({2}\n),"
-            " _time_us, _partition, _offset) {filter}\n)[1] END",
-        [CHOICE_GREATEST] =
-            "CASE WHEN count(({2}\n)) {filter}\n > 0 THEN (array_agg(({1}\n) ORDER BY ({2}\n)"
-            " DESC NULLS LAST, _time_us, _partition, _offset) {filter}\n)[1] END",
+        [CHOICE_FIRST] = "(array_agg(CASE WHEN true THEN {1}\n END ORDER BY _time_us, _partition, "
+                         "_offset) {filter}\n)[1]",
+        [CHOICE_LAST] = "(array_agg(CASE WHEN true THEN {1}\n END ORDER BY _time_us DESC, "
+                        "_partition DESC, _offset DESC) {filter}\n)"
+                        "[1]",
+        [CHOICE_LEAST] = "CASE WHEN count(({2}\n)) {filter}\n > 0 THEN (array_agg(CASE WHEN true "
+                         "THEN {1}\n END ORDER BY ({2}\n),"
+                         " _time_us, _partition, _offset) {filter}\n)[1] END",
+        [CHOICE_GREATEST] = "CASE WHEN count(({2}\n)) {filter}\n > 0 THEN (array_agg(CASE WHEN "
+                            "true THEN {1}\n END ORDER BY ({2}\n)"
+                            " DESC NULLS LAST, _time_us, _partition, _offset) {filter}\n)[1] END",
     };
     return texts[choice_of(measure)];
 }

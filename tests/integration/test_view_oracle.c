@@ -7,6 +7,13 @@
  * first tried alone there, with columns for literals (see expression_generator.h); what fails must
  * be what we rejected, and is left out. A decimal beyond 38 digits is our limit alone.
  *
+ * The same stored rows are also merged by PostgreSQL, with the measures' templates for the SQL
+ * view.
+ *
+ * Where PostgreSQL has no such aggregate, or one in floating point, the formula of docs/VIEWS.md is
+ * written here a second time, as temporary aggregates over numeric; in a test of its own the
+ * results are held against the floating point ones, too.
+ *
  * Needs no schema: temporary tables only. DOVETAIL_POSTGRES is the libpq conninfo; without it the
  * test is skipped. DOVETAIL_SEED repeats. */
 #include <setjmp.h>
@@ -21,7 +28,7 @@
 #include "core/groups.h"
 #include "tests/integration/expression_generator.h"
 
-enum { VIEWS = 150, VIEWS_PER_FACTS = 10, EVENTS = 120, PARTS = 3, KEYS_MAX = 3, MEASURES_MAX = 6 };
+enum { VIEWS = 300, VIEWS_PER_FACTS = 10, EVENTS = 120, PARTS = 3, KEYS_MAX = 3, MEASURES_MAX = 6 };
 
 /* Tries `checked` for each record of facts and notes those that fail. */
 static const char find_rejected[] =
@@ -43,6 +50,50 @@ static const char find_rejected[] =
     "        END LOOP;\n"
     "    END;\n"
     "    RETURN QUERY SELECT r.id FROM rejected AS r;\n"
+    "END $$";
+
+/* Over pairs (y, x) of which neither is NULL: n, Σx, Σx², Σy, Σy², Σxy. */
+static const char pair_aggregates[] =
+    "CREATE FUNCTION pg_temp.pair_add(s numeric[], y numeric, x numeric) RETURNS numeric[]\n"
+    "LANGUAGE sql IMMUTABLE STRICT\n"
+    "RETURN ARRAY[s[1] + 1, s[2] + x, s[3] + x * x, s[4] + y, s[5] + y * y, s[6] + x * y];\n"
+    "CREATE FUNCTION pg_temp.pair_result(name text, s numeric[]) RETURNS numeric\n"
+    "LANGUAGE plpgsql IMMUTABLE AS $$\n"
+    "DECLARE\n"
+    "    n numeric := s[1];\n"
+    "    dxx numeric := n * s[3] - s[2] * s[2];\n"
+    "    dyy numeric := n * s[5] - s[4] * s[4];\n"
+    "    dxy numeric := n * s[6] - s[2] * s[4];\n"
+    "BEGIN\n"
+    "    RETURN CASE\n"
+    "        WHEN name = 'regr_count' THEN n\n"
+    "        WHEN n = 0 THEN NULL\n"
+    "        WHEN name = 'regr_avgx' THEN s[2] / n\n"
+    "        WHEN name = 'regr_avgy' THEN s[4] / n\n"
+    "        WHEN name = 'regr_sxx' THEN dxx / n\n"
+    "        WHEN name = 'regr_syy' THEN dyy / n\n"
+    "        WHEN name = 'regr_sxy' THEN dxy / n\n"
+    "        WHEN name = 'covar_pop' THEN dxy / (n * n)\n"
+    "        WHEN name = 'covar_samp' THEN CASE WHEN n > 1 THEN dxy / (n * (n - 1)) END\n"
+    "        WHEN dxx = 0 THEN NULL\n"
+    "        WHEN name = 'regr_slope' THEN dxy / dxx\n"
+    "        WHEN name = 'regr_intercept' THEN (s[4] * s[3] - s[2] * s[6]) / dxx\n"
+    "        WHEN dyy = 0 THEN CASE WHEN name = 'regr_r2' THEN 1 END\n"
+    "        WHEN name = 'regr_r2' THEN dxy * dxy / (dxx * dyy)\n"
+    "        WHEN name = 'corr' THEN sign(dxy) * sqrt(dxy * dxy / (dxx * dyy))\n"
+    "    END;\n"
+    "END $$;\n"
+    "DO $$\n"
+    "DECLARE name text;\n"
+    "BEGIN\n"
+    "    FOREACH name IN ARRAY '{regr_count,regr_avgx,regr_avgy,regr_sxx,regr_syy,regr_sxy,"
+    "covar_pop,covar_samp,regr_slope,regr_intercept,regr_r2,corr}'::text[] LOOP\n"
+    "        EXECUTE format('CREATE FUNCTION pg_temp.end_%1$s(s numeric[]) RETURNS numeric"
+    " LANGUAGE sql IMMUTABLE RETURN pg_temp.pair_result(%1$L, s)', name);\n"
+    "        EXECUTE format('CREATE AGGREGATE pg_temp.%1$I(numeric, numeric) (sfunc ="
+    " pg_temp.pair_add, stype = numeric[], initcond = ''{0,0,0,0,0,0}'', finalfunc ="
+    " pg_temp.end_%1$s)', name);\n"
+    "    END LOOP;\n"
     "END $$";
 
 static PGconn *connection;
@@ -89,6 +140,7 @@ static int set_up(void **state)
     PQclear(run(table, 0, NULL));
     PQclear(run("CREATE TEMPORARY TABLE rejected (id integer)", 0, NULL));
     PQclear(run(find_rejected, 0, NULL));
+    PQclear(PQexec(connection, pair_aggregates));
     free(table);
     arena_init(&arena);
     return 0;
@@ -143,10 +195,63 @@ static void make_facts(struct arena *memory)
 
 /* --- definitions --- */
 
+enum wanted_type { WANTS_ANY, WANTS_NUMBER, WANTS_ORDERED, WANTS_BOOLEAN };
+
+struct measured_kind {
+    const char *name;
+    size_t argument_count;
+    enum wanted_type wants;
+    /* What PostgreSQL has instead: {1} and {2} are the arguments, {filter} the condition. NULL: the
+     * same. */
+    const char *sql;
+};
+
+#define PAIRS_SQL(name) "pg_temp." name "(({1})::numeric, ({2})::numeric) FILTER (WHERE {filter})"
+/* In an array a string literal has a type. */
+#define CHOSEN_SQL(order)                                                                          \
+    "(array_agg((ARRAY[{1}])[1] ORDER BY " order ") FILTER (WHERE {filter}))[1]"
+#define CHOSEN_BY_SQL(direction)                                                                   \
+    "(array_agg((ARRAY[{1}])[1] ORDER BY ({2}) " direction ", \"time\", id % 2, id)"               \
+    " FILTER (WHERE CASE WHEN {filter} THEN ({2}) IS NOT NULL END))[1]"
+
+static const struct measured_kind measured_kinds[] = {
+    {"count", 1, WANTS_ANY, NULL},
+    {"sum", 1, WANTS_NUMBER, NULL},
+    {"avg", 1, WANTS_NUMBER, NULL},
+    {"min", 1, WANTS_ORDERED, NULL},
+    {"max", 1, WANTS_ORDERED, NULL},
+    {"bool_and", 1, WANTS_BOOLEAN, NULL},
+    {"bool_or", 1, WANTS_BOOLEAN, NULL},
+    {"var_pop", 1, WANTS_NUMBER, NULL},
+    {"var_samp", 1, WANTS_NUMBER, NULL},
+    {"variance", 1, WANTS_NUMBER, NULL},
+    {"stddev_pop", 1, WANTS_NUMBER, NULL},
+    {"stddev_samp", 1, WANTS_NUMBER, NULL},
+    {"stddev", 1, WANTS_NUMBER, NULL},
+    {"regr_count", 2, WANTS_NUMBER, PAIRS_SQL("regr_count")},
+    {"regr_avgx", 2, WANTS_NUMBER, PAIRS_SQL("regr_avgx")},
+    {"regr_avgy", 2, WANTS_NUMBER, PAIRS_SQL("regr_avgy")},
+    {"regr_sxx", 2, WANTS_NUMBER, PAIRS_SQL("regr_sxx")},
+    {"regr_syy", 2, WANTS_NUMBER, PAIRS_SQL("regr_syy")},
+    {"regr_sxy", 2, WANTS_NUMBER, PAIRS_SQL("regr_sxy")},
+    {"covar_pop", 2, WANTS_NUMBER, PAIRS_SQL("covar_pop")},
+    {"covar_samp", 2, WANTS_NUMBER, PAIRS_SQL("covar_samp")},
+    {"regr_slope", 2, WANTS_NUMBER, PAIRS_SQL("regr_slope")},
+    {"regr_intercept", 2, WANTS_NUMBER, PAIRS_SQL("regr_intercept")},
+    {"regr_r2", 2, WANTS_NUMBER, PAIRS_SQL("regr_r2")},
+    {"corr", 2, WANTS_NUMBER, PAIRS_SQL("corr")},
+    {"first", 1, WANTS_ANY, CHOSEN_SQL("\"time\", id % 2, id")},
+    {"last", 1, WANTS_ANY, CHOSEN_SQL("\"time\" DESC, id % 2 DESC, id DESC")},
+    {"arg_min", 2, WANTS_ANY, CHOSEN_BY_SQL("")},
+    {"arg_max", 2, WANTS_ANY, CHOSEN_BY_SQL("DESC NULLS LAST")},
+};
+
+enum { KINDS = sizeof measured_kinds / sizeof measured_kinds[0], ARGUMENTS_MAX = 2 };
+
 struct measure_texts {
-    const char *name; /* count, sum, ... */
+    const struct measured_kind *kind;
     bool is_star, is_filtered;
-    struct generated argument, filter;
+    struct generated arguments[ARGUMENTS_MAX], filter;
 };
 
 struct definition {
@@ -159,19 +264,28 @@ struct definition {
     const char *size_sql; /* as an interval */
 };
 
+static enum value_type argument_type(enum wanted_type wants)
+{
+    enum value_type type = generate_type();
+
+    while (wants == WANTS_ORDERED && type == VALUE_BOOLEAN) {
+        type = generate_type();
+    }
+    return wants == WANTS_NUMBER    ? generate_numeric_type()
+           : wants == WANTS_BOOLEAN ? VALUE_BOOLEAN
+                                    : type;
+}
+
 static void make_measure(struct measure_texts *measure)
 {
-    static const char *const names[] = {"count", "sum", "avg", "min", "max"};
-    enum value_type type;
+    const struct measured_kind *kind = &measured_kinds[below(KINDS)];
 
-    measure->name = names[below(5)];
-    measure->is_star = strcmp(measure->name, "count") == 0 && chance(50);
+    measure->kind = kind;
+    measure->is_star = strcmp(kind->name, "count") == 0 && chance(50);
     measure->is_filtered = chance(40);
-    do {
-        type = measure->name[0] == 's' || measure->name[0] == 'a' ? generate_numeric_type()
-                                                                  : generate_type();
-    } while (type == VALUE_BOOLEAN && measure->name[0] == 'm');
-    measure->argument = generate(&arena, type, (int)below(4), true);
+    for (size_t i = 0; i < kind->argument_count; i++) {
+        measure->arguments[i] = generate(&arena, argument_type(kind->wants), (int)below(4), true);
+    }
     measure->filter = generate(&arena, VALUE_BOOLEAN, (int)below(4), false);
 }
 
@@ -184,13 +298,13 @@ static void make_definition(struct definition *definition)
                                            {"90m", "90 minutes"},
                                            {"7s", "7 seconds"},
                                            {"250ms", "250 milliseconds"},
-                                           {"365d", "365 days"}};
-    size_t size = below(8);
+                                           {"36500d", "36500 days"}};
+    size_t size = chance(50) ? 7 : below(7);
 
     *definition = (struct definition){.size = sizes[size][0], .size_sql = sizes[size][1]};
     definition->has_where = chance(50);
     definition->where = generate(&arena, VALUE_BOOLEAN, (int)below(4), true);
-    definition->key_count = below(KEYS_MAX + 1);
+    definition->key_count = chance(40) ? 0 : below(KEYS_MAX + 1);
     for (size_t i = 0; i < definition->key_count; i++) {
         definition->keys[i] = generate(&arena, generate_type(), (int)below(3), true);
     }
@@ -200,13 +314,46 @@ static void make_definition(struct definition *definition)
     }
 }
 
+static const char *argument_text(const struct measure_texts *measure, size_t index, bool unfolded)
+{
+    const struct generated *argument = &measure->arguments[index];
+    return unfolded ? argument->unfolded : argument->text;
+}
+
+/* As the definition has it. */
 static const char *measure_text(const struct measure_texts *measure, bool unfolded)
 {
-    const char *argument = unfolded ? measure->argument.unfolded : measure->argument.text;
+    const char *arguments = measure->is_star ? "*" : argument_text(measure, 0, unfolded);
     const char *filter = unfolded ? measure->filter.unfolded : measure->filter.text;
 
+    if (measure->kind->argument_count == 2) {
+        arguments =
+            generator_format(&arena, "%s, %s", arguments, argument_text(measure, 1, unfolded));
+    }
     return generator_format(&arena, measure->is_filtered ? "%s(%s) FILTER (WHERE %s)" : "%s(%s)",
-                            measure->name, measure->is_star ? "*" : argument, filter);
+                            measure->kind->name, arguments, filter);
+}
+
+/* As PostgreSQL can compute it. */
+static void put_measure_sql(FILE *out, const struct measure_texts *measure, bool unfolded)
+{
+    const char *filter = unfolded ? measure->filter.unfolded : measure->filter.text;
+
+    if (measure->kind->sql == NULL) {
+        fputs(measure_text(measure, unfolded), out);
+        return;
+    }
+    for (const char *at = measure->kind->sql; *at != '\0'; at++) {
+        if (*at != '{') {
+            fputc(*at, out);
+        } else if (at[1] == 'f') {
+            fprintf(out, "(%s)", measure->is_filtered ? filter : "id >= 0");
+            at += strlen("{filter");
+        } else {
+            fputs(argument_text(measure, (size_t)(at[1] - '1'), unfolded), out);
+            at += strlen("{1");
+        }
+    }
 }
 
 static struct view *make_view(const struct definition *definition)
@@ -240,13 +387,15 @@ static struct view *make_view(const struct definition *definition)
 
 enum fate { COUNTED, FILTERED, REJECTED, BEYOND_LIMIT };
 
-/* Folds every event into one of several tables, and merges them through rows of stored states. */
-static struct groups *fold_all(const struct view *view, enum fate *fates)
+/* Folds every event into one of several tables, and merges them through rows of stored states,
+ * which `copy` receives, too. */
+static struct groups *fold_all(const struct view *view, enum fate *fates,
+                               struct pgbinary_writer *copy)
 {
     struct groups *parts[PARTS], *merged;
     struct pgbinary_writer writer;
     size_t columns = view_row_columns(view);
-    struct pgbinary_field fields[1 + KEYS_MAX + 2 * MEASURES_MAX];
+    struct pgbinary_field fields[1 + KEYS_MAX + MEASURE_COLUMN_MAX * MEASURES_MAX];
 
     for (size_t i = 0; i < PARTS; i++) {
         must(groups_create(view, &parts[i], &error));
@@ -255,7 +404,8 @@ static struct groups *fold_all(const struct view *view, enum fate *fates)
     for (size_t i = 0; i < EVENTS; i++) {
         struct event event = {.fields = facts[i],
                               .time_us = facts[i][source->event_time_field].timestamp_us};
-        struct measure_origin origin = {.time_us = event.time_us, .offset = (int64_t)i};
+        struct measure_origin origin = {
+            .time_us = event.time_us, .partition = (int32_t)(i % 2), .offset = (int64_t)i};
         enum fold_outcome outcome;
         enum status status = groups_fold(parts[below(PARTS)], &event, &origin, &outcome, &error);
         if (status == STATUS_OK) {
@@ -267,6 +417,7 @@ static struct groups *fold_all(const struct view *view, enum fate *fates)
         }
     }
     pgbinary_writer_init(&writer);
+    pgbinary_put_copy_header(copy);
     for (size_t i = 0; i < PARTS; i++) {
         size_t cursor = 0;
         const struct group *group;
@@ -277,9 +428,12 @@ static struct groups *fold_all(const struct view *view, enum fate *fates)
             must(pgbinary_split_row((const uint8_t *)writer.data, writer.length, fields, columns,
                                     &error));
             must(groups_merge_row(merged, fields, NULL, &error));
+            pgbinary_put_row(copy, (int16_t)columns);
+            must(group_encode_row(view, group, copy, &error));
         }
         groups_destroy(parts[i]);
     }
+    pgbinary_put_copy_trailer(copy);
     pgbinary_writer_deinit(&writer);
     return merged;
 }
@@ -334,9 +488,11 @@ static char *check_sql(const struct definition *definition)
     }
     for (size_t i = 0; i < definition->measure_count; i++) {
         const struct measure_texts *measure = &definition->measures[i];
-        const char *argument = measure->is_star ? "1" : measure->argument.unfolded;
-        fprintf(out, ", CASE WHEN (%s) THEN (%s) END",
-                measure->is_filtered ? measure->filter.unfolded : "id >= 0", argument);
+        for (size_t a = 0; a < measure->kind->argument_count; a++) {
+            fprintf(out, ", CASE WHEN (%s) THEN (%s) END",
+                    measure->is_filtered ? measure->filter.unfolded : "id >= 0",
+                    measure->is_star ? "1" : measure->arguments[a].unfolded);
+        }
     }
     fprintf(out,
             ")) FROM (SELECT * FROM facts WHERE $1 IS NULL OR id = $1 OFFSET 0) AS f"
@@ -369,7 +525,9 @@ static char *group_by_sql(const struct definition *definition, const struct view
                 unfolded ? definition->keys[i].unfolded : definition->keys[i].text, i);
     }
     for (size_t i = 0; i < view->measure_count; i++) {
-        fprintf(out, ", %s AS m%zu", measure_text(&definition->measures[i], unfolded), i);
+        fputs(", ", out);
+        put_measure_sql(out, &definition->measures[i], unfolded);
+        fprintf(out, " AS m%zu", i);
     }
     /* IS TRUE keeps the planner from reordering the parts of an AND */
     fprintf(out,
@@ -456,14 +614,112 @@ static void compare_rows(const struct view *view, const struct groups *groups,
     free(sorted);
 }
 
+/* --- the rows of states, merged by PostgreSQL --- */
+
+static void load_states(const struct view *view, const struct pgbinary_writer *copy)
+{
+    char *sql = NULL;
+    size_t length;
+    FILE *out = open_memstream(&sql, &length);
+
+    fputs("DROP TABLE IF EXISTS states; CREATE TEMPORARY TABLE states (w timestamptz", out);
+    for (size_t i = 0; i < view->key_count; i++) {
+        enum value_type type = expression_type(view->keys[i].expression);
+        fprintf(out, ", k%zu %s%s", i, value_type_sql(type),
+                type == VALUE_STRING ? " COLLATE \"C\"" : "");
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        for (size_t c = 0; c < measure->column_count; c++) {
+            const struct measure_column *column = &measure->columns[c];
+            fprintf(out, ", \"m%zu$%s\" %s%s", i, column->suffix != NULL ? column->suffix : "",
+                    column->sql_type,
+                    strcmp(column->sql_type, "text") == 0 ? " COLLATE \"C\"" : "");
+        }
+    }
+    fputs("); COPY states FROM STDIN (FORMAT binary)", out);
+    fclose(out);
+    PGresult *result = PQexec(connection, sql);
+    if (PQresultStatus(result) != PGRES_COPY_IN ||
+        PQputCopyData(connection, copy->data, (int)copy->length) != 1 ||
+        PQputCopyEnd(connection, NULL) != 1) {
+        fail_msg("%s: %s", sql, PQerrorMessage(connection));
+    }
+    PQclear(result);
+    while ((result = PQgetResult(connection)) != NULL) {
+        if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+            fail_msg("%s: %s", sql, PQerrorMessage(connection));
+        }
+        PQclear(result);
+    }
+    free(sql);
+}
+
+static void put_view_template(FILE *out, const struct measure *measure, size_t index)
+{
+    for (const char *at = measure->kind->sql(measure); *at != '\0'; at++) {
+        if (*at != '{') {
+            fputc(*at, out);
+            continue;
+        }
+        int suffix = (int)strcspn(++at, "}");
+        fprintf(out, "\"m%zu$%.*s\"", index, suffix, at);
+        at += suffix;
+    }
+}
+
+static void compare_states(const struct view *view, const struct groups *groups,
+                           const struct pgbinary_writer *copy)
+{
+    char *sql = NULL, name[24];
+    size_t length;
+
+    load_states(view, copy);
+    FILE *out = open_memstream(&sql, &length);
+    fprintf(out, "SELECT %s", output_sql("w", VALUE_TIMESTAMP));
+    for (size_t i = 0; i < view->key_count; i++) {
+        snprintf(name, sizeof name, "k%zu", i);
+        fprintf(out, ", %s", output_sql(name, expression_type(view->keys[i].expression)));
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        snprintf(name, sizeof name, "m%zu", i);
+        fprintf(out, ", %s", output_sql(name, view->measures[i].measure->result_type));
+    }
+    fputs(" FROM (SELECT w", out);
+    for (size_t i = 0; i < view->key_count; i++) {
+        fprintf(out, ", k%zu", i);
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        fputs(", (", out);
+        put_view_template(out, view->measures[i].measure, i);
+        fprintf(out, ") AS m%zu", i);
+    }
+    for (size_t i = 0; i <= view->key_count; i++) {
+        fprintf(out, "%s%zu", i == 0 ? " FROM states GROUP BY " : ", ", i + 1);
+    }
+    fputs(") AS v ORDER BY v.w", out);
+    for (size_t i = 0; i < view->key_count; i++) {
+        fprintf(out, ", v.k%zu", i);
+    }
+    fclose(out);
+    PGresult *result = run(sql, 0, NULL);
+    compare_rows(view, groups, result, sql);
+    PQclear(result);
+    free(sql);
+}
+
 static void compare_view(struct tally *tally)
 {
     struct definition definition;
     enum fate fates[EVENTS];
+    struct pgbinary_writer copy;
 
+    pgbinary_writer_init(&copy);
     make_definition(&definition);
     struct view *view = make_view(&definition);
-    struct groups *groups = fold_all(view, fates);
+    struct groups *groups = fold_all(view, fates, &copy);
+    compare_states(view, groups, &copy);
+    pgbinary_writer_deinit(&copy);
     compare_rejected(&definition, fates, tally);
     /* The definition's own texts, unless a constant of theirs fails when PostgreSQL plans. */
     char *sql = group_by_sql(&definition, view, false);
@@ -515,9 +771,88 @@ static void test_random_views(void **state)
     assert_true(tally.limits * 10 < (size_t)VIEWS * EVENTS);
 }
 
+/* --- against floating point --- */
+
+enum { PAIRS = 1000 };
+
+/* y is about 3 x + 7. One value in ten is NULL. */
+static void fold_pairs(void *const *states, struct measure *const *measures, size_t count)
+{
+    PGresult *result =
+        run("INSERT INTO pairs SELECT CASE WHEN random() > 0.1 THEN x END,"
+            " CASE WHEN random() > 0.1 THEN round((3 * x + 7 + 50 * random())::numeric,"
+            " 2) END FROM (SELECT floor(random() * 2000 - 500)::bigint AS x"
+            " FROM generate_series(1, 1000)) AS r RETURNING x, y",
+            0, NULL);
+    assert_int_equal(PQntuples(result), PAIRS);
+    for (int row = 0; row < PAIRS; row++) {
+        struct value arguments[2] = {value_null(VALUE_DECIMAL), value_null(VALUE_INTEGER)};
+        const struct measure_origin origin = {.offset = row};
+        for (int i = 0; i < 2; i++) {
+            const char *text = PQgetvalue(result, row, 1 - i);
+            if (!PQgetisnull(result, row, 1 - i)) {
+                must(value_parse(arguments[i].type, text, strlen(text), &arguments[i], &error));
+            }
+        }
+        for (size_t i = 0; i < count; i++) {
+            must(measures[i]->kind->fold(measures[i], states[i], arguments, &origin, &arena,
+                                         &error));
+        }
+    }
+    PQclear(result);
+}
+
+static void test_floating_point_is_near(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"var_pop",    "var_samp",       "stddev_pop", "stddev_samp",
+                                        "covar_pop",  "covar_samp",     "corr",       "regr_avgx",
+                                        "regr_avgy",  "regr_sxx",       "regr_syy",   "regr_sxy",
+                                        "regr_slope", "regr_intercept", "regr_r2"};
+    enum { COUNT = sizeof names / sizeof names[0], VARIANCES = 4 };
+    struct measure *measures[COUNT];
+    void *states[COUNT];
+
+    if (connection == NULL) {
+        skip();
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        const char *format = i < VARIANCES ? "%s(d1)" : "%s(d1, i1)";
+        must(measure_create(generator_format(&arena, format, names[i]), source, &measures[i],
+                            &error));
+        states[i] = arena_alloc(&arena, measures[i]->state_bytes);
+        measures[i]->kind->init(measures[i], states[i]);
+    }
+    PQclear(run("CREATE TEMPORARY TABLE pairs (x bigint, y numeric)", 0, NULL));
+    fold_pairs(states, measures, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        struct value value;
+        const char *wide = NULL;
+        must(measures[i]->kind->finish(measures[i], states[i], &arena, &value, &wide, &error));
+        double ours = strtod(wide != NULL ? wide : value_shown(&value), NULL);
+        PGresult *result =
+            run(generator_format(&arena,
+                                 i < VARIANCES ? "SELECT %s(y::double precision) FROM pairs"
+                                               : "SELECT %s(y, x) FROM pairs",
+                                 names[i]),
+                0, NULL);
+        double theirs = strtod(PQgetvalue(result, 0, 0), NULL);
+        double difference = ours > theirs ? ours - theirs : theirs - ours;
+        if (!(difference <= 1e-9 * (theirs < 0 ? -theirs : theirs))) {
+            fail_msg("%s: %.17g, PostgreSQL says %.17g", names[i], ours, theirs);
+        }
+        PQclear(result);
+        measure_destroy(measures[i]);
+    }
+    arena_reset(&arena);
+}
+
 int main(void)
 {
     generator_start("test_view_oracle");
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_views)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_views),
+        cmocka_unit_test(test_floating_point_is_near),
+    };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
