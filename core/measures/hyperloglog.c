@@ -326,7 +326,7 @@ static uint32_t get_bits(const uint8_t *data, size_t at, int width)
     uint32_t number = 0;
 
     for (size_t i = at; i < at + (size_t)width; i++) {
-        number = number << 1 | (data[i / 8] >> (7 - i % 8) & 1u);
+        number = number << 1 | ((uint32_t)data[i / 8] >> (7 - i % 8) & 1);
     }
     return number;
 }
