@@ -49,8 +49,8 @@ static uint64_t pass_jansson(const struct bench_records *records, size_t count)
     uint64_t checksum = 0;
     for (size_t i = 0; i < count; i++) {
         json_error_t error;
-        json_t *root =
-            json_loadb(records->data + records->starts[i], bench_record_length(records, i), 0, &error);
+        json_t *root = json_loadb(records->data + records->starts[i],
+                                  bench_record_length(records, i), 0, &error);
         json_t *time = json_object_get(root, "time");
         json_t *distance = json_object_get(root, "distance");
         int64_t us;

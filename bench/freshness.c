@@ -2,11 +2,11 @@
  *
  *     freshness BOOTSTRAP TOPIC URL SAMPLES FIRST_DAY SECONDS
  *
- * Sends flights one at a time, at moments that have nothing to do with the speed layer's timer, each
- * into a day that has no other: FIRST_DAY (days since the epoch), the day after it, and so on. Then
- * asks for that day of view flights_total, on a connection that stays open, until the answer has it.
- * A sample ends when that answer is read, so it includes the pause between two questions (2 ms).
- * After SECONDS no further sample is begun.
+ * Sends flights one at a time, at moments that have nothing to do with the speed layer's timer,
+ * each into a day that has no other: FIRST_DAY (days since the epoch), the day after it, and so on.
+ * Then asks for that day of view flights_total, on a connection that stays open, until the answer
+ * has it. A sample ends when that answer is read, so it includes the pause between two questions (2
+ * ms). After SECONDS no further sample is begun.
  *
  * One line on stdout: samples, then in milliseconds the median, 99th percentile and greatest of
  * produce to queryable, and the median of produce to acknowledged. */
@@ -68,8 +68,7 @@ static json_int_t ask(CURL *curl, const char *url)
     const json_t *rows = json_object_get(root, "rows");
     if (!json_is_array(rows) || json_array_size(rows) > 1)
         bench_fail("freshness: %s: not the answer that was expected", url);
-    json_int_t flights =
-        json_integer_value(json_object_get(json_array_get(rows, 0), "flights"));
+    json_int_t flights = json_integer_value(json_object_get(json_array_get(rows, 0), "flights"));
     json_decref(root);
     return flights;
 }
@@ -84,8 +83,8 @@ static void send_flight(struct kafka_producer *producer, const char *topic, long
                           "{\"time\":\"%sT12:00:00Z\",\"delay\":1,\"distance\":1,"
                           "\"origin\":\"ZZZ\",\"destination\":\"ZZ%d\"}",
                           date, number % 10);
-    if (kafka_producer_send(producer, topic, RD_KAFKA_PARTITION_UA, NULL, 0, record,
-                            (size_t)length, NULL, &error) != STATUS_OK ||
+    if (kafka_producer_send(producer, topic, RD_KAFKA_PARTITION_UA, NULL, 0, record, (size_t)length,
+                            NULL, &error) != STATUS_OK ||
         kafka_producer_flush(producer, PATIENCE_MS, &error) != STATUS_OK)
         bench_fail("freshness: %s", error.text);
 }
@@ -147,8 +146,8 @@ int main(int argc, char **argv)
     size_t count = 0;
     while (count == 0 || (count < wanted && bench_seconds() < end)) {
         nanosleep(&(struct timespec){.tv_nsec = random() % PHASE_US * 1000}, NULL);
-        struct sample sample = take_sample(producer, curl, argv[2], argv[3],
-                                           first_day + (long)count, (int)count);
+        struct sample sample =
+            take_sample(producer, curl, argv[2], argv[3], first_day + (long)count, (int)count);
         queryable_ms[count] = sample.queryable_ms;
         acknowledged_ms[count] = sample.acknowledged_ms;
         count++;

@@ -2,10 +2,10 @@
  *
  *     generate COUNT
  *
- * Writes COUNT JSON lines to stdout, sorted by time. What matters for the benchmarks is about as in the
- * real data set of 3 million: six months in steps of a minute with quiet nights, 229 origins of which
- * the busiest has one in sixteen departures, some 3,000 routes, delays around zero with a long tail,
- * 93 bytes a line. The codes are no real airports'. */
+ * Writes COUNT JSON lines to stdout, sorted by time. What matters for the benchmarks is about as in
+ * the real data set of 3 million: six months in steps of a minute with quiet nights, 229 origins of
+ * which the busiest has one in sixteen departures, some 3,000 routes, delays around zero with a
+ * long tail, 93 bytes a line. The codes are no real airports'. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 enum {
     AIRPORTS = 229,
-    ROUTES = 400, /* destinations of the busiest airport */
+    ROUTES = 400,      /* destinations of the busiest airport */
     START = 978307260, /* 2001-01-01T00:01:00Z */
     SECONDS = 181 * 86400,
     REAL_COUNT = 3000000, /* records of the real data set in that time */

@@ -3,9 +3,9 @@
  *     select CONNINFO SQL PARAMETERS CONNECTIONS SECONDS
  *
  * Prepares SQL and executes it again and again, each time with the next line of the file PARAMETERS
- * (parameters separated by tabs), on CONNECTIONS connections with a thread each. One line on stdout:
- * requests, requests a second, median and 99th percentile of the latency in milliseconds. Every
- * request must give at least one row. */
+ * (parameters separated by tabs), on CONNECTIONS connections with a thread each. One line on
+ * stdout: requests, requests a second, median and 99th percentile of the latency in milliseconds.
+ * Every request must give at least one row. */
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 
-double bench_seconds(void);      /* since some moment; never goes back */
+double bench_seconds(void);       /* since some moment; never goes back */
 double bench_clock_seconds(void); /* since the Unix epoch */
 /* User and system time of this process, all threads. */
 double bench_cpu_seconds(void);

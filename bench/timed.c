@@ -39,8 +39,8 @@ int main(int argc, char **argv)
     FILE *out = fopen(argv[1], "w");
     if (out == NULL)
         bench_fail("timed: %s cannot be written", argv[1]);
-    fprintf(out, "%.6f %.3f %ld\n", wall,
-            seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime), usage.ru_maxrss);
+    fprintf(out, "%.6f %.3f %ld\n", wall, seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime),
+            usage.ru_maxrss);
     fclose(out);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

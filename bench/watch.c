@@ -2,9 +2,9 @@
  *
  *     watch CONNINFO TOPIC RECORDS TIMEOUT_SECONDS
  *
- * Looks every few milliseconds how many records of TOPIC lie below P, until all RECORDS do. One line
- * on stdout: when P first moved (seconds since the epoch), records below P then, when all were below
- * P. "watching" goes to stderr when it has begun. */
+ * Looks every few milliseconds how many records of TOPIC lie below P, until all RECORDS do. One
+ * line on stdout: when P first moved (seconds since the epoch), records below P then, when all were
+ * below P. "watching" goes to stderr when it has begun. */
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
