@@ -23,7 +23,7 @@ static const char main_help[] =
     "  query              ask a view: batch and speed layer, merged\n"
     "  verify             recompute a view from the raw records and compare every value\n"
     "  status             positions, lag and ledger of partitions; runs and freshness of views\n"
-    "  runs list          the batch runs\n"
+    "  runs               list the batch runs, or roll back to one\n"
     "  dead-letters list  the records that could not be counted\n"
     "\n"
     "`dovetail COMMAND --help` tells more about one of them.\n"

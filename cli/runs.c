@@ -1,4 +1,8 @@
-/* dovetail runs list: the batch runs, newest first. */
+/* dovetail runs: the batch runs, newest first, and going back to one.
+ *
+ * Rolling back is one update of current_run. It is exact: batch rows are kept by the range of runs
+ * they belong to, and the slices since the oldest retained run are all there
+ * (batch_layer/retention.h). */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,32 +86,140 @@ static int list(const struct session *session, bool as_json)
     return command_finish_output();
 }
 
-static int run(const struct program_arguments *arguments)
+/* --- rollback --- */
+
+/* The run must be there with its rows: retention locks current_run before it drops one. */
+static enum status check_run(struct postgres *postgres, const char *run, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(postgres, "SELECT state FROM dovetail_internal.run WHERE run = $1", 1, &run,
+                       &result, error);
+    if (status == STATUS_OK && PQntuples(result) == 0)
+        status = error_set(error, STATUS_REJECT, "there is no run %s", run);
+    else if (status == STATUS_OK && strcmp(PQgetvalue(result, 0, 0), "published") != 0)
+        status = error_set(error, STATUS_REJECT,
+                           "run %s is %s: only a published run can be served again", run,
+                           PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return status;
+}
+
+/* Every view must be readable under the run, or nothing changes. */
+static enum status check_views(struct postgres *postgres, const char *run, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_query(
+        postgres,
+        "SELECT string_agg(view, ', ' ORDER BY view)"
+        " FROM dovetail_internal.view_version"
+        " WHERE state = 'current' AND NOT dovetail_internal.version_reached(version)",
+        0, NULL, &result, error);
+    if (status == STATUS_OK && !PQgetisnull(result, 0, 0))
+        status = error_set(error, STATUS_REJECT,
+                           "run %s is older than the current version of: %s; it has no rows of it",
+                           run, PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return status;
+}
+
+static enum status switch_run(struct postgres *postgres, const char *run, char *previous,
+                              size_t previous_size, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_execute(postgres, "BEGIN", error);
+    if (status == STATUS_OK)
+        status =
+            postgres_query(postgres, "SELECT run FROM dovetail_internal.current_run FOR UPDATE", 0,
+                           NULL, &result, error);
+    if (status == STATUS_OK)
+        snprintf(previous, previous_size, "%s", PQgetvalue(result, 0, 0));
+    PQclear(result);
+    result = NULL;
+    if (status == STATUS_OK)
+        status = check_run(postgres, run, error);
+    if (status == STATUS_OK)
+        status = postgres_query(postgres, "UPDATE dovetail_internal.current_run SET run = $1", 1,
+                                &run, &result, error);
+    PQclear(result);
+    if (status == STATUS_OK)
+        status = check_views(postgres, run, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "NOTIFY dovetail_run; COMMIT", error);
+    return status; /* on a failure the session ends, and the transaction with it */
+}
+
+static int rollback(const struct session *session, const char *run)
+{
+    struct error error = {0};
+    char previous[24];
+    enum status status = switch_run(session->postgres, run, previous, sizeof previous, &error);
+    if (status != STATUS_OK)
+        return command_fail(&error);
+    printf("run %s is served now, instead of run %s\n", run, previous);
+    return command_finish_output();
+}
+
+/* --- the command --- */
+
+struct arguments {
+    bool rolls_back;
+    bool as_json;
+    const char *run;
+};
+
+static bool take_positional(struct arguments *out, const char *value, int position)
+{
+    int64_t number;
+    if (position == 0 && (strcmp(value, "list") == 0 || strcmp(value, "rollback") == 0)) {
+        out->rolls_back = value[0] == 'r';
+        return true;
+    }
+    if (position == 1 && out->rolls_back) {
+        out->run = value;
+        return option_int64("RUN", value, 0, INT64_MAX, &number);
+    }
+    command_complain("%s: unexpected (see --help)", value);
+    return false;
+}
+
+static bool parse(const struct program_arguments *program, struct arguments *out)
 {
     static const struct option_spec specs[] = {{"--format", true}, {NULL, false}};
-    struct option_reader reader = {.next = arguments->rest, .specs = specs};
-    struct session session = {0};
-    bool as_json = false;
-    bool listed = false;
+    struct option_reader reader = {.next = program->rest, .specs = specs};
+    int positionals = 0;
     size_t index;
     const char *value = NULL;
     enum option_result result;
     while ((result = option_next(&reader, &index, &value)) != OPTION_END) {
         if (result == OPTION_FAULT)
-            return PROGRAM_USAGE;
-        if (result == OPTION_POSITIONAL && !listed && strcmp(value, "list") == 0) {
-            listed = true;
+            return false;
+        if (result == OPTION_POSITIONAL) {
+            if (!take_positional(out, value, positionals++))
+                return false;
             continue;
         }
-        as_json = strcmp(value, "json") == 0;
-        if (result == OPTION_POSITIONAL || (!as_json && strcmp(value, "table") != 0)) {
-            command_complain("%s: unexpected (see --help)", value);
-            return PROGRAM_USAGE;
+        out->as_json = strcmp(value, "json") == 0;
+        if (!out->as_json && strcmp(value, "table") != 0) {
+            command_complain("--format: \"%s\" is neither table nor json", value);
+            return false;
         }
     }
-    int code = session_open(&session, arguments);
+    if (out->rolls_back && out->run == NULL)
+        command_complain("runs rollback: wants the number of a run (see dovetail runs list)");
+    return !out->rolls_back || out->run != NULL;
+}
+
+static int run(const struct program_arguments *program)
+{
+    struct arguments arguments = {0};
+    struct session session = {0};
+    if (!parse(program, &arguments))
+        return PROGRAM_USAGE;
+    int code = session_open(&session, program);
     if (code == PROGRAM_OK)
-        code = list(&session, as_json);
+        code = arguments.rolls_back ? rollback(&session, arguments.run)
+                                    : list(&session, arguments.as_json);
     session_close(&session);
     return code;
 }
@@ -115,10 +227,15 @@ static int run(const struct program_arguments *arguments)
 const struct command command_runs = {
     .name = "runs",
     .summary = "the batch runs",
-    .help = "usage: dovetail runs list [--format table|json]\n"
-            "\n"
-            "Lists the batch runs, newest first, with what each stage cost.\n"
-            "\n"
-            "options of all commands:",
+    .help =
+        "usage: dovetail runs [list] [--format table|json]\n"
+        "       dovetail runs rollback RUN\n"
+        "\n"
+        "list      the batch runs, newest first, with what each stage cost\n"
+        "rollback  serves an earlier published run again, from one instant to the next. Answers\n"
+        "          stay exact: what came since that run is taken from the speed layer. The next\n"
+        "          batch run goes on from the newest data.\n"
+        "\n"
+        "options of all commands:",
     .run = run,
 };
