@@ -11,16 +11,40 @@
 #include "core/measures/kinds.h"
 
 static const struct measure_kind *const kinds[] = {
-    &measure_count, &measure_sum, &measure_avg, &measure_min, &measure_max,
-    &measure_count_distinct, &measure_approx_count_distinct, &measure_approx_percentile,
+    &measure_count,
+    &measure_sum,
+    &measure_avg,
+    &measure_min,
+    &measure_max,
+    &measure_count_distinct,
+    &measure_approx_count_distinct,
+    &measure_approx_percentile,
     &measure_histogram,
-    &measure_bool_and, &measure_bool_or, &measure_var_pop.base, &measure_var_samp.base,
-    &measure_variance.base, &measure_stddev_pop.base, &measure_stddev_samp.base,
-    &measure_stddev.base, &measure_covar_pop.base, &measure_covar_samp.base, &measure_corr.base,
-    &measure_regr_count.base, &measure_regr_avgx.base, &measure_regr_avgy.base,
-    &measure_regr_sxx.base, &measure_regr_syy.base, &measure_regr_sxy.base,
-    &measure_regr_slope.base, &measure_regr_intercept.base, &measure_regr_r2.base, &measure_first,
-    &measure_last, &measure_arg_min, &measure_arg_max, NULL,
+    &measure_bool_and,
+    &measure_bool_or,
+    &measure_var_pop.base,
+    &measure_var_samp.base,
+    &measure_variance.base,
+    &measure_stddev_pop.base,
+    &measure_stddev_samp.base,
+    &measure_stddev.base,
+    &measure_covar_pop.base,
+    &measure_covar_samp.base,
+    &measure_corr.base,
+    &measure_regr_count.base,
+    &measure_regr_avgx.base,
+    &measure_regr_avgy.base,
+    &measure_regr_sxx.base,
+    &measure_regr_syy.base,
+    &measure_regr_sxy.base,
+    &measure_regr_slope.base,
+    &measure_regr_intercept.base,
+    &measure_regr_r2.base,
+    &measure_first,
+    &measure_last,
+    &measure_arg_min,
+    &measure_arg_max,
+    NULL,
 };
 
 const struct measure_kind *const *measure_kinds(void)
@@ -43,9 +67,10 @@ static enum status parse_kind(struct expression_parser *parser, struct measure *
     }
     if (token.kind == TOKEN_NAME && strcmp(token.text, "approx_top_k") == 0) {
         return expression_parser_fault(
-            parser, "approx_top_k is not supported: no bounded state of it is the same in every "
-                    "order of records; make a view grouped by the value, with count(*), and query it "
-                    "with order and limit: its top k are exact");
+            parser,
+            "approx_top_k is not supported: no bounded state of it is the same in every "
+            "order of records; make a view grouped by the value, with count(*), and query it "
+            "with order and limit: its top k are exact");
     }
     char known[512] = "";
     for (size_t i = 0; kinds[i] != NULL; i++) {
@@ -120,9 +145,8 @@ static enum status parse_argument(struct expression_parser *parser, struct measu
         size_t argument = measure->argument_count++;
         const char *start = parser->lexer.counted;
         enum status parsed = expression_parse(parser, &measure->arguments[argument]);
-        return parsed == STATUS_OK
-                   ? copy_text(parser, start, &measure->argument_texts[argument])
-                   : parsed;
+        return parsed == STATUS_OK ? copy_text(parser, start, &measure->argument_texts[argument])
+                                   : parsed;
     }
     enum status status = expression_parser_accept(parser, "[", &more);
     if (status != STATUS_OK || !more) {

@@ -89,19 +89,19 @@ struct measure_kind {
 struct measure {
     const struct measure_kind *kind;
     struct expression *arguments[MEASURE_ARGUMENT_MAX];
-    size_t argument_count; /* 0 for count(*) */
+    size_t argument_count;                            /* 0 for count(*) */
     const char *argument_texts[MEASURE_ARGUMENT_MAX]; /* as written */
     struct expression *filter;                        /* NULL: every record */
-    const char *filter_text; /* as written: "FILTER (WHERE ...)", or "" */
+    const char *filter_text;                          /* as written: "FILTER (WHERE ...)", or "" */
     struct value parameters[MEASURE_PARAMETER_MAX];
     size_t parameter_count;
-    bool has_array; /* of parameters: [a, b] instead of a, b */
+    bool has_array;                /* of parameters: [a, b] instead of a, b */
     enum value_type argument_type; /* of the first argument */
     enum value_type result_type;
     size_t state_bytes;
     struct measure_column columns[MEASURE_COLUMN_MAX];
     size_t column_count;
-    const char *sql_text;    /* bind may keep templates that depend on the parameters here */
+    const char *sql_text; /* bind may keep templates that depend on the parameters here */
     const char *oracle_text;
     size_t plain_field; /* the field that is the only argument, or SIZE_MAX: saves its evaluation */
     struct arena arena; /* owns the expressions */
@@ -114,7 +114,7 @@ void measure_destroy(struct measure *measure);
 
 /* What one record gives one measure. */
 struct measure_input {
-    bool skip; /* the filter refused the record */
+    bool skip;                     /* the filter refused the record */
     const struct value *arguments; /* of the fields, or evaluated[] */
     struct value evaluated[MEASURE_ARGUMENT_MAX];
 };

@@ -1,8 +1,8 @@
 /* PostgreSQL's binary formats, written and read.
  *
- * The writer never fails in the middle: an append that finds no memory sets `failed` and every later
- * one does nothing, until pgbinary_writer_check tells. The reader checks every length before it
- * reads. One thread for each writer. */
+ * The writer never fails in the middle: an append that finds no memory sets `failed` and every
+ * later one does nothing, until pgbinary_writer_check tells. The reader checks every length before
+ * it reads. One thread for each writer. */
 #include "core/pgbinary.h"
 
 #include <endian.h>
@@ -244,12 +244,14 @@ enum status pgbinary_split_row(const uint8_t *row, size_t length, struct pgbinar
     next += 2;
     for (size_t i = 0; i < count; i++) {
         if (end - next < 4) {
-            return error_set(error, STATUS_FATAL, "a row from PostgreSQL ends in column %zu", i + 1);
+            return error_set(error, STATUS_FATAL, "a row from PostgreSQL ends in column %zu",
+                             i + 1);
         }
         int32_t size = (int32_t)load32(next);
         next += 4;
         if (size < -1 || (size > 0 && end - next < size)) {
-            return error_set(error, STATUS_FATAL, "a row from PostgreSQL ends in column %zu", i + 1);
+            return error_set(error, STATUS_FATAL, "a row from PostgreSQL ends in column %zu",
+                             i + 1);
         }
         fields[i].data = size < 0 ? NULL : next;
         fields[i].length = size < 0 ? 0 : (size_t)size;

@@ -1,7 +1,7 @@
 /* Typed values: names, order, texts and canonical key bytes.
  *
- * Invariant: value_compare, value_key_encode and PostgreSQL agree on which values are equal: decimals
- * by value whatever their scale, strings byte by byte. Pure; any thread. */
+ * Invariant: value_compare, value_key_encode and PostgreSQL agree on which values are equal:
+ * decimals by value whatever their scale, strings byte by byte. Pure; any thread. */
 #include "core/value.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@ static const struct {
     [VALUE_DECIMAL] = {"decimal", "numeric", PG_OID_NUMERIC},
     [VALUE_BOOLEAN] = {"boolean", "boolean", PG_OID_BOOL},
     [VALUE_TIMESTAMP] = {"timestamp", "timestamptz", PG_OID_TIMESTAMPTZ},
-    [VALUE_INTEGERS] = {"array of integers", "bigint[]", PG_OID_INT8_ARRAY},
+    [VALUE_INTEGERS] = {"integers", "bigint[]", PG_OID_INT8_ARRAY},
 };
 
 const char *value_type_name(enum value_type type)
@@ -248,7 +248,8 @@ enum status value_parse(enum value_type type, const char *text, size_t length, s
     return error_set(error, STATUS_FATAL, "unknown value type %d", (int)type);
 }
 
-/* --- canonical key bytes: 1 tag byte (0 = NULL), then 8 bytes, 1 byte, 17 bytes or length + bytes */
+/* --- canonical key bytes: 1 tag byte (0 = NULL), then 8 bytes, 1 byte, 17 bytes or length + bytes
+ */
 
 size_t value_key_size(const struct value *value)
 {

@@ -33,6 +33,20 @@ missing_packages() {
     command -v psql > /dev/null || printf 'postgresql-client '
     ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || printf 'postgresql '
     command -v java > /dev/null || printf 'default-jre-headless '
+    hll_package
+}
+
+# The extension that a test compares with, for the newest server; nothing where apt has none, and then
+# that test is skipped.
+hll_package() {
+    for server in /usr/lib/postgresql/*/bin/postgres; do
+        version=${server#/usr/lib/postgresql/}
+        version=${version%%/*}
+    done
+    if [ -e "$server" ] && [ ! -e "/usr/share/postgresql/$version/extension/hll.control" ] &&
+        apt-cache show "postgresql-$version-hll" > /dev/null 2>&1; then
+        printf 'postgresql-%s-hll ' "$version"
+    fi
 }
 
 as_root() {
@@ -82,5 +96,8 @@ apt update
 # shellcheck disable=SC2086  # words
 apt install --no-install-recommends $missing
 
+missing=$(missing_packages) # the extension's name is known once the server is there
+# shellcheck disable=SC2086  # words
+[ -z "$missing" ] || apt install --no-install-recommends $missing
 missing=$(missing_packages)
 [ -z "$missing" ] || fail "still missing after the installation: $missing"

@@ -109,6 +109,48 @@ static void test_round_trips(void **state)
     }
 }
 
+static void test_arrays(void **state)
+{
+    (void)state;
+    static const int64_t numbers[] = {5, -1};
+    const struct value array = value_integers(numbers, 2), none = value_integers(NULL, 0);
+    struct pgbinary_field element;
+    struct pgbinary_array read;
+    int64_t number;
+
+    pgbinary_put_value(&writer, &none);
+    WROTE("\0\0\0\14\0\0\0\0\0\0\0\0\0\0\0\24");
+    size_t begun = pgbinary_array_begin(&writer, PG_OID_TEXT, 1);
+    pgbinary_put_bytes(&writer, "ab", 2);
+    pgbinary_array_end(&writer, begun);
+    WROTE("\0\0\0\32\0\0\0\1\0\0\0\0\0\0\0\31\0\0\0\1\0\0\0\1\0\0\0\2ab");
+
+    pgbinary_put_value(&writer, &array);
+    const uint8_t *data = (const uint8_t *)writer.data + 4;
+    struct pgbinary_field field = {.data = data, .length = writer.length - 4};
+    assert_int_equal(pgbinary_get_array(&field, PG_OID_INT8, &read, &error), STATUS_OK);
+    assert_int_equal(read.count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pgbinary_array_next(&read, &element, &error), STATUS_OK);
+        assert_int_equal(pgbinary_get_int8(&element, &number, &error), STATUS_OK);
+        assert_int_equal(number, numbers[i]);
+    }
+    assert_int_equal(pgbinary_get_array(&field, PG_OID_TEXT, &read, &error), STATUS_FATAL);
+    /* cut off anywhere it is refused, at the head or at an element */
+    for (; field.length > 0; field.length--) {
+        uint8_t *cut = malloc(field.length - 1 + (field.length == 1));
+        assert_non_null(cut);
+        memcpy(cut, data, field.length - 1);
+        struct pgbinary_field shorter = {.data = cut, .length = field.length - 1};
+        enum status status = pgbinary_get_array(&shorter, PG_OID_INT8, &read, &error);
+        for (size_t i = 0; i < 2 && status == STATUS_OK; i++) {
+            status = pgbinary_array_next(&read, &element, &error);
+        }
+        assert_int_equal(status, STATUS_FATAL);
+        free(cut);
+    }
+}
+
 /* Every shorter row, every wrong count and bytes behind the last column are refused. */
 static void test_damaged_rows(void **state)
 {
@@ -222,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_round_trips, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_arrays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_rows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_fields, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_writer_grows_and_is_reused, set_up, tear_down),

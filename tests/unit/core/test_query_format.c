@@ -273,6 +273,26 @@ static void test_table(void **state)
     free(text);
 }
 
+static void test_arrays(void **state)
+{
+    (void)state;
+    static const int64_t numbers[] = {1, -2, 30};
+    size_t length;
+    results[0][0] = value_integers(numbers, 3);
+    results[1][0] = value_integers(numbers, 1);
+    char *text = query_answer_json(&answer, &length);
+    assert_non_null(strstr(text, "\"n\":[1,-2,30],"));
+    assert_non_null(strstr(text, "\"n\":[1],"));
+    free(text);
+    text = query_answer_csv(&answer, &length);
+    assert_non_null(strstr(text, ",\"{1,-2,30}\","));
+    assert_non_null(strstr(text, ",{1},"));
+    free(text);
+    text = query_answer_table(&answer, &length);
+    assert_non_null(strstr(text, "  {1,-2,30}  "));
+    free(text);
+}
+
 static void test_utf8(void **state)
 {
     (void)state;
@@ -319,6 +339,7 @@ int main(void)
         cmocka_unit_test_setup(test_large_answers_grow, make_answer),
         cmocka_unit_test_setup(test_csv, make_answer),
         cmocka_unit_test_setup(test_table, make_answer),
+        cmocka_unit_test_setup(test_arrays, make_answer),
         cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, make_view, drop_view);

@@ -114,6 +114,30 @@ static void test_texts(void **state)
     arena_deinit(&arena);
 }
 
+/* Arrays are results only: they have a text and PostgreSQL's order. */
+static void test_arrays(void **state)
+{
+    (void)state;
+    static const int64_t numbers[] = {INT64_MIN, 0, 7, INT64_MAX};
+    struct arena arena;
+    size_t length;
+    arena_init(&arena);
+    struct value all = value_integers(numbers, 4), some = value_integers(numbers, 3),
+                 none = value_integers(NULL, 0), greater = value_integers(numbers + 1, 1);
+    assert_string_equal(value_text(&all, &arena, &length),
+                        "{-9223372036854775808,0,7,9223372036854775807}");
+    assert_int_equal(length, 46);
+    assert_string_equal(value_text(&none, &arena, NULL), "{}");
+    assert_true(value_compare(&some, &all) < 0);
+    assert_true(value_compare(&all, &greater) < 0);
+    assert_true(value_compare(&none, &some) < 0);
+    assert_int_equal(value_compare(&all, &all), 0);
+    assert_string_equal(value_type_sql(VALUE_INTEGERS), "bigint[]");
+    enum value_type type;
+    assert_false(value_type_from_name("integers", &type)); /* no field's type */
+    arena_deinit(&arena);
+}
+
 static void test_refused_texts(void **state)
 {
     (void)state;
@@ -226,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_arrays),
         cmocka_unit_test(test_refused_texts),
         cmocka_unit_test(test_long_texts_are_cut_between_characters),
         cmocka_unit_test(test_key_bytes),
