@@ -236,6 +236,24 @@ static void put_field(FILE *out, const struct source *source, size_t index)
     fputs("  END IF;\n", out);
 }
 
+/* The derived fields of a parsed record, in their order; fails where one of them does. */
+static void put_derive_function(FILE *out, const struct source *source)
+{
+    fputs("CREATE FUNCTION pg_temp.verify_derive(_event pg_temp.verify_event)\n"
+          "RETURNS pg_temp.verify_event LANGUAGE plpgsql\n"
+          "SET search_path = dovetail_verify, pg_catalog, pg_temp AS $f$\n"
+          "#variable_conflict use_column\n"
+          "BEGIN\n",
+          out);
+    for (size_t i = source->field_count - source->derived_count; i < source->field_count; i++)
+        fprintf(out, "  _event.\"%s\" := (SELECT (%s\n)::%s FROM (SELECT (_event).*) AS _e);\n",
+                source->fields[i].name, source->fields[i].text,
+                value_type_sql(source->fields[i].type));
+    fputs("  RETURN _event;\n"
+          "END $f$;\n",
+          out);
+}
+
 static void put_parse_function(FILE *out, const struct source *source)
 {
     fprintf(out,
@@ -261,8 +279,10 @@ static void put_parse_function(FILE *out, const struct source *source)
             "  _record := _text::json;\n"
             "  IF json_typeof(_record) <> 'object' THEN RETURN NULL; END IF;\n",
             EVENT_DEPTH_MAX, EVENT_DEPTH_MAX);
-    for (size_t i = 0; i < source->field_count; i++)
+    for (size_t i = 0; i < source->field_count - source->derived_count; i++)
         put_field(out, source, i);
+    if (source->derived_count > 0)
+        fputs("  _event := pg_temp.verify_derive(_event);\n", out);
     fputs("  RETURN _event;\n"
           "EXCEPTION WHEN data_exception THEN RETURN NULL;\n"
           "END $f$;\n",
@@ -293,12 +313,14 @@ char *verify_setup_sql(const struct source *source)
     fputs(text_functions_sql, out);
     fputs(verify_measure_functions_sql, out);
     put_event_type(out, source);
+    put_derive_function(out, source);
     put_parse_function(out, source);
     return close_text(out, &text);
 }
 
 /* A duplicate follows a record with the same id in its partition at a distance of at most `within`
- * offsets: that is the nearest one before it, whatever became of that. */
+ * offsets: that is the nearest one before it, whatever became of that, records with a NULL that
+ * drop_if_null forbids included. */
 char *verify_parse_sql(const struct source *source)
 {
     char *text = NULL;
@@ -314,11 +336,16 @@ char *verify_parse_sql(const struct source *source)
                 " ORDER BY _offset) AS _distance",
                 source->fields[source->dedupe_field].name);
     fputs(" FROM (SELECT _partition, _offset, pg_temp.verify_parse(_value) AS _event"
-          " FROM verify_raw OFFSET 0) AS _all WHERE (_event)._time_us IS NOT NULL) AS _good",
+          " FROM verify_raw OFFSET 0) AS _all WHERE (_event)._time_us IS NOT NULL) AS _good"
+          " WHERE true",
           out);
     if (source->dedupe_within > 0)
-        fprintf(out, " WHERE (_event).\"%s\" IS NULL OR _distance IS NULL OR _distance > %" PRId64,
+        fprintf(out,
+                " AND ((_event).\"%s\" IS NULL OR _distance IS NULL OR _distance > %" PRId64 ")",
                 source->fields[source->dedupe_field].name, source->dedupe_within);
+    for (size_t i = 0; i < source->drop_if_null_count; i++)
+        fprintf(out, " AND (_event).\"%s\" IS NOT NULL",
+                source->fields[source->drop_if_null[i]].name);
     return close_text(out, &text);
 }
 

@@ -18,7 +18,7 @@ struct verify_range {
 char *verify_setup_sql(const struct source *source) MUST_CHECK;
 
 /* verify_raw into verify_parsed: one row for each record that is neither for the dead-letter topic
- * nor a duplicate. */
+ * nor a duplicate nor left out by drop_if_null. */
 char *verify_parse_sql(const struct source *source) MUST_CHECK;
 
 /* To be set once the records are parsed, for the statements below: arithmetic with the engine's

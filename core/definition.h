@@ -18,11 +18,11 @@ extern "C" {
 #endif
 
 enum {
-    NAME_MAX_BYTES = 48,      /* [a-z][a-z0-9_]{0,47} */
-    SOURCE_FIELD_MAX = 256,   /* fields of one source */
-    VIEW_KEY_MAX = 16,        /* group_by entries of one view */
-    VIEW_MEASURE_MAX = 64,    /* measures of one view */
-    KEY_BYTES_MAX = 2000,     /* string bytes of one group's keys together: PostgreSQL's index limit */
+    NAME_MAX_BYTES = 48,    /* [a-z][a-z0-9_]{0,47} */
+    SOURCE_FIELD_MAX = 256, /* fields of one source, derived ones too */
+    VIEW_KEY_MAX = 16,      /* group_by entries of one view */
+    VIEW_MEASURE_MAX = 64,  /* measures of one view */
+    KEY_BYTES_MAX = 2000, /* string bytes of one group's keys together: PostgreSQL's index limit */
 };
 
 enum time_format { TIME_RFC3339, TIME_EPOCH_S, TIME_EPOCH_MS, TIME_EPOCH_US };
@@ -32,8 +32,10 @@ struct source_field {
     enum value_type type;
     enum time_format format; /* of a timestamp */
     bool nullable;
-    const char *const *path; /* member names from the record's root */
+    const char *const *path; /* member names from the record's root; of a derived field none */
     size_t path_count;
+    const char *text; /* of a derived field: its expression as written, and parsed */
+    struct expression *derived;
 };
 
 struct source {
@@ -41,9 +43,14 @@ struct source {
     const char *topic;
     const char *dead_letter_topic;
     int partitions; /* of a topic that `dovetail init` creates */
-    const struct source_field *fields;
+    const struct source_field
+        *fields; /* those of the record, then the derived ones in their order */
     size_t field_count;
-    size_t event_time_field; /* index; its type is timestamp, or what event_time_format is read from */
+    size_t derived_count;
+    const size_t *drop_if_null; /* indexes: a record in which one of these is NULL is filtered */
+    size_t drop_if_null_count;
+    size_t
+        event_time_field; /* index; its type is timestamp, or what event_time_format is read from */
     enum time_format event_time_format;
     int64_t dedupe_within; /* offsets; 0: records are not compared */
     size_t dedupe_field;   /* index of the id: a string or an integer; see core/recent_ids.h */

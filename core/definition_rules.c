@@ -1,4 +1,5 @@
-/* What a source says about its records beyond their fields: which are duplicates.
+/* What a source says about its records beyond their fields: what is derived from them, which are
+ * left out, which are duplicates.
  *
  * Pure. A fault names the key; the caller adds the file. */
 #include <string.h>
@@ -16,6 +17,83 @@ static bool find_field(const struct source *source, const char *name, size_t *in
         }
     }
     return false;
+}
+
+/* --- derive --- */
+
+static enum status load_derived(struct source *source, const char *name, const json_t *json,
+                                struct error *error)
+{
+    size_t index;
+    if (!definition_name_is_valid(name))
+        return error_set(
+            error, STATUS_REJECT,
+            "not a name: a lower-case letter, then up to 47 lower-case letters, digits "
+            "and _");
+    if (find_field(source, name, &index))
+        return error_set(error, STATUS_REJECT, "there is a field of that name already");
+    if (!json_is_string(json) || strlen(json_string_value(json)) != json_string_length(json))
+        return error_set(error, STATUS_REJECT, "wants an SQL expression");
+    struct source_field field = {
+        .name = arena_copy(&source->arena, name, strlen(name)),
+        .text = arena_copy(&source->arena, json_string_value(json), json_string_length(json)),
+    };
+    if (field.name == NULL || field.text == NULL)
+        return error_no_memory(error);
+    enum status status = expression_create(field.text, source, &field.derived, error);
+    if (status != STATUS_OK)
+        return status;
+    field.type = expression_type(field.derived);
+    field.nullable = expression_is_nullable(field.derived, source);
+    ((struct source_field *)source->fields)[source->field_count++] = field;
+    source->derived_count++;
+    return STATUS_OK;
+}
+
+static enum status load_derive(struct source *source, json_t *json, struct error *error)
+{
+    const char *name;
+    json_t *text;
+    if (!json_is_object(json))
+        return error_set(error, STATUS_REJECT,
+                         "derive: wants an object with names and SQL expressions");
+    if (source->field_count + json_object_size(json) > SOURCE_FIELD_MAX)
+        return error_set(error, STATUS_REJECT, "derive: more than %d fields", SOURCE_FIELD_MAX);
+    json_object_foreach (json, name, text)
+        if (load_derived(source, name, text, error) != STATUS_OK)
+            return error_wrap(error, "derive.%.60s", name);
+    return STATUS_OK;
+}
+
+/* --- drop_if_null --- */
+
+static enum status load_dropped(struct source *source, const json_t *json, size_t *index,
+                                struct error *error)
+{
+    const char *name = json_string_value(json);
+    if (name == NULL)
+        return error_set(error, STATUS_REJECT, "wants a field's name");
+    if (!find_field(source, name, index))
+        return error_set(error, STATUS_REJECT, "there is no field \"%.60s\"", name);
+    if (!source->fields[*index].nullable)
+        return error_set(error, STATUS_REJECT, "field \"%s\" is never NULL", name);
+    return STATUS_OK;
+}
+
+static enum status load_drop_if_null(struct source *source, const json_t *json, struct error *error)
+{
+    size_t count = json_array_size(json);
+    if (!json_is_array(json) || count == 0 || count > SOURCE_FIELD_MAX)
+        return error_set(error, STATUS_REJECT, "drop_if_null: wants an array of fields' names");
+    size_t *indexes = arena_alloc(&source->arena, count * sizeof *indexes);
+    if (indexes == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < count; i++)
+        if (load_dropped(source, json_array_get(json, i), &indexes[i], error) != STATUS_OK)
+            return error_wrap(error, "drop_if_null[%zu]", i);
+    source->drop_if_null = indexes;
+    source->drop_if_null_count = count;
+    return STATUS_OK;
 }
 
 /* --- dedupe --- */
@@ -60,8 +138,13 @@ static enum status load_dedupe(struct source *source, const json_t *json, struct
 
 enum status definition_load_rules(struct source *source, struct error *error)
 {
+    json_t *derive = json_object_get(source->json, "derive");
+    const json_t *drop_if_null = json_object_get(source->json, "drop_if_null");
     const json_t *dedupe = json_object_get(source->json, "dedupe");
-    if (dedupe != NULL && load_dedupe(source, dedupe, error) != STATUS_OK)
+    enum status status = derive == NULL ? STATUS_OK : load_derive(source, derive, error);
+    if (status == STATUS_OK && drop_if_null != NULL)
+        status = load_drop_if_null(source, drop_if_null, error);
+    if (status == STATUS_OK && dedupe != NULL && load_dedupe(source, dedupe, error) != STATUS_OK)
         return error_wrap(error, "dedupe");
-    return STATUS_OK;
+    return status;
 }

@@ -35,8 +35,8 @@ static enum status load_topics(struct source *source, struct error *error)
         return status;
     }
     if (json_object_get(source->json, "dead_letter_topic") != NULL) {
-        status = definition_get_string(source->json, "dead_letter_topic", "a Kafka topic", &dead,
-                                       error);
+        status =
+            definition_get_string(source->json, "dead_letter_topic", "a Kafka topic", &dead, error);
     } else {
         size_t length = strlen(topic);
         memcpy(fallback, topic, length);
@@ -144,8 +144,8 @@ static enum status load_long_field(struct source *source, struct source_field *f
     const char *type = NULL;
 
     enum status status = definition_check_keys(json, known, error);
-    status = status == STATUS_OK ? definition_get_string(json, "type", "a type", &type, error)
-                                 : status;
+    status =
+        status == STATUS_OK ? definition_get_string(json, "type", "a type", &type, error) : status;
     if (status != STATUS_OK) {
         return status;
     }
@@ -168,9 +168,10 @@ static enum status load_field(struct source *source, struct source_field *field,
                               const json_t *json, struct error *error)
 {
     if (!definition_name_is_valid(name)) {
-        return error_set(error, STATUS_REJECT,
-                         "not a name: a lower-case letter, then up to 47 lower-case letters, digits "
-                         "and _ (for another member name use \"path\")");
+        return error_set(
+            error, STATUS_REJECT,
+            "not a name: a lower-case letter, then up to 47 lower-case letters, digits "
+            "and _ (for another member name use \"path\")");
     }
     field->name = arena_copy(&source->arena, name, strlen(name));
     if (field->name == NULL) {
@@ -180,9 +181,10 @@ static enum status load_field(struct source *source, struct source_field *field,
         return load_long_field(source, field, json, error);
     }
     if (!json_is_string(json) || !value_type_from_name(json_string_value(json), &field->type)) {
-        return error_set(error, STATUS_REJECT,
-                         "wants \"string\", \"integer\", \"decimal\", \"boolean\", \"timestamp\" or "
-                         "an object with \"type\"");
+        return error_set(
+            error, STATUS_REJECT,
+            "wants \"string\", \"integer\", \"decimal\", \"boolean\", \"timestamp\" or "
+            "an object with \"type\"");
     }
     return load_path(source, field, NULL, error);
 }
@@ -199,14 +201,14 @@ static enum status load_fields(struct source *source, struct error *error)
     if (json_object_size(fields) > SOURCE_FIELD_MAX) {
         return error_set(error, STATUS_REJECT, "fields: more than %d", SOURCE_FIELD_MAX);
     }
-    struct source_field *array =
-        arena_alloc(&source->arena, json_object_size(fields) * sizeof *array);
+    size_t room =
+        json_object_size(fields) + json_object_size(json_object_get(source->json, "derive"));
+    struct source_field *array = arena_alloc(&source->arena, room * sizeof *array);
     if (array == NULL) {
         return error_no_memory(error);
     }
     source->fields = array;
-    json_object_foreach(fields, name, json)
-    {
+    json_object_foreach (fields, name, json) {
         struct source_field *field = &array[source->field_count++];
         *field = (struct source_field){.format = TIME_RFC3339};
         if (load_field(source, field, name, json, error) != STATUS_OK) {
@@ -229,8 +231,9 @@ static enum status load_event_time(struct source *source, struct error *error)
                          "event_time: wants an object with \"field\" and \"format\"");
     }
     enum status status = definition_check_keys(json, known, error);
-    status = status == STATUS_OK ? definition_get_string(json, "field", "a field's name", &name, error)
-                                 : status;
+    status = status == STATUS_OK
+                 ? definition_get_string(json, "field", "a field's name", &name, error)
+                 : status;
     status = status == STATUS_OK && format != NULL
                  ? format_of(format, &source->event_time_format, error)
                  : status;
@@ -245,8 +248,9 @@ static enum status load_event_time(struct source *source, struct error *error)
         source->event_time_field = i;
         bool is_text = source->event_time_format == TIME_RFC3339;
         if (field->type == VALUE_TIMESTAMP) {
-            bool own = json_object_get(json_object_get(json_object_get(source->json, "fields"), name),
-                                       "format") != NULL;
+            bool own =
+                json_object_get(json_object_get(json_object_get(source->json, "fields"), name),
+                                "format") != NULL;
             if (own && format != NULL && field->format != source->event_time_format) {
                 return error_set(error, STATUS_REJECT,
                                  "event_time.format: differs from fields.%s.format", name);
@@ -257,8 +261,10 @@ static enum status load_event_time(struct source *source, struct error *error)
             field->format = source->event_time_format;
         } else if (is_text ? field->type != VALUE_STRING
                            : field->type != VALUE_INTEGER && field->type != VALUE_DECIMAL) {
-            return error_set(error, STATUS_REJECT, "event_time.format: does not go with field \"%s\" "
-                             "of type %s", name, value_type_name(field->type));
+            return error_set(error, STATUS_REJECT,
+                             "event_time.format: does not go with field \"%s\" "
+                             "of type %s",
+                             name, value_type_name(field->type));
         }
         return STATUS_OK;
     }
@@ -267,8 +273,9 @@ static enum status load_event_time(struct source *source, struct error *error)
 
 static enum status load(struct source *source, struct error *error)
 {
-    static const char *const known[] = {"source",     "topic",  "dead_letter_topic", "partitions",
-                                        "event_time", "fields", "dedupe",            NULL};
+    static const char *const known[] = {
+        "source", "topic",  "dead_letter_topic", "partitions", "event_time",
+        "fields", "derive", "drop_if_null",      "dedupe",     NULL};
 
     if (!json_is_object(source->json)) {
         return error_set(error, STATUS_REJECT, "wants an object");
@@ -305,6 +312,9 @@ enum status source_create(json_t *json, const char *place, struct source **out, 
 void source_destroy(struct source *source)
 {
     if (source != NULL) {
+        for (size_t i = 0; i < source->field_count; i++) {
+            expression_destroy(source->fields[i].derived);
+        }
         json_decref(source->json);
         arena_deinit(&source->arena);
         free(source);

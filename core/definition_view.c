@@ -1,7 +1,7 @@
 /* Views: what to compute over a source.
  *
- * Invariant: a struct view that exists has been type-checked throughout: `where` is boolean, keys and
- * measures have distinct names, every expression fits the source. */
+ * Invariant: a struct view that exists has been type-checked throughout: `where` is boolean, keys
+ * and measures have distinct names, every expression fits the source. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,9 +26,10 @@ static enum status check_name(const struct view *view, const char *name, struct 
                                         "xmax",         "cmax",       "ctid"};
 
     if (!definition_name_is_valid(name)) {
-        return error_set(error, STATUS_REJECT,
-                         "not a name: a lower-case letter, then up to 47 lower-case letters, digits "
-                         "and _");
+        return error_set(
+            error, STATUS_REJECT,
+            "not a name: a lower-case letter, then up to 47 lower-case letters, digits "
+            "and _");
     }
     bool used = false;
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
@@ -186,7 +187,8 @@ static enum status load_measures(struct view *view, struct error *error)
     json_t *json;
 
     if (!json_is_object(measures) || count == 0) {
-        return error_set(error, STATUS_REJECT, "measures: wants an object with at least one measure");
+        return error_set(error, STATUS_REJECT,
+                         "measures: wants an object with at least one measure");
     }
     if (count > VIEW_MEASURE_MAX) {
         return error_set(error, STATUS_REJECT, "measures: more than %d", VIEW_MEASURE_MAX);
@@ -196,8 +198,7 @@ static enum status load_measures(struct view *view, struct error *error)
     if (view->measures == NULL || view->state_offsets == NULL) {
         return error_no_memory(error);
     }
-    json_object_foreach(measures, name, json)
-    {
+    json_object_foreach (measures, name, json) {
         if (load_measure(view, name, json, error) != STATUS_OK) {
             return error_wrap(error, "measures.%.60s", name);
         }
@@ -227,9 +228,8 @@ static enum status load(struct view *view, struct error *error)
     }
     status = status == STATUS_OK ? load_where(view, error) : status;
     status = status == STATUS_OK ? load_keys(view, error) : status;
-    if (status == STATUS_OK &&
-        window_from_json(json_object_get(view->json, "window"), &view->window, error) !=
-            STATUS_OK) {
+    if (status == STATUS_OK && window_from_json(json_object_get(view->json, "window"),
+                                                &view->window, error) != STATUS_OK) {
         return error_wrap(error, "window");
     }
     return status == STATUS_OK ? load_measures(view, error) : status;
@@ -274,10 +274,12 @@ void view_destroy(struct view *view)
 
 char *view_canonical_text(const struct view *view)
 {
-    static const char *const source_keys[] = {"source", "topic", "event_time", "fields", "dedupe"};
+    static const char *const source_keys[] = {"source", "topic",        "event_time", "fields",
+                                              "derive", "drop_if_null", "dedupe"};
     static const char *const view_keys[] = {"view", "where", "group_by", "window", "measures"};
     json_t *source = json_object(), *what = json_object();
-    json_t *all = json_pack("{s:i, s:o, s:o}", "engine", engine_version, "source", source, "view", what);
+    json_t *all =
+        json_pack("{s:i, s:o, s:o}", "engine", engine_version, "source", source, "view", what);
     char *text = NULL;
     int failed = all == NULL;
 

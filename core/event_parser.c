@@ -35,6 +35,7 @@ struct event_parser {
     struct arena arena; /* owns the trie and all arrays but the buffers */
     uint32_t *leaf_of_field;
     struct value *values; /* one for each field */
+    struct arena scratch; /* strings of derived fields */
     size_t fields_of_leaf_max;
 
     size_t capacity; /* longest record that the buffers hold */
@@ -271,17 +272,44 @@ static enum status event_time(const struct event_parser *parser, int64_t *us, st
     return reject(field, "not a type that holds a time", error);
 }
 
+/* In their order: each may use those before it. */
+static enum status derive_fields(struct event_parser *parser, struct error *error)
+{
+    const struct source *source = parser->source;
+    arena_reset(&parser->scratch);
+    for (size_t i = source->field_count - source->derived_count; i < source->field_count; i++) {
+        const struct source_field *field = &source->fields[i];
+        enum status status = expression_evaluate(field->derived, parser->values, &parser->scratch,
+                                                 &parser->values[i], error);
+        if (status != STATUS_OK)
+            return error_wrap(error, "derive.%s", field->name);
+    }
+    return STATUS_OK;
+}
+
 static enum status convert_record(struct event_parser *parser, struct event *out,
                                   struct error *error)
 {
+    const struct source *source = parser->source;
     parser->text_next = parser->text;
-    for (size_t i = 0; i < parser->source->field_count; i++) {
+    for (size_t i = 0; i < source->field_count - source->derived_count; i++) {
         enum status status = convert_field(parser, i, error);
         if (status != STATUS_OK)
             return status;
     }
+    enum status status = event_time(parser, &out->time_us, error);
+    if (status != STATUS_OK)
+        return status;
     out->fields = parser->values;
-    return event_time(parser, &out->time_us, error);
+    return source->derived_count > 0 ? derive_fields(parser, error) : STATUS_OK;
+}
+
+static bool is_dropped(const struct source *source, const struct value *fields)
+{
+    for (size_t i = 0; i < source->drop_if_null_count; i++)
+        if (fields[source->drop_if_null[i]].is_null)
+            return true;
+    return false;
 }
 
 /* --- buffers --- */
@@ -356,6 +384,8 @@ static enum status create_fields(struct event_parser *parser, const struct sourc
     memset(uses, 0, count * sizeof *uses);
     for (size_t i = 0; i < count; i++) {
         parser->values[i] = (struct value){.type = source->fields[i].type, .is_null = true};
+        if (source->fields[i].derived != NULL)
+            continue;
         size_t leaf_uses = ++uses[parser->leaf_of_field[i]];
         if (leaf_uses > parser->fields_of_leaf_max)
             parser->fields_of_leaf_max = leaf_uses;
@@ -371,6 +401,7 @@ enum status event_parser_create(const struct source *source, struct event_parser
     if (parser == NULL)
         return error_no_memory(error);
     arena_init(&parser->arena);
+    arena_init(&parser->scratch);
     parser->fields_of_leaf_max = 1;
     enum status status = json_index_create(&parser->index, error);
     if (status == STATUS_OK && source != NULL)
@@ -391,6 +422,7 @@ void event_parser_destroy(struct event_parser *parser)
         return;
     json_index_destroy(parser->index);
     arena_deinit(&parser->arena);
+    arena_deinit(&parser->scratch);
     free(parser->text);
     free(parser->record);
     free(parser);
@@ -420,6 +452,8 @@ enum status event_parser_parse(struct event_parser *parser, const char *json, si
     status = event_walk_record(&parser->walk, json, length, starts, count, parser->text, error);
     if (status == STATUS_OK && parser->source != NULL)
         status = convert_record(parser, out, error);
+    if (status == STATUS_OK && parser->source != NULL)
+        out->is_dropped = is_dropped(parser->source, out->fields);
     return status;
 }
 

@@ -1,9 +1,10 @@
 /* One record's JSON, checked everywhere, turned into the source's typed fields.
  *
  * A record is rejected when it is not a valid JSON object anywhere (not only in the fields in use),
- * misses a required field, has a value of the wrong type, or a time out of range: STATUS_REJECT with
- * the reason. Where a member name occurs twice in one object the last one counts, as in PostgreSQL's
- * json. The only file that knows simdjson is json_index.cc.
+ * misses a required field, has a value of the wrong type, or a time out of range, or where an
+ * expression of a derived field fails: STATUS_REJECT with the reason. Where a member name occurs
+ * twice in one object the last one counts, as in PostgreSQL's json. The only file that knows
+ * simdjson is json_index.cc.
  *
  * A parser belongs to one thread. */
 #ifndef DOVETAIL_EVENT_PARSER_H
@@ -23,8 +24,9 @@ enum {
 };
 
 struct event {
-    const struct value *fields; /* one for each of the source's fields */
+    const struct value *fields; /* one for each of the source's fields, derived ones too */
     int64_t time_us;
+    bool is_dropped; /* a field of drop_if_null is NULL: filtered for every view */
 };
 
 struct event_parser;
@@ -35,13 +37,14 @@ enum status event_parser_create(const struct source *source, struct event_parser
                                 struct error *error) MUST_CHECK;
 void event_parser_destroy(struct event_parser *parser);
 
-/* Parses `length` bytes at `json`, of which `readable` >= length may be read; where readable is less
- * than length + EVENT_PADDING_BYTES the record is copied first. *out and its strings are good until
- * the next call. */
+/* Parses `length` bytes at `json`, of which `readable` >= length may be read; where readable is
+ * less than length + EVENT_PADDING_BYTES the record is copied first. *out and its strings are good
+ * until the next call. */
 enum status event_parser_parse(struct event_parser *parser, const char *json, size_t length,
                                size_t readable, struct event *out, struct error *error) MUST_CHECK;
 
-/* The instruction set in use, for --version and benchmarks: "haswell", "westmere", "fallback", ... */
+/* The instruction set in use, for --version and benchmarks: "haswell", "westmere", "fallback", ...
+ */
 const char *event_parser_target(void);
 
 #ifdef __cplusplus

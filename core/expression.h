@@ -24,6 +24,9 @@ void expression_destroy(struct expression *expression);
 
 enum value_type expression_type(const struct expression *expression);
 
+/* False where no record can make it NULL, judged by its form: which fields it uses, and how. */
+bool expression_is_nullable(const struct expression *expression, const struct source *source);
+
 /* `fields` has one value for each of the source's fields. Strings in *out are borrowed from the
  * fields, the expression or `scratch`, which the caller resets between records. STATUS_REJECT: the
  * record makes the expression fail (the text says how), as it would make the SQL statement fail. */

@@ -94,7 +94,8 @@ struct field_trie *field_trie_create(const struct source *source, struct arena *
     struct field_trie **ends = arena_alloc(arena, (source->field_count + 1) * sizeof *ends);
     if (root == NULL || ends == NULL)
         return NULL;
-    for (size_t i = 0; i < source->field_count; i++) {
+    size_t count = source->field_count - source->derived_count;
+    for (size_t i = 0; i < count; i++) {
         const struct source_field *field = &source->fields[i];
         assert(field->path_count > 0);
         ends[i] = root;
@@ -107,7 +108,7 @@ struct field_trie *field_trie_create(const struct source *source, struct arena *
     }
     if (!finish(root, arena, leaf_count))
         return NULL;
-    for (size_t i = 0; i < source->field_count; i++)
+    for (size_t i = 0; i < count; i++)
         leaf_of_field[i] = (uint32_t)ends[i]->leaf;
     return root;
 }

@@ -1,12 +1,12 @@
 /* The table of groups: see groups.h.
  *
- * Invariant: a record is folded into all measures of its group or into none. Everything that can fail
- * because of the record (conditions, keys, arguments) is evaluated before the group is touched; after
- * that only memory can run out, which ends the process.
+ * Invariant: a record is folded into all measures of its group or into none. Everything that can
+ * fail because of the record (conditions, keys, arguments) is evaluated before the group is
+ * touched; after that only memory can run out, which ends the process.
  *
  * Open addressing with linear probing, as in Knuth, The Art of Computer Programming, volume 3, 6.4,
- * algorithm L; the table doubles at three quarters full. The hash (XXH3) is salted with an address, which the
- * loader randomises, so that a producer cannot choose keys that collide. */
+ * algorithm L; the table doubles at three quarters full. The hash (XXH3) is salted with an address,
+ * which the loader randomises, so that a producer cannot choose keys that collide. */
 #include "core/groups.h"
 
 #include <assert.h>
@@ -317,6 +317,10 @@ enum status groups_fold(struct groups *groups, const struct event *event,
     if (groups->scratch.blocks != NULL) {
         arena_reset(&groups->scratch);
     }
+    if (event->is_dropped) {
+        *outcome = FOLD_FILTERED;
+        return STATUS_OK;
+    }
     enum status status = passes_where(groups, event, &passes, error);
     if (status != STATUS_OK || !passes) {
         *outcome = FOLD_FILTERED;
@@ -331,8 +335,9 @@ enum status groups_fold(struct groups *groups, const struct event *event,
     for (size_t i = 0; status == STATUS_OK && i < view->measure_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         if (!groups->inputs[i].skip) {
-            status = measure->kind->fold(measure, group->state + view->state_offsets[i],
-                                         groups->inputs[i].arguments, origin, &groups->arena, error);
+            status =
+                measure->kind->fold(measure, group->state + view->state_offsets[i],
+                                    groups->inputs[i].arguments, origin, &groups->arena, error);
         }
     }
     if (status == STATUS_OK) {
@@ -352,8 +357,8 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
     for (size_t i = 0; i < view->measure_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         size_t at = view->state_offsets[i];
-        enum status status = measure->kind->merge(measure, into->state + at, state + at,
-                                                  &groups->arena, error);
+        enum status status =
+            measure->kind->merge(measure, into->state + at, state + at, &groups->arena, error);
         if (status != STATUS_OK) {
             return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
                               view->measures[i].name);
@@ -373,8 +378,8 @@ enum status groups_merge(struct groups *into, const struct groups *from, struct 
         }
         enum status status = find_or_add_hashed(into, group->hash, group->window_start_us,
                                                 group->key, group->key_length, &target, error);
-        status = status == STATUS_OK ? groups_merge_states(into, target, group->state, error)
-                                     : status;
+        status =
+            status == STATUS_OK ? groups_merge_states(into, target, group->state, error) : status;
         if (status != STATUS_OK) {
             return status;
         }
@@ -471,8 +476,8 @@ enum status group_encode_row(const struct view *view, const struct group *group,
     }
     for (size_t i = 0; i < view->measure_count; i++) {
         const struct measure *measure = view->measures[i].measure;
-        enum status status = measure->kind->encode(measure, group->state + view->state_offsets[i],
-                                                   writer, error);
+        enum status status =
+            measure->kind->encode(measure, group->state + view->state_offsets[i], writer, error);
         if (status != STATUS_OK) {
             return status;
         }
@@ -513,8 +518,8 @@ static enum status read_states(const struct view *view, const struct pgbinary_fi
 
     for (size_t i = 0; i < view->measure_count; i++) {
         const struct measure *measure = view->measures[i].measure;
-        enum status status = measure->kind->decode(measure, state + view->state_offsets[i], next,
-                                                   arena, error);
+        enum status status =
+            measure->kind->decode(measure, state + view->state_offsets[i], next, arena, error);
         if (status != STATUS_OK) {
             return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
                               view->measures[i].name);

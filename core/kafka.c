@@ -42,6 +42,7 @@ struct kafka_consumer {
     size_t newest; /* the track of the last message */
     const rd_kafka_topic_t *newest_rkt;
     bool paused;
+    bool closing; /* no assignment will follow */
 
     struct kafka_nudge nudge;
 
@@ -285,7 +286,9 @@ static enum status handle_revoke(struct kafka_consumer *consumer,
     }
     clear_tracks(consumer);
     rd_kafka_resp_err_t code = rd_kafka_assign(consumer->rk, NULL);
-    await_stops(consumer);
+    /* A member that leaves is gone with its last partition, and then nobody would answer. */
+    if (!consumer->closing)
+        await_stops(consumer);
     if (status == STATUS_OK && code != RD_KAFKA_RESP_ERR_NO_ERROR)
         status = kafka_client_error(error, STATUS_FATAL, code, "Kafka: giving up partitions: %s",
                                     rd_kafka_err2str(code));
@@ -394,6 +397,7 @@ enum status kafka_consumer_assign(const json_t *properties, const struct kafka_p
 static void leave(struct kafka_consumer *consumer)
 {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
+    consumer->closing = true;
     rd_kafka_error_t *refused = rd_kafka_consumer_close_queue(consumer->rk, queue);
     int64_t end_us = program_monotonic_us() + CLOSE_TIMEOUT_MS * INT64_C(1000);
     while (refused == NULL && !rd_kafka_consumer_closed(consumer->rk) &&

@@ -1,7 +1,8 @@
 /* What a source may say about its records beyond their fields, with a real Kafka and a real
- * PostgreSQL: duplicates. Records are produced to known partitions, so their offsets are known, and
- * a naive model looks back over them. Whatever happens to the processes, the ledger, the views and
- * the model agree, and `dovetail verify` finds every answer identical. */
+ * PostgreSQL: duplicates, derived fields, records left out for a NULL. Records are produced to
+ * known partitions, so their offsets are known, and a naive model looks back over them. Whatever
+ * happens to the processes, the ledger, the views and the model agree, and `dovetail verify` finds
+ * every answer identical. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -294,11 +295,91 @@ static void test_ids_are_gone(void **state)
     assert_non_null(strstr(child_errors(speed), "dedupe needs the ids of offsets 100 to 200"));
 }
 
+/* --- derived fields, drop_if_null --- */
+
+static void define_orders(void)
+{
+    deployment_define_source(
+        deployment,
+        "{\"source\":\"orders\",\"topic\":\"\",\"partitions\":1,"
+        "\"event_time\":{\"field\":\"at\",\"format\":\"epoch_s\"},"
+        "\"fields\":{\"at\":\"timestamp\",\"price\":\"decimal\",\"quantity\":\"integer\","
+        "\"parts\":{\"type\":\"integer\",\"nullable\":true},"
+        "\"shop\":{\"type\":\"string\",\"nullable\":true}},"
+        "\"derive\":{\"revenue\":\"price * quantity\",\"each\":\"revenue / parts\","
+        "\"order\":\"shop || '-' || CASE WHEN quantity > 5 THEN 'big' ELSE 'small' END\","
+        "\"late\":\"at > '2001-01-01'\",\"quoted\":\"\\\"order\\\" || '!'\"},"
+        "\"drop_if_null\":[\"parts\",\"order\"]}");
+    deployment_define_view(
+        deployment, "{\"view\":\"revenues\",\"source\":\"orders\",\"where\":\"late\","
+                    "\"group_by\":[\"order\",\"quoted\"],"
+                    "\"window\":{\"type\":\"tumbling\",\"size\":\"1d\"},\"measures\":{"
+                    "\"c\":\"count(*)\",\"total\":\"sum(revenue)\",\"most\":\"max(each)\"}}");
+    deployment_define_view(deployment,
+                           "{\"view\":\"counts\",\"source\":\"orders\","
+                           "\"window\":{\"type\":\"tumbling\",\"size\":\"1d\"},\"measures\":{"
+                           "\"c\":\"count(*)\",\"cents\":\"sum(100 * revenue)\"}}");
+}
+
+static void test_derived_fields(void **state)
+{
+    (void)state;
+    enum { RECORDS = 3000 };
+    char *lines = malloc(RECORDS * LINE_BYTES);
+    size_t length = 0;
+    int64_t dead = 0;
+    int64_t dropped = 0;
+    int64_t cents = 0;
+    assert_non_null(lines);
+    for (int i = 0; i < RECORDS; i++) {
+        int64_t price = (int64_t)below(10000);
+        int64_t quantity = (int64_t)below(10);
+        char parts[8] = "null";
+        size_t part_count = below(8);
+        if (part_count < 7)
+            snprintf(parts, sizeof parts, "%zu", part_count);
+        const char *shop = below(10) == 0 ? "null" : below(2) == 0 ? "\"a\"" : "\"b\"";
+        length += (size_t)snprintf(
+            lines + length, LINE_BYTES,
+            "{\"at\":%zu,\"price\":%lld.%02lld,\"quantity\":%lld,\"parts\":%s,\"shop\":%s}\n",
+            978307200 - 100000 + below(200000), (long long)price / 100, (long long)price % 100,
+            (long long)quantity, parts, shop);
+        if (part_count == 0)
+            dead++;
+        else if (part_count == 7 || shop[0] == 'n')
+            dropped++;
+        else
+            cents += price * quantity;
+    }
+    define_orders();
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce("orders", 0, lines);
+    await_number("SELECT next_offset FROM dovetail_internal.position", RECORDS);
+    deployment_run(deployment, 0, "dovetail", "verify", "revenues", NULL);
+    expect_number("SELECT dead_lettered FROM dovetail_internal.position", dead);
+    expect_number("SELECT filtered FROM dovetail_internal.position", dropped);
+    expect_number("SELECT counted FROM dovetail_internal.position", RECORDS - dead - dropped);
+    expect_number("SELECT sum(cents) FROM dovetail.counts", cents);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    produce("orders", 0, lines);
+    await_number("SELECT next_offset FROM dovetail_internal.position", 2 * RECORDS);
+    expect_number("SELECT sum(cents) FROM dovetail.counts", 2 * cents);
+    deployment_run(deployment, 0, "dovetail", "verify", "revenues", NULL);
+    deployment_run(deployment, 0, "dovetail", "verify", "counts", NULL);
+    struct child *letters = deployment_run(deployment, 0, "dovetail", "dead-letters", "list",
+                                           "orders", "--limit", "5", "--format", "json", NULL);
+    assert_non_null(strstr(child_output(letters), "derive.each: division by zero"));
+    child_stop(speed);
+    free(lines);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_duplicates, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ids_are_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_derived_fields, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("sources", tests, NULL, NULL);
 }

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "core/definition.h"
+#include "core/event_parser.h"
+#include "core/groups.h"
 
 static struct error error;
 
@@ -130,11 +132,210 @@ static void test_dedupe_faults(void **state)
     check_faults(faults, sizeof faults / sizeof faults[0]);
 }
 
+/* --- derive --- */
+
+static const struct source_field *field_of(const struct source *source, const char *name)
+{
+    for (size_t i = 0; i < source->field_count; i++)
+        if (strcmp(source->fields[i].name, name) == 0)
+            return &source->fields[i];
+    fail_msg("no field %s", name);
+    return NULL;
+}
+
+/* The text of a literal in a JSON text with ' for ": SQL's own quote is \u0027. */
+static struct source *derived_source(const char *more)
+{
+    char members[600];
+    snprintf(members, sizeof members,
+             "'derive':{'total':'price * n','half':'total / 2 + n',"
+             "'label':'id || \\u0027/\\u0027 || email','share':'n / amount'}%s",
+             more);
+    return good(members);
+}
+
+static void test_derive(void **state)
+{
+    (void)state;
+    struct source *source = derived_source("");
+    assert_int_equal(source->field_count, 12);
+    assert_int_equal(source->derived_count, 4);
+    assert_int_equal(field_of(source, "total")->type, VALUE_DECIMAL);
+    assert_false(field_of(source, "total")->nullable);
+    assert_int_equal(field_of(source, "half")->type, VALUE_DECIMAL);
+    assert_int_equal(field_of(source, "label")->type, VALUE_STRING);
+    assert_true(field_of(source, "label")->nullable);
+    assert_int_equal(field_of(source, "share")->type, VALUE_INTEGER);
+    assert_true(field_of(source, "share")->nullable);
+    source_destroy(source);
+    assert_true(differ("", "'derive':{'a':'n'}"));
+    assert_true(differ("'derive':{'a':'n + 1'}", "'derive':{'a':'n'}"));
+    source = good("'derive':{'key':'id || id'},'dedupe':{'field':'key','within':5}");
+    assert_string_equal(source->fields[source->dedupe_field].name, "key");
+    source_destroy(source);
+}
+
+static void test_nullability(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool nullable;
+    } cases[] = {
+        {"n", false},
+        {"amount", true},
+        {"n + amount", true},
+        {"-n", false},
+        {"n + 1", false},
+        {"amount IS NULL", false},
+        {"(amount > 1) IS TRUE", false},
+        {"amount IS DISTINCT FROM 1", false},
+        {"amount = 1", true},
+        {"n IN (1, amount)", true},
+        {"n IN (1, 2)", false},
+        {"n BETWEEN 1 AND amount", true},
+        {"NOT paid", false},
+        {"paid AND amount > 1", true},
+        {"COALESCE(amount, n)", false},
+        {"COALESCE(amount, amount)", true},
+        {"CASE WHEN amount > 1 THEN 1 ELSE 2 END", false},
+        {"CASE WHEN paid THEN 1 END", true},
+        {"CASE WHEN paid THEN amount ELSE 1 END", true},
+        {"CASE amount WHEN 1 THEN n ELSE 2 END", false},
+        {"CASE n WHEN 1 THEN 1 WHEN 2 THEN amount ELSE 2 END", true},
+        {"n * 1.5", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char members[200];
+        snprintf(members, sizeof members, "'derive':{'x':'%s'}", cases[i].text);
+        struct source *source = good(members);
+        if (field_of(source, "x")->nullable != cases[i].nullable)
+            fail_msg("%s", cases[i].text);
+        source_destroy(source);
+    }
+}
+
+static enum status parse_text(struct event_parser *parser, const char *json, struct event *event)
+{
+    return event_parser_parse(parser, json, strlen(json), strlen(json), event, &error);
+}
+
+static void test_derived_values(void **state)
+{
+    (void)state;
+    struct source *source = derived_source(",'drop_if_null':['share']");
+    struct event_parser *parser;
+    struct event event;
+    assert_int_equal(event_parser_create(source, &parser, &error), STATUS_OK);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(
+            parse_text(parser,
+                       "{\"at\":1,\"id\":\"a\",\"n\":7,\"price\":1.50,\"paid\":true,\"seen\":"
+                       "\"2001-01-01T00:00:00Z\",\"user\":{\"email\":\"e\"},\"amount\":2}",
+                       &event),
+            STATUS_OK);
+        const struct value *derived = event.fields + 8;
+        struct decimal total = {.coefficient = 105, .scale = 1};
+        struct decimal half = {.coefficient = 1225, .scale = 2};
+        assert_int_equal(decimal_compare(&derived[0].decimal, &total), 0);
+        assert_int_equal(decimal_compare(&derived[1].decimal, &half), 0);
+        assert_int_equal(derived[2].string.length, 3);
+        assert_memory_equal(derived[2].string.data, "a/e", 3);
+        assert_int_equal(derived[3].integer, 3);
+        assert_false(event.is_dropped);
+        /* NULL where a part is; dropped for it, which is no fault. */
+        assert_int_equal(
+            parse_text(parser,
+                       "{\"at\":1,\"id\":\"a\",\"n\":7,\"price\":1.50,\"paid\":true,\"seen\":"
+                       "\"2001-01-01T00:00:00Z\"}",
+                       &event),
+            STATUS_OK);
+        assert_true(event.fields[10].is_null && event.fields[11].is_null);
+        assert_true(event.is_dropped);
+        assert_int_equal(
+            parse_text(parser,
+                       "{\"at\":1,\"id\":\"a\",\"n\":7,\"price\":1.50,\"paid\":true,\"seen\":"
+                       "\"2001-01-01T00:00:00Z\",\"amount\":0}",
+                       &event),
+            STATUS_REJECT);
+        assert_string_equal(error.text, "derive.share: division by zero");
+    }
+    event_parser_destroy(parser);
+    source_destroy(source);
+}
+
+static void test_derive_faults(void **state)
+{
+    (void)state;
+    static const struct fault faults[] = {
+        {"'derive':5", "x.json: derive: wants an object with names and SQL expressions"},
+        {"'derive':{'A':'n'}", "x.json: derive.A: not a name: a lower-case letter, then up to 47 "
+                               "lower-case letters, digits and _"},
+        {"'derive':{'id':'n'}", "x.json: derive.id: there is a field of that name already"},
+        {"'derive':{'x':5}", "x.json: derive.x: wants an SQL expression"},
+        {"'derive':{'x':'y','y':'n'}",
+         "x.json: derive.x: column 1: source \"s\" has no field \"y\""},
+        {"'derive':{'x':'n + x'}", "x.json: derive.x: column 5: source \"s\" has no field \"x\""},
+    };
+    check_faults(faults, sizeof faults / sizeof faults[0]);
+    assert_null(source_with("'derive':{'x':'n + '}"));
+    assert_non_null(strstr(error.text, "x.json: derive.x: column "));
+}
+
+/* --- drop_if_null --- */
+
+static void test_drop_if_null(void **state)
+{
+    (void)state;
+    struct source *source = good("'drop_if_null':['amount','email']");
+    assert_int_equal(source->drop_if_null_count, 2);
+    source_destroy(source);
+    assert_true(differ("", "'drop_if_null':['amount']"));
+    static const struct fault faults[] = {
+        {"'drop_if_null':'amount'", "x.json: drop_if_null: wants an array of fields' names"},
+        {"'drop_if_null':[]", "x.json: drop_if_null: wants an array of fields' names"},
+        {"'drop_if_null':[5]", "x.json: drop_if_null[0]: wants a field's name"},
+        {"'drop_if_null':['amount','no']", "x.json: drop_if_null[1]: there is no field \"no\""},
+        {"'drop_if_null':['n']", "x.json: drop_if_null[0]: field \"n\" is never NULL"},
+        {"'derive':{'x':'n + 1'},'drop_if_null':['x']",
+         "x.json: drop_if_null[0]: field \"x\" is never NULL"},
+    };
+    check_faults(faults, sizeof faults / sizeof faults[0]);
+}
+
+/* A view filters what is dropped, also where its own expressions would fail. */
+static void test_dropped_is_filtered(void **state)
+{
+    (void)state;
+    struct source *source = good("'drop_if_null':['amount']");
+    struct view *view;
+    struct groups *groups;
+    struct measure_origin origin = {0};
+    enum fold_outcome outcome;
+    json_t *json = json_pack("{s:s, s:s, s:s, s:{s:s, s:s}, s:{s:s}}", "view", "v", "source", "s",
+                             "where", "1 / (n - n) > 0", "window", "type", "tumbling", "size", "1h",
+                             "measures", "c", "count(*)");
+    assert_int_equal(view_create(json, "v.json", source, &view, &error), STATUS_OK);
+    assert_int_equal(groups_create(view, &groups, &error), STATUS_OK);
+    struct value fields[8] = {[2] = value_integer(4), [7] = value_null(VALUE_INTEGER)};
+    struct event event = {.fields = fields, .is_dropped = true};
+    assert_int_equal(groups_fold(groups, &event, &origin, &outcome, &error), STATUS_OK);
+    assert_int_equal(outcome, FOLD_FILTERED);
+    event.is_dropped = false;
+    assert_int_equal(groups_fold(groups, &event, &origin, &outcome, &error), STATUS_REJECT);
+    groups_destroy(groups);
+    view_destroy(view);
+    source_destroy(source);
+    json_decref(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dedupe),
-        cmocka_unit_test(test_dedupe_faults),
+        cmocka_unit_test(test_dedupe),         cmocka_unit_test(test_dedupe_faults),
+        cmocka_unit_test(test_derive),         cmocka_unit_test(test_nullability),
+        cmocka_unit_test(test_derived_values), cmocka_unit_test(test_derive_faults),
+        cmocka_unit_test(test_drop_if_null),   cmocka_unit_test(test_dropped_is_filtered),
     };
     return cmocka_run_group_tests_name("rules of sources", tests, NULL, NULL);
 }
