@@ -1,6 +1,6 @@
 /* The promise, on the running system: queries go on through publishes, a rollback, kill -9 of the
- * speed layer and a second speed process joining and leaving, and every single answer is exactly
- * what the records below its own receipt give.
+ * speed layer, a view that is registered, and a second speed process joining and leaving, and every
+ * single answer is exactly what the records below its own receipt give.
  *
  * Events arrive all the while, over four partitions, some in transactions that are aborted. HTTP
  * and SQL are both asked. DOVETAIL_SEED repeats the events and the questions. */
@@ -13,8 +13,10 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/http.h"
 #include "tests/support/orders.h"
 #include "tests/support/stack.h"
 #include "tests/support/traffic.h"
@@ -89,6 +91,31 @@ static void await_owners(int64_t count, struct child *const *children, int child
                   count, children, child_count);
 }
 
+/* A view that comes while everything runs: the speed layer counts for it from here on, and it can
+ * be read once a run has built what was before. It is sales under another name. */
+static struct oracle_view late_sales;
+
+static void register_a_view(struct child *const *children, int count)
+{
+    struct http_reply reply;
+    json_t *json = json_loads(orders_views[0].json, 0, NULL);
+    json_object_set_new(json, "view", json_string("late_sales"));
+    char *text = json_dumps(json, 0);
+    deployment_define_view(deployment, text);
+    free(text);
+    json_decref(json);
+    late_sales = orders_views[0];
+    late_sales.name = "late_sales";
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    struct http_session *session = http_session_create(deployment->port);
+    http_get(session, "/v1/views/late_sales/rows", &reply);
+    if (reply.status != 503)
+        fail_msg("a view that no run has built: %d %s", reply.status, reply.body);
+    http_reply_free(&reply);
+    http_session_destroy(session);
+    go_on("a view is registered", children, count);
+}
+
 /* Goes back by one run: an update of current_run, whoever does it. */
 static void roll_back(struct child *const *children, int count)
 {
@@ -140,6 +167,8 @@ static void every_answer_equals_the_model(void **state)
     speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
     go_on("the speed layer is back after kill -9", speeds, 1);
 
+    register_a_view(speeds, 1);
+
     speeds[1] = deployment_start(deployment, "dovetail-speed", NULL);
     await_owners(2, speeds, 2);
     go_on("two speed processes share the partitions", speeds, 2);
@@ -162,9 +191,11 @@ static void every_answer_equals_the_model(void **state)
     traffic_await_end(traffic, speeds, 2);
     traffic_stop_reading(traffic);
     traffic_check_all(traffic, deployment);
+    traffic_check_view(traffic, deployment, &late_sales);
     check_command_line();
     for (size_t i = 0; i < ORDERS_VIEWS; i++)
         deployment_run(deployment, 0, "dovetail", "verify", orders_views[i].name, NULL);
+    deployment_run(deployment, 0, "dovetail", "verify", late_sales.name, NULL);
     child_stop(speeds[1]);
     child_stop(deployment->serving);
 

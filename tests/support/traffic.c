@@ -642,8 +642,8 @@ void traffic_await_end(struct traffic *traffic, struct child *const *children, i
     }
 }
 
-static void check_whole_view(struct traffic *traffic, const struct deployment *deployment,
-                             const struct oracle_view *view)
+void traffic_check_view(struct traffic *traffic, const struct deployment *deployment,
+                        const struct oracle_view *view)
 {
     struct oracle_query query = {.view = view};
     struct oracle_answer answer;
@@ -713,6 +713,6 @@ void traffic_check_all(struct traffic *traffic, const struct deployment *deploym
 {
     traffic_must_be_well(traffic);
     for (size_t i = 0; i < ORDERS_VIEWS; i++)
-        check_whole_view(traffic, deployment, &orders_views[i]);
+        traffic_check_view(traffic, deployment, &orders_views[i]);
     check_ledger(traffic, deployment);
 }

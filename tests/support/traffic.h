@@ -66,8 +66,11 @@ void traffic_await_answers(struct traffic *traffic, int64_t count, struct child 
 /* Waits until P has reached every record that was sent. */
 void traffic_await_end(struct traffic *traffic, struct child *const *children, int child_count);
 
-/* Checks that the whole of every view, over HTTP and over SQL, is the model's over all records, and
- * the ledger of every partition too. The producer must have ended and P reached the end. */
+/* Checks that the whole of a view, over HTTP and over SQL, is the model's over all records. The
+ * producer must have ended and P reached the end. */
+void traffic_check_view(struct traffic *traffic, const struct deployment *deployment,
+                        const struct oracle_view *view);
+/* The same for every view of the orders, and the ledger of every partition. */
 void traffic_check_all(struct traffic *traffic, const struct deployment *deployment);
 
 #endif
