@@ -4,7 +4,8 @@
  *
  * State: struct sketch, a set of hashes, or once there are more than 128 the registers they give.
  * Monoid: union of sets; registers are the greatest rank seen, so max is associative, commutative
- * and idempotent. Which of the two it is depends on the number of hashes alone.
+ * and idempotent. Which of the two it is depends on the number of hashes alone. In memory registers
+ * have a byte each.
  *
  * Stored are the bytes of the HyperLogLog storage specification 1.0.0 of Aggregate Knowledge,
  * schema version 1, so that the PostgreSQL extension hll reads and unions them (b::hll), with its
@@ -17,7 +18,7 @@
  *                 where that takes fewer bits than FULL
  *   4 FULL        all registers, 5 bits each
  *
- * Wider registers would not do: with 6 bits and 2^14 of them the extension (2.17) estimates NaN.
+ * Wider registers would not do: of large sets with 6 bits the extension (2.17) estimates NaN.
  *
  * The hash is MurmurHash3 x64_128, as in hll_hash_text and hll_hash_bigint: of a string's bytes, an
  * integer's or a timestamp's (microseconds since 1970) 8 bytes little-endian, a boolean's one byte,

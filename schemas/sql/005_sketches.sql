@@ -62,7 +62,7 @@ BEGIN
         UNION ALL
         -- SPARSE: pairs of 19 bits, of which the first 14 are the register
         SELECT p.pair >> 5, p.pair & 31
-        FROM (SELECT state || '\x000000'::bytea, length(state) FROM unnest(states) AS s (state)
+        FROM (SELECT state || decode('000000', 'hex'), length(state) FROM unnest(states) AS s (state)
               WHERE get_byte(state, 0) = 19) AS s (state, size),
              generate_series(0, (s.size - 3) * 8 / 19 * 19 - 19, 19) AS i,
              LATERAL (SELECT ((get_byte(s.state, 3 + i / 8) << 23)
@@ -74,7 +74,7 @@ BEGIN
         -- FULL: registers of 5 bits
         SELECT i, ((get_byte(s.state, 3 + i * 5 / 8) << 8) | get_byte(s.state, 4 + i * 5 / 8))
                   >> (11 - i * 5 % 8) & 31
-        FROM (SELECT state || '\x00'::bytea FROM unnest(states) AS s (state)
+        FROM (SELECT state || decode('00', 'hex') FROM unnest(states) AS s (state)
               WHERE get_byte(state, 0) = 20) AS s (state),
              generate_series(0, 16383) AS i
     ), registers AS (
