@@ -218,8 +218,8 @@ static bool corr(const struct moment_values *values, struct numeric *result)
 #define INTERCEPT(n, xy, x, y, xx)                                                                 \
     SQL_QUOTIENT(SQL_DIFFERENCE(SQL_PRODUCT(y, xx), SQL_PRODUCT(x, xy)), SQL_SPREAD(n, xx, x, x))
 #define DETERMINATION(n, xy, x, y, xx, yy)                                                         \
-    SQL_QUOTIENT(SQL_PRODUCT(SQL_SPREAD(n, xy, x, y), SQL_SPREAD(n, xy, x, y)),                    \
-                 SQL_PRODUCT(SQL_SPREAD(n, xx, x, x), SQL_SPREAD(n, yy, y, y)))
+    SQL_QUOTIENT("(" SQL_SPREAD(n, xy, x, y) SQL_TIMES SQL_SPREAD(n, xy, x, y) ")",                \
+                 "(" SQL_SPREAD(n, xx, x, x) SQL_TIMES SQL_SPREAD(n, yy, y, y) ")")
 #define R2(n, xy, x, y, xx, yy)                                                                    \
     "CASE WHEN " SQL_SPREAD(n, xx, x, x) " <> 0 AND " SQL_SPREAD(                                  \
         n, yy, y, y) " = 0 THEN 1 ELSE " DETERMINATION(n, xy, x, y, xx, yy) " END"

@@ -350,8 +350,7 @@ static const char *finished(const struct measure *measure, const void *state)
     const char *wide = NULL;
     struct value value;
 
-    enum status status =
-        measure->kind->finish(measure, state, &memory, &value, &wide, &error);
+    enum status status = measure->kind->finish(measure, state, &memory, &value, &wide, &error);
     if (status == STATUS_REJECT) { /* a set beyond its limit has no count */
         return "refused";
     }
