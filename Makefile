@@ -18,10 +18,10 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wformat=2
-WARNINGS_C := $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes
 ifeq ($(CI),true)
 WARNINGS += -Werror
 endif
+WARNINGS_C := $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes
 
 probe = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c -o /dev/null - 2>/dev/null && echo $(1))
 HARDENING := $(call probe,-fstack-protector-strong) $(call probe,-fstack-clash-protection) \

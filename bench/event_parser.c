@@ -17,13 +17,17 @@
 
 enum { PASSES = 5, JANSSON_PASSES = 2, JANSSON_RECORDS = 400000 };
 
-#define PATH(name) (const char *const[]){name}, 1
+#define FIELD(its_name, its_type, its_format, may_be_null, its_path)                               \
+    {                                                                                              \
+        .name = (its_name), .type = (its_type), .format = (its_format), .nullable = (may_be_null), \
+        .path = (const char *const[]){its_path}, .path_count = 1                                   \
+    }
 static const struct source_field fields[] = {
-    {"time", VALUE_TIMESTAMP, TIME_RFC3339, false, PATH("time")},
-    {"delay", VALUE_INTEGER, TIME_RFC3339, true, PATH("delay")},
-    {"distance", VALUE_INTEGER, TIME_RFC3339, false, PATH("distance")},
-    {"origin", VALUE_STRING, TIME_RFC3339, false, PATH("origin")},
-    {"destination", VALUE_STRING, TIME_RFC3339, false, PATH("destination")},
+    FIELD("time", VALUE_TIMESTAMP, TIME_RFC3339, false, "time"),
+    FIELD("delay", VALUE_INTEGER, TIME_RFC3339, true, "delay"),
+    FIELD("distance", VALUE_INTEGER, TIME_RFC3339, false, "distance"),
+    FIELD("origin", VALUE_STRING, TIME_RFC3339, false, "origin"),
+    FIELD("destination", VALUE_STRING, TIME_RFC3339, false, "destination"),
 };
 static const struct source flights = {.name = "flights", .fields = fields, .field_count = 5};
 

@@ -243,22 +243,22 @@ static void compare_value(const struct value *value, json_t *json)
 }
 
 static const struct source_field random_fields_1[] = {
-    {"t", VALUE_INTEGER, TIME_RFC3339, false, PATH("t")},
-    {"ab", VALUE_INTEGER, TIME_RFC3339, true, PATH("a", "b")},
-    {"aab", VALUE_STRING, TIME_RFC3339, true, PATH("a", "a", "b")},
-    {"c", VALUE_BOOLEAN, TIME_RFC3339, true, PATH("c")},
+    FIELD("t", VALUE_INTEGER, TIME_RFC3339, false, "t"),
+    FIELD("ab", VALUE_INTEGER, TIME_RFC3339, true, "a", "b"),
+    FIELD("aab", VALUE_STRING, TIME_RFC3339, true, "a", "a", "b"),
+    FIELD("c", VALUE_BOOLEAN, TIME_RFC3339, true, "c"),
 };
 static const struct source_field random_fields_2[] = {
-    {"t", VALUE_INTEGER, TIME_RFC3339, false, PATH("t")},
-    {"a", VALUE_STRING, TIME_RFC3339, true, PATH("a")},
-    {"ab", VALUE_STRING, TIME_RFC3339, true, PATH("a", "b")},
-    {"empty", VALUE_DECIMAL, TIME_RFC3339, true, PATH("b", "")},
-    {"d", VALUE_STRING, TIME_RFC3339, true, PATH("d")},
+    FIELD("t", VALUE_INTEGER, TIME_RFC3339, false, "t"),
+    FIELD("a", VALUE_STRING, TIME_RFC3339, true, "a"),
+    FIELD("ab", VALUE_STRING, TIME_RFC3339, true, "a", "b"),
+    FIELD("empty", VALUE_DECIMAL, TIME_RFC3339, true, "b", ""),
+    FIELD("d", VALUE_STRING, TIME_RFC3339, true, "d"),
 };
 static const struct source_field random_fields_3[] = {
-    {"t", VALUE_DECIMAL, TIME_RFC3339, false, PATH("t")},
-    {"b", VALUE_DECIMAL, TIME_RFC3339, true, PATH("b")},
-    {"eb", VALUE_STRING, TIME_RFC3339, true, PATH("e", "b")},
+    FIELD("t", VALUE_DECIMAL, TIME_RFC3339, false, "t"),
+    FIELD("b", VALUE_DECIMAL, TIME_RFC3339, true, "b"),
+    FIELD("eb", VALUE_STRING, TIME_RFC3339, true, "e", "b"),
 };
 static const struct source random_sources[] = {
     SOURCE(0, TIME_EPOCH_US, random_fields_1),

@@ -18,8 +18,12 @@
 #include "core/event_parser.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-#define PATH(...)                                                                                  \
-    (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)
+#define FIELD(its_name, its_type, its_format, may_be_null, ...)                                    \
+    {                                                                                              \
+        .name = (its_name), .type = (its_type), .format = (its_format), .nullable = (may_be_null), \
+        .path = (const char *const[]){__VA_ARGS__},                                                \
+        .path_count = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)                  \
+    }
 #define SOURCE(time_field, time_format, list)                                                      \
     {                                                                                              \
         .name = "test", .fields = (list), .field_count = COUNT(list),                              \
@@ -27,10 +31,10 @@
     }
 
 static const struct source_field flight_fields[] = {
-    {"time", VALUE_TIMESTAMP, TIME_RFC3339, false, PATH("time")},
-    {"delay", VALUE_INTEGER, TIME_RFC3339, true, PATH("delay")},
-    {"distance", VALUE_INTEGER, TIME_RFC3339, false, PATH("distance")},
-    {"origin", VALUE_STRING, TIME_RFC3339, false, PATH("origin")},
+    FIELD("time", VALUE_TIMESTAMP, TIME_RFC3339, false, "time"),
+    FIELD("delay", VALUE_INTEGER, TIME_RFC3339, true, "delay"),
+    FIELD("distance", VALUE_INTEGER, TIME_RFC3339, false, "distance"),
+    FIELD("origin", VALUE_STRING, TIME_RFC3339, false, "origin"),
 };
 static const struct source flights = SOURCE(0, TIME_RFC3339, flight_fields);
 

@@ -51,15 +51,15 @@ static void test_null_and_missing(void **state)
 }
 
 static const struct source_field typed_fields[] = {
-    {"t", VALUE_INTEGER, TIME_RFC3339, false, PATH("t")},
-    {"s", VALUE_STRING, TIME_RFC3339, true, PATH("s")},
-    {"i", VALUE_INTEGER, TIME_RFC3339, true, PATH("i")},
-    {"d", VALUE_DECIMAL, TIME_RFC3339, true, PATH("d")},
-    {"b", VALUE_BOOLEAN, TIME_RFC3339, true, PATH("b")},
-    {"r", VALUE_TIMESTAMP, TIME_RFC3339, true, PATH("r")},
-    {"es", VALUE_TIMESTAMP, TIME_EPOCH_S, true, PATH("es")},
-    {"ems", VALUE_TIMESTAMP, TIME_EPOCH_MS, true, PATH("ems")},
-    {"eus", VALUE_TIMESTAMP, TIME_EPOCH_US, true, PATH("eus")},
+    FIELD("t", VALUE_INTEGER, TIME_RFC3339, false, "t"),
+    FIELD("s", VALUE_STRING, TIME_RFC3339, true, "s"),
+    FIELD("i", VALUE_INTEGER, TIME_RFC3339, true, "i"),
+    FIELD("d", VALUE_DECIMAL, TIME_RFC3339, true, "d"),
+    FIELD("b", VALUE_BOOLEAN, TIME_RFC3339, true, "b"),
+    FIELD("r", VALUE_TIMESTAMP, TIME_RFC3339, true, "r"),
+    FIELD("es", VALUE_TIMESTAMP, TIME_EPOCH_S, true, "es"),
+    FIELD("ems", VALUE_TIMESTAMP, TIME_EPOCH_MS, true, "ems"),
+    FIELD("eus", VALUE_TIMESTAMP, TIME_EPOCH_US, true, "eus"),
 };
 static const struct source typed = SOURCE(0, TIME_EPOCH_MS, typed_fields);
 enum { FIELD_T, FIELD_S, FIELD_I, FIELD_D, FIELD_B, FIELD_R, FIELD_ES, FIELD_EMS, FIELD_EUS };
@@ -181,9 +181,9 @@ static void test_timestamps(void **state)
 }
 
 static const struct source_field time_fields[] = {
-    {"text", VALUE_STRING, TIME_RFC3339, true, PATH("text")},
-    {"number", VALUE_DECIMAL, TIME_RFC3339, true, PATH("number")},
-    {"flag", VALUE_BOOLEAN, TIME_RFC3339, true, PATH("flag")},
+    FIELD("text", VALUE_STRING, TIME_RFC3339, true, "text"),
+    FIELD("number", VALUE_DECIMAL, TIME_RFC3339, true, "number"),
+    FIELD("flag", VALUE_BOOLEAN, TIME_RFC3339, true, "flag"),
 };
 static const struct source by_text = SOURCE(0, TIME_RFC3339, time_fields);
 static const struct source by_number = SOURCE(1, TIME_EPOCH_S, time_fields);
@@ -219,16 +219,16 @@ static void test_event_times(void **state)
 }
 
 static const struct source_field path_fields[] = {
-    {"t", VALUE_INTEGER, TIME_RFC3339, true, PATH("t")},
-    {"a", VALUE_STRING, TIME_RFC3339, true, PATH("a")},
-    {"ab", VALUE_INTEGER, TIME_RFC3339, true, PATH("a", "b")},
-    {"abc", VALUE_STRING, TIME_RFC3339, true, PATH("a", "b", "c")},
-    {"ad", VALUE_INTEGER, TIME_RFC3339, true, PATH("a", "d")},
-    {"again", VALUE_STRING, TIME_RFC3339, true, PATH("a")},
-    {"quoted", VALUE_INTEGER, TIME_RFC3339, true, PATH("x\"y.z")},
-    {"empty", VALUE_INTEGER, TIME_RFC3339, true, PATH("")},
-    {"lengthy", VALUE_INTEGER, TIME_RFC3339, true, PATH("a_name_with_many_bytes_1")},
-    {"lengthier", VALUE_INTEGER, TIME_RFC3339, true, PATH("a_name_with_many_bytes_2")},
+    FIELD("t", VALUE_INTEGER, TIME_RFC3339, true, "t"),
+    FIELD("a", VALUE_STRING, TIME_RFC3339, true, "a"),
+    FIELD("ab", VALUE_INTEGER, TIME_RFC3339, true, "a", "b"),
+    FIELD("abc", VALUE_STRING, TIME_RFC3339, true, "a", "b", "c"),
+    FIELD("ad", VALUE_INTEGER, TIME_RFC3339, true, "a", "d"),
+    FIELD("again", VALUE_STRING, TIME_RFC3339, true, "a"),
+    FIELD("quoted", VALUE_INTEGER, TIME_RFC3339, true, "x\"y.z"),
+    FIELD("empty", VALUE_INTEGER, TIME_RFC3339, true, ""),
+    FIELD("lengthy", VALUE_INTEGER, TIME_RFC3339, true, "a_name_with_many_bytes_1"),
+    FIELD("lengthier", VALUE_INTEGER, TIME_RFC3339, true, "a_name_with_many_bytes_2"),
 };
 static const struct source paths = SOURCE(0, TIME_EPOCH_S, path_fields);
 
@@ -257,10 +257,10 @@ static void test_paths(void **state)
 }
 
 static const struct source_field object_fields[] = {
-    {"t", VALUE_INTEGER, TIME_RFC3339, false, PATH("t")},
-    {"ab", VALUE_INTEGER, TIME_RFC3339, true, PATH("a", "b")},
-    {"ac", VALUE_STRING, TIME_RFC3339, true, PATH("a", "c")},
-    {"aed", VALUE_DECIMAL, TIME_RFC3339, true, PATH("a", "e", "d")},
+    FIELD("t", VALUE_INTEGER, TIME_RFC3339, false, "t"),
+    FIELD("ab", VALUE_INTEGER, TIME_RFC3339, true, "a", "b"),
+    FIELD("ac", VALUE_STRING, TIME_RFC3339, true, "a", "c"),
+    FIELD("aed", VALUE_DECIMAL, TIME_RFC3339, true, "a", "e", "d"),
 };
 static const struct source objects = SOURCE(0, TIME_EPOCH_S, object_fields);
 
@@ -327,7 +327,11 @@ static void test_many_fields(void **state)
     for (int i = 0; i < FIELDS; i++) {
         snprintf(names[i], sizeof names[i], "field_%d", i);
         path[i][0] = names[i];
-        fields[i] = (struct source_field){names[i], VALUE_INTEGER, TIME_RFC3339, true, path[i], 1};
+        fields[i] = (struct source_field){.name = names[i],
+                                          .type = VALUE_INTEGER,
+                                          .nullable = true,
+                                          .path = path[i],
+                                          .path_count = 1};
     }
     struct source source = {
         .name = "many", .fields = fields, .field_count = FIELDS, .event_time_format = TIME_EPOCH_S};
