@@ -15,12 +15,6 @@
 #define DAYS_PER_ERA 146097       /* 400 years */
 #define DAYS_TO_UNIX_EPOCH 719468 /* from 0000-03-01, where eras start */
 
-struct civil_date {
-    int64_t year;
-    uint32_t month; /* 1 .. 12 */
-    uint32_t day;   /* 1 .. 31 */
-};
-
 /* Days since 1970-01-01 of a date in the years 0 to 9999. */
 static int64_t days_from_civil(uint32_t year, uint32_t month, uint32_t day)
 {
@@ -34,7 +28,7 @@ static int64_t days_from_civil(uint32_t year, uint32_t month, uint32_t day)
     return ((int64_t)era - 1) * DAYS_PER_ERA + day_of_era - DAYS_TO_UNIX_EPOCH;
 }
 
-static struct civil_date civil_from_days(int64_t days)
+struct timestamp_date timestamp_date_from_days(int64_t days)
 {
     days += DAYS_TO_UNIX_EPOCH;
     int64_t era = (days >= 0 ? days : days - (DAYS_PER_ERA - 1)) / DAYS_PER_ERA;
@@ -43,13 +37,19 @@ static struct civil_date civil_from_days(int64_t days)
         (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
     uint32_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     uint32_t shifted_month = (5 * day_of_year + 2) / 153; /* March is 0 */
-    struct civil_date date = {
+    struct timestamp_date date = {
         .year = (int64_t)year_of_era + era * 400,
         .month = shifted_month < 10 ? shifted_month + 3 : shifted_month - 9,
         .day = day_of_year - (153 * shifted_month + 2) / 5 + 1,
     };
     date.year += date.month <= 2;
     return date;
+}
+
+int64_t timestamp_days_from_date(int64_t year, uint32_t month, uint32_t day)
+{
+    int64_t era = (year >= 0 ? year : year - 399) / 400;
+    return days_from_civil((uint32_t)(year - era * 400), month, day) + era * DAYS_PER_ERA;
 }
 
 static uint32_t days_in_month(uint32_t year, uint32_t month)
@@ -253,7 +253,7 @@ size_t timestamp_format(int64_t us, char *buffer, size_t size)
     }
     uint32_t second = (uint32_t)(us_of_day / TIMESTAMP_US_PER_SECOND);
     uint32_t fraction = (uint32_t)(us_of_day % TIMESTAMP_US_PER_SECOND);
-    struct civil_date date = civil_from_days(days);
+    struct timestamp_date date = timestamp_date_from_days(days);
 
     char text[TIMESTAMP_TEXT_SIZE];
     char *out = put_year(text, date.year);

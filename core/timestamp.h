@@ -60,6 +60,16 @@ enum timestamp_status timestamp_from_epoch_int64(int64_t value, int64_t units_pe
 
 bool timestamp_in_range(int64_t us);
 
+/* A day of the proleptic Gregorian calendar, from and to days since 1970-01-01; any year whose days
+ * int32_t counts. */
+struct timestamp_date {
+    int64_t year;
+    uint32_t month; /* 1 .. 12 */
+    uint32_t day;   /* 1 .. 31 */
+};
+struct timestamp_date timestamp_date_from_days(int64_t days);
+int64_t timestamp_days_from_date(int64_t year, uint32_t month, uint32_t day);
+
 /*
  * Writes `2001-01-01T00:47:00Z` and a NUL, with a fraction, free of trailing zeros, only where it
  * is not zero. Years outside 0000 to 9999 get ISO 8601's expanded form, +010000 or -000001. Returns
