@@ -35,16 +35,24 @@ enum option {
     OPTION_LIMIT,
     OPTION_LAYER,
     OPTION_MEASURES,
+    OPTION_TIMEZONE,
     OPTION_FORMAT,
 };
 
 static const struct option_spec specs[] = {
-    [OPTION_FROM] = {"--from", true},         [OPTION_TO] = {"--to", true},
-    [OPTION_WHERE] = {"--where", true},       [OPTION_WHERE_NULL] = {"--where-null", true},
-    [OPTION_GROUP_BY] = {"--group-by", true}, [OPTION_GRANULARITY] = {"--granularity", true},
-    [OPTION_ORDER] = {"--order", true},       [OPTION_LIMIT] = {"--limit", true},
-    [OPTION_LAYER] = {"--layer", true},       [OPTION_MEASURES] = {"--measures", true},
-    [OPTION_FORMAT] = {"--format", true},     {NULL, false},
+    [OPTION_FROM] = {"--from", true},
+    [OPTION_TO] = {"--to", true},
+    [OPTION_WHERE] = {"--where", true},
+    [OPTION_WHERE_NULL] = {"--where-null", true},
+    [OPTION_GROUP_BY] = {"--group-by", true},
+    [OPTION_GRANULARITY] = {"--granularity", true},
+    [OPTION_ORDER] = {"--order", true},
+    [OPTION_LIMIT] = {"--limit", true},
+    [OPTION_LAYER] = {"--layer", true},
+    [OPTION_MEASURES] = {"--measures", true},
+    [OPTION_TIMEZONE] = {"--timezone", true},
+    [OPTION_FORMAT] = {"--format", true},
+    {NULL, false},
 };
 
 /* A copy of `text` that may be cut; owned by *arguments. NULL after complaining. */
@@ -165,6 +173,9 @@ static bool take_option(struct arguments *arguments, enum option option, const c
     case OPTION_GRANULARITY:
         request->granularity = value;
         return true;
+    case OPTION_TIMEZONE:
+        request->timezone = value;
+        return true;
     case OPTION_ORDER:
         return take_order(arguments, value);
     case OPTION_LIMIT:
@@ -270,6 +281,7 @@ const struct command command_query = {
             "  --where-null KEY    only groups where the key is NULL\n"
             "  --group-by A,B      roll up to these keys; empty: to none\n"
             "  --granularity D     roll up to longer windows, such as 1d; \"all\": to one\n"
+            "  --timezone Z        of a granularity such as 1d, 1w or 1mo: America/New_York\n"
             "  --measures A,B      only these measures\n"
             "  --order A,-B        order by columns; - means descending\n"
             "  --limit N           at most N rows\n"

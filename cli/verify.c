@@ -20,7 +20,7 @@ enum { SHOWN_MAX = 20, NUMBER_BYTES = 32 };
 
 /* One row of either side. Texts are canonical, so equal values have equal texts; NULL is NULL. */
 struct row {
-    int64_t window_us;
+    int64_t window_us, end_us;
     const char **texts; /* keys, then measures */
 };
 
@@ -107,6 +107,7 @@ static enum status rows_from_answer(struct rows *rows, const struct query_answer
         const struct query_row *from = &answer->rows[i];
         struct row *to = &rows->rows[i];
         to->window_us = from->window_start_us;
+        to->end_us = from->window_end_us;
         for (size_t k = 0; status == STATUS_OK && k < rows->key_count; k++)
             status = take_value(rows, &from->keys[k], NULL, &to->texts[k], error);
         for (size_t m = 0; status == STATUS_OK && m < answer->measure_count; m++)
@@ -134,8 +135,9 @@ static enum status rows_from_result(struct rows *rows, const PGresult *result,
     for (size_t i = 0; status == STATUS_OK && i < rows->count; i++) {
         struct row *row = &rows->rows[i];
         row->window_us = postgres_int64(result, (int)i, 0);
+        row->end_us = postgres_int64(result, (int)i, 1);
         for (size_t t = 0; status == STATUS_OK && t < rows->text_count; t++) {
-            int column = (int)t + 1;
+            int column = (int)t + 2;
             bool is_null = PQgetisnull(result, (int)i, column) != 0;
             row->texts[t] = is_null ? NULL : PQgetvalue(result, (int)i, column);
             if (is_null || type_of_text(view, t) != VALUE_TIMESTAMP)
@@ -170,6 +172,8 @@ static void add_difference(struct comparison *comparison, const struct row *row,
     if (++comparison->difference_count > SHOWN_MAX)
         return;
     timestamp_format(row->window_us, window, sizeof window);
+    if (comparison->view->window.kind->is_timeless)
+        window[0] = '\0';
     describe_keys(comparison->view, row, keys, sizeof keys);
     table_add(comparison->table, window);
     table_add(comparison->table, keys);
@@ -182,6 +186,12 @@ static void compare_measures(struct comparison *comparison, const struct row *an
                              const struct row *recomputed)
 {
     const struct view *view = comparison->view;
+    if (answer->end_us != recomputed->end_us) {
+        char a[TIMESTAMP_TEXT_SIZE], b[TIMESTAMP_TEXT_SIZE];
+        timestamp_format(answer->end_us, a, sizeof a);
+        timestamp_format(recomputed->end_us, b, sizeof b);
+        add_difference(comparison, answer, "window_end", a, b);
+    }
     for (size_t i = 0; i < view->measure_count; i++) {
         const char *a = answer->texts[view->key_count + i];
         const char *b = recomputed->texts[view->key_count + i];

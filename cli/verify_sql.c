@@ -85,6 +85,32 @@ static const char time_functions_sql[] =
     "    + _rest * interval '1 microsecond') AT TIME ZONE 'UTC';\n"
     "END $f$;\n";
 
+/* The start of a calendar window, or, with _next 1, its end. Its days are those that calendars in
+ * the zone show, and one that they have begun to show is not left for the day before: clocks that
+ * were put back over midnight do that. */
+static const char calendar_function_sql[] =
+    "CREATE FUNCTION pg_temp.verify_calendar(_us bigint, _zone text, _days integer,\n"
+    "  _origin integer, _months integer, _next integer) RETURNS bigint LANGUAGE plpgsql AS $f$\n"
+    "DECLARE\n"
+    "  _time timestamptz := pg_temp.verify_timestamp(_us);\n"
+    "  _day date := _time AT TIME ZONE _zone;\n"
+    "  _into integer;\n"
+    "BEGIN\n"
+    "  IF dovetail_internal.zone_offset(_time, _zone)\n"
+    "      < dovetail_internal.zone_offset(_time - interval '26 hours', _zone)\n"
+    "     AND dovetail_internal.day_start(_day + 1, _zone) <= _time THEN _day := _day + 1; END "
+    "IF;\n"
+    "  IF _days > 0 THEN\n"
+    "    _into := (_day - date '1970-01-01' - _origin) % _days;\n"
+    "    _day := _day - CASE WHEN _into < 0 THEN _into + _days ELSE _into END + _next * _days;\n"
+    "  ELSE\n"
+    "    _into := (extract(month FROM _day)::integer - 1) % _months;\n"
+    "    _day := date_trunc('month', _day::timestamp)\n"
+    "      + make_interval(months => _next * _months - _into);\n"
+    "  END IF;\n"
+    "  RETURN extract(epoch FROM dovetail_internal.day_start(_day, _zone)) * 1000000;\n"
+    "END $f$;\n";
+
 /* 38 digits, 38 of them behind the point: core/decimal.h. An exponent that numeric cannot read
  * makes no difference to a zero. */
 static const char number_functions_sql[] =
@@ -311,6 +337,7 @@ char *verify_setup_sql(const struct source *source)
     fputs(time_functions_sql, out);
     fputs(number_functions_sql, out);
     fputs(text_functions_sql, out);
+    fputs(calendar_function_sql, out);
     fputs(verify_measure_functions_sql, out);
     put_event_type(out, source);
     put_derive_function(out, source);
@@ -402,27 +429,125 @@ static void put_measure(FILE *out, const struct view_measure *view_measure)
     }
 }
 
-/* FROM ... WHERE ... GROUP BY over the records that `events` gives. */
-static void put_groups(FILE *out, const struct view *view, const char *events,
-                       const struct verify_range *range)
+/* The records that `events` gives and the view counts, with their keys, as _r. */
+static void put_records(FILE *out, const struct view *view, const char *events)
 {
-    fprintf(out,
-            " FROM (SELECT _e.*, _e._time_us - ((_e._time_us %% %" PRId64 ") + %" PRId64
-            ") %% %" PRId64 " AS _window",
-            view->window.size_us, view->window.size_us, view->window.size_us);
+    fputs("(SELECT * FROM (SELECT _e.*", out);
     for (size_t i = 0; i < view->key_count; i++)
         fprintf(out, ", (%s\n)::%s AS _k%zu", view->keys[i].text,
                 value_type_sql(expression_type(view->keys[i].expression)), i);
     fprintf(out, " FROM (%s) AS _e", events);
     if (view->where_text != NULL)
         fprintf(out, " WHERE (%s\n)", view->where_text);
-    fputs(") AS _r WHERE 0", out);
+    fputs(") AS _q WHERE 0", out);
     for (size_t i = 0; i < view->key_count; i++)
         if (expression_type(view->keys[i].expression) == VALUE_STRING)
             fprintf(out, " + COALESCE(octet_length(_k%zu), 0)", i);
-    fprintf(out, " <= %d", KEY_BYTES_MAX);
+    fprintf(out, " <= %d) AS _r", KEY_BYTES_MAX);
+}
+
+/* PARTITION BY the keys and, where it is not NULL, `more`. */
+static void put_partition(FILE *out, const struct view *view, const char *more)
+{
+    const char *separator = " PARTITION BY ";
+    for (size_t i = 0; i < view->key_count; i++, separator = ", ")
+        fprintf(out, "%s_k%zu", separator, i);
+    if (more != NULL)
+        fprintf(out, "%s%s", separator, more);
+}
+
+/* The greatest multiple of `step_us` that is not above `time`. */
+static void put_floor(FILE *out, const char *time, int64_t step_us)
+{
+    fprintf(out, "(%s) - (((%s) %% %" PRId64 ") + %" PRId64 ") %% %" PRId64, time, time, step_us,
+            step_us, step_us);
+}
+
+/* One row for each record and window that it is in, with the window's start as _window: from the
+ * records alone, without panes. */
+static void put_windows(FILE *out, const struct view *view, const char *events)
+{
+    const struct window *window = &view->window;
+    switch (window->kind->type) {
+    case WINDOW_TUMBLING:
+        fputs("SELECT _r.*, ", out);
+        put_floor(out, "_time_us", window->size_us);
+        break;
+    case WINDOW_CALENDAR:
+        fprintf(out, "SELECT _r.*, pg_temp.verify_calendar(_time_us, '%s', %d, %d, %d, 0)",
+                window->zone->name, window->days, window->origin_day, window->months);
+        break;
+    case WINDOW_HOPPING:
+        fputs("SELECT _r.*, _starts._start", out);
+        break;
+    case WINDOW_SESSION:
+        fputs("SELECT _s.*, min(_time_us) OVER (", out);
+        put_partition(out, view, "_session");
+        fputs(") AS _window FROM (SELECT _b.*, sum(_begins) OVER (", out);
+        put_partition(out, view, NULL);
+        fputs(
+            " ORDER BY _time_us) AS _session FROM (SELECT _r.*, CASE WHEN _time_us - lag(_time_us)"
+            " OVER (",
+            out);
+        put_partition(out, view, NULL);
+        fprintf(out, " ORDER BY _time_us) < %" PRId64 " THEN 0 ELSE 1 END AS _begins FROM ",
+                window->size_us);
+        put_records(out, view, events);
+        fputs(") AS _b) AS _s", out);
+        return;
+    case WINDOW_NONE:
+        fputs("SELECT _r.*, 0::bigint", out);
+        break;
+    }
+    fputs(" AS _window FROM ", out);
+    put_records(out, view, events);
+    if (window->kind->type == WINDOW_HOPPING) { /* the multiples of slide in (time - size, time] */
+        fputs(" CROSS JOIN LATERAL generate_series(", out);
+        char after[80];
+        snprintf(after, sizeof after, "_time_us - %" PRId64, window->size_us);
+        put_floor(out, after, window->slide_us);
+        fprintf(out, " + %" PRId64 ", _time_us, %" PRId64 ") AS _starts (_start)", window->slide_us,
+                window->slide_us);
+    }
+}
+
+/* The end of the window of a group. */
+static void put_window_end(FILE *out, const struct view *view)
+{
+    const struct window *window = &view->window;
+    switch (window->kind->type) {
+    case WINDOW_TUMBLING:
+    case WINDOW_HOPPING:
+        fprintf(out, "_window + %" PRId64, window->size_us);
+        return;
+    case WINDOW_CALENDAR:
+        fprintf(out, "pg_temp.verify_calendar(_window, '%s', %d, %d, %d, 1)", window->zone->name,
+                window->days, window->origin_day, window->months);
+        return;
+    case WINDOW_SESSION:
+        fprintf(out, "max(_time_us) + %" PRId64, window->size_us);
+        return;
+    case WINDOW_NONE:
+        fputs("0", out);
+        return;
+    }
+}
+
+/* FROM ... WHERE ... GROUP BY over the records that `events` gives. Without a range, which is for
+ * one record, windows do not matter. */
+static void put_groups(FILE *out, const struct view *view, const char *events,
+                       const struct verify_range *range)
+{
+    fputs(" FROM (", out);
+    if (range == NULL) {
+        fputs("SELECT _r.*, 0 AS _window FROM ", out);
+        put_records(out, view, events);
+    } else {
+        put_windows(out, view, events);
+    }
+    fputs(") AS _w", out);
     if (range != NULL)
-        fprintf(out, " AND _window >= %" PRId64 " AND _window < %" PRId64, range->from_us,
+        fprintf(out, " WHERE _window >= %" PRId64 " AND _window < %" PRId64, range->from_us,
                 range->to_us);
     fputs(" GROUP BY _window", out);
     for (size_t i = 0; i < view->key_count; i++)
@@ -438,7 +563,9 @@ char *verify_rows_sql(const struct view *view, const struct verify_range *range)
     FILE *out = open_memstream(&text, &length);
     if (out == NULL)
         return NULL;
-    fputs("SELECT _window::text", out);
+    fputs("SELECT _window::text, (", out);
+    put_window_end(out, view);
+    fputs(")::text", out);
     for (size_t i = 0; i < view->key_count; i++) {
         struct as_text around = as_text(expression_type(view->keys[i].expression));
         fprintf(out, ", %s_k%zu%s", around.before, i, around.after);

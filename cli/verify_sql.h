@@ -28,7 +28,8 @@ extern const char verify_view_settings_sql[];
 /* Drops from verify_parsed the records on which one of the view's expressions fails. */
 char *verify_reject_sql(const struct view *view) MUST_CHECK;
 
-/* The rows of the view as text: window start in microseconds, keys, measures. */
+/* The rows of the view as text: start and end of the window in microseconds (0 where there are no
+ * windows), keys, measures. */
 char *verify_rows_sql(const struct view *view, const struct verify_range *range) MUST_CHECK;
 
 #endif

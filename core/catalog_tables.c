@@ -4,7 +4,7 @@
  *     _row_id      bigint identity, primary key            _partition   integer  ┐
  *     _run_from    bigint                                  _slice_start bigint   ├ unique
  *     _run_to      bigint, open: 9223372036854775807       _group_id    bigint   ┘
- *     window_start timestamptz                             window_start timestamptz
+ *     window_start timestamptz, of the pane                window_start timestamptz
  *     <keys>       one column each                         <keys>
  *     <states>     the columns of each measure             <states>
  *
@@ -16,12 +16,14 @@
  *   fields of group_encode_row. Keys may be NULL; so may states (the minimum of nothing).
  * - A measure's column is named after it, or <measure>$<suffix>. Names of definitions begin with a
  *   letter, so those that begin with an underscore are ours; definitions cannot use the names
- *   window_start, window_end and provisional.
+ *   window_start, window_end and provisional. The measure that a kind of window keeps for itself is
+ *   ours: _session$least and _session$greatest.
  * - Text is COLLATE "C", so that PostgreSQL's order and equality are the engine's.
  * - Both have a plain index (window_start, keys). The strings of a group's keys are at most
  *   KEY_BYTES_MAX together, which with 16 keys stays below the 2,704 bytes a btree entry may have.
  *
- * dovetail.<view> reads both in one statement, hence in one snapshot. A window is provisional while
+ * dovetail.<view> reads both in one statement, hence in one snapshot; panes become windows there as
+ * core/window.h says. A window is provisional while
  * it ends after dovetail_internal.watermark(topic). Every name is qualified, so the reader's
  * search_path has no say. */
 #include "core/catalog_tables.h"
@@ -105,7 +107,7 @@ static void put_key_columns(FILE *out, const struct view *view, const char *pref
 static void put_state_columns(FILE *out, const struct view *view, const char *prefix)
 {
     put_key_columns(out, view, prefix);
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         for (size_t c = 0; c < view->measures[i].measure->column_count; c++) {
             fprintf(out, ", %s", prefix);
             put_column(out, &view->measures[i], c);
@@ -134,7 +136,7 @@ static void put_state_definitions(FILE *out, const struct view *view)
         fprintf(out, ",\n    \"%s\" ", view->keys[i].name);
         put_type(out, value_type_sql(expression_type(view->keys[i].expression)));
     }
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         for (size_t c = 0; c < measure->column_count; c++) {
             fputs(",\n    ", out);
@@ -274,34 +276,60 @@ static void put_results(FILE *out, const struct view *view)
     }
 }
 
+static enum status put_rows(FILE *out, const struct view *view, int version)
+{
+    char *visible;
+    size_t length;
+    FILE *stream = text_open(&visible, &length);
+    if (stream == NULL) {
+        return STATUS_FATAL;
+    }
+    put_visible_states(stream, view, version);
+    if (text_close(stream, &visible) == NULL) {
+        return STATUS_FATAL;
+    }
+    if (view->window.kind->put_rows != NULL) {
+        view->window.kind->put_rows(view, visible, out);
+    } else {
+        fputs(visible, out);
+    }
+    free(visible);
+    return STATUS_OK;
+}
+
 char *catalog_view_sql(const struct view *view, int version)
 {
+    const struct window_kind *kind = view->window.kind;
     char *text;
     size_t length;
     FILE *out = text_open(&text, &length);
     if (out == NULL) {
         return NULL;
     }
-    /* Microseconds only, no days: the sum does not depend on the reader's time zone. */
-    fprintf(out,
-            "CREATE OR REPLACE VIEW dovetail.\"%s\" AS\n"
-            "SELECT u.window_start,\n"
-            "       u.window_start + interval '%" PRId64 " microseconds' AS window_end",
-            view->name, view->window.size_us);
+    fprintf(out, "CREATE OR REPLACE VIEW dovetail.\"%s\" AS\nSELECT %s AS window_start,\n       ",
+            view->name, kind->sql_start);
+    kind->put_end(&view->window, out);
+    fputs(" AS window_end", out);
     for (size_t i = 0; i < view->key_count; i++) {
         fprintf(out, ",\n       u.\"%s\"", view->keys[i].name);
     }
     put_results(out, view);
-    fprintf(out,
-            ",\n       COALESCE(u.window_start + interval '%" PRId64 " microseconds'"
-            " > (SELECT dovetail_internal.watermark(",
-            view->window.size_us);
+    /* NULL where there is no watermark, or where windows have no end. */
+    fputs(",\n       COALESCE(", out);
+    kind->put_end(&view->window, out);
+    fputs(" > (SELECT dovetail_internal.watermark(", out);
     put_literal(out, view->source->topic);
     fputs(")), true) AS provisional\nFROM (\n", out);
-    put_visible_states(out, view, version);
-    fputs(") AS u\nGROUP BY ", out);
-    put_key_columns(out, view, "u.");
-    return text_close(out, &text);
+    enum status status = put_rows(out, view, version);
+    fprintf(out, ") AS u\nGROUP BY %s", kind->sql_group);
+    for (size_t i = 0; i < view->key_count; i++) {
+        fprintf(out, ", u.\"%s\"", view->keys[i].name);
+    }
+    if (text_close(out, &text) != NULL && status != STATUS_OK) {
+        free(text);
+        text = NULL;
+    }
+    return text;
 }
 
 static void put_comment(FILE *out, const struct view *view, const char *column, const char *text)
@@ -323,8 +351,11 @@ char *catalog_view_comments_sql(const struct view *view)
     fprintf(out, "COMMENT ON VIEW dovetail.\"%s\" IS ", view->name);
     put_literal(out, description != NULL ? description : "Dovetail: batch and speed layer, merged");
     fputs(";\n", out);
-    put_comment(out, view, "window_start", "start of the window, inclusive");
-    put_comment(out, view, "window_end", "end of the window, exclusive");
+    bool timeless = view->window.kind->is_timeless;
+    put_comment(out, view, "window_start",
+                timeless ? "NULL: there are no windows" : "start of the window, inclusive");
+    put_comment(out, view, "window_end",
+                timeless ? "NULL: there are no windows" : "end of the window, exclusive");
     for (size_t i = 0; i < view->key_count; i++) {
         put_comment(out, view, view->keys[i].name, view->keys[i].text);
     }

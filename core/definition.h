@@ -80,6 +80,8 @@ struct view {
     struct window window;
     struct view_measure *measures;
     size_t measure_count;
+    size_t
+        state_count; /* measures with states: measure_count, and the window's hidden one behind */
     size_t state_bytes; /* of all measures of one group; measure i is at state_offsets[i] */
     size_t *state_offsets;
     json_t *json;
@@ -90,6 +92,10 @@ struct view {
 enum status source_create(json_t *json, const char *place, struct source **out,
                           struct error *error) MUST_CHECK;
 void source_destroy(struct source *source);
+
+/* Adds the window's hidden measure, if it has one, behind those of the view: `measures` and
+ * `state_offsets` have room for it. */
+void view_add_hidden_measure(struct view *view);
 
 /* Builds a view over `source`, which must outlive it. */
 enum status view_create(json_t *json, const char *place, const struct source *source,

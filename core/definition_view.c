@@ -2,6 +2,8 @@
  *
  * Invariant: a struct view that exists has been type-checked throughout: `where` is boolean, keys
  * and measures have distinct names, every expression fits the source. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,8 +195,8 @@ static enum status load_measures(struct view *view, struct error *error)
     if (count > VIEW_MEASURE_MAX) {
         return error_set(error, STATUS_REJECT, "measures: more than %d", VIEW_MEASURE_MAX);
     }
-    view->measures = arena_alloc(&view->arena, count * sizeof *view->measures);
-    view->state_offsets = arena_alloc(&view->arena, count * sizeof *view->state_offsets);
+    view->measures = arena_alloc(&view->arena, (count + 1) * sizeof *view->measures);
+    view->state_offsets = arena_alloc(&view->arena, (count + 1) * sizeof *view->state_offsets);
     if (view->measures == NULL || view->state_offsets == NULL) {
         return error_no_memory(error);
     }
@@ -203,7 +205,22 @@ static enum status load_measures(struct view *view, struct error *error)
             return error_wrap(error, "measures.%.60s", name);
         }
     }
+    view_add_hidden_measure(view);
     return STATUS_OK;
+}
+
+void view_add_hidden_measure(struct view *view)
+{
+    const struct measure *hidden = view->window.kind->hidden;
+
+    view->state_count = view->measure_count;
+    if (hidden != NULL) {
+        /* immutable like every measure, and nobody's to destroy */
+        view->measures[view->state_count] =
+            (struct view_measure){.name = hidden->kind->name, .measure = (struct measure *)hidden};
+        view->state_offsets[view->state_count++] = view->state_bytes;
+        view->state_bytes += (hidden->state_bytes + 15) & ~(size_t)15;
+    }
 }
 
 static enum status load(struct view *view, struct error *error)
@@ -228,7 +245,7 @@ static enum status load(struct view *view, struct error *error)
     }
     status = status == STATUS_OK ? load_where(view, error) : status;
     status = status == STATUS_OK ? load_keys(view, error) : status;
-    if (status == STATUS_OK && window_from_json(json_object_get(view->json, "window"),
+    if (status == STATUS_OK && window_from_json(json_object_get(view->json, "window"), &view->arena,
                                                 &view->window, error) != STATUS_OK) {
         return error_wrap(error, "window");
     }
@@ -272,6 +289,18 @@ void view_destroy(struct view *view)
     free(view);
 }
 
+/* A time zone's rules are part of what a view computes: when they change, so do its windows. */
+static int put_zone(const struct view *view, json_t *what)
+{
+    char digest[24];
+
+    if (view->window.zone == NULL || view->window.zone == time_zone_utc()) {
+        return 0;
+    }
+    snprintf(digest, sizeof digest, "%016" PRIx64, time_zone_digest(view->window.zone));
+    return json_object_set_new(what, "timezone_rules", json_string(digest));
+}
+
 char *view_canonical_text(const struct view *view)
 {
     static const char *const source_keys[] = {"source", "topic",        "event_time", "fields",
@@ -291,6 +320,7 @@ char *view_canonical_text(const struct view *view)
         json_t *member = json_object_get(view->json, view_keys[i]);
         failed = member != NULL && json_object_set(what, view_keys[i], member) != 0;
     }
+    failed = failed || put_zone(view, what) != 0;
     if (!failed) {
         text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
     }

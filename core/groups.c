@@ -52,7 +52,7 @@ enum status groups_create(const struct view *view, struct groups **out, struct e
     arena_init(&groups->scratch);
     groups->slot_count = SLOTS_AT_FIRST;
     groups->slots = calloc(groups->slot_count, sizeof *groups->slots);
-    groups->inputs = aligned_alloc(16, view->measure_count * sizeof *groups->inputs);
+    groups->inputs = aligned_alloc(16, view->state_count * sizeof *groups->inputs);
     groups->key = malloc(key_room(view));
     if (groups->slots == NULL || groups->inputs == NULL || groups->key == NULL) {
         groups_destroy(groups);
@@ -169,7 +169,7 @@ static enum status add_group(struct groups *groups, uint64_t hash, int64_t windo
                             .key_length = (uint32_t)key_length,
                             .state = (unsigned char *)group + state_at};
     memcpy(group->key, key, key_length);
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         measure->kind->init(measure, group->state + view->state_offsets[i]);
     }
@@ -275,7 +275,7 @@ static enum status prepare_measures(struct groups *groups, const struct event *e
 {
     const struct view *view = groups->view;
 
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         enum status status = measure_prepare(view->measures[i].measure, event->fields,
                                              &groups->scratch, &groups->inputs[i], error);
         if (status != STATUS_OK) {
@@ -329,10 +329,10 @@ enum status groups_fold(struct groups *groups, const struct event *event,
     status = prepare_key(groups, event, &key_length, error);
     status = status == STATUS_OK ? prepare_measures(groups, event, error) : status;
     status = status == STATUS_OK
-                 ? groups_find_or_add(groups, window_start(&view->window, event->time_us),
+                 ? groups_find_or_add(groups, window_pane_start(&view->window, event->time_us),
                                       groups->key, key_length, &group, error)
                  : status;
-    for (size_t i = 0; status == STATUS_OK && i < view->measure_count; i++) {
+    for (size_t i = 0; status == STATUS_OK && i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         if (!groups->inputs[i].skip) {
             status =
@@ -354,7 +354,7 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
 {
     const struct view *view = groups->view;
 
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         size_t at = view->state_offsets[i];
         enum status status =
@@ -457,7 +457,7 @@ size_t view_row_columns(const struct view *view)
 {
     size_t columns = 1 + view->key_count;
 
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         columns += view->measures[i].measure->column_count;
     }
     return columns;
@@ -474,7 +474,7 @@ enum status group_encode_row(const struct view *view, const struct group *group,
         next += value_key_decode(expression_type(view->keys[i].expression), next, &value);
         pgbinary_put_value(writer, &value);
     }
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         enum status status =
             measure->kind->encode(measure, group->state + view->state_offsets[i], writer, error);
@@ -516,7 +516,7 @@ static enum status read_states(const struct view *view, const struct pgbinary_fi
 {
     const struct pgbinary_field *next = fields;
 
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         enum status status =
             measure->kind->decode(measure, state + view->state_offsets[i], next, arena, error);
@@ -539,7 +539,7 @@ static enum status merge_decoded(struct groups *groups, struct group *into,
     if (state == NULL) {
         return error_no_memory(error);
     }
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         measure->kind->init(measure, state + view->state_offsets[i]);
     }

@@ -1,8 +1,10 @@
-/* The groups of one view: a hash table from (window, keys) to the states of its measures.
+/* The groups of one view: a hash table from (pane of its window, keys) to the states of its
+ * measures.
  *
  * Speed keeps one for each open slice, batch one for each thread, serving one for each query. Open
  * addressing with linear probing over 16-byte slots; groups, keys and states live in an arena and
- * never move, so a struct group pointer is good until the table is cleared. One thread at a time. */
+ * never move, so a struct group pointer is good until the table is cleared. One thread at a time.
+ */
 #ifndef DOVETAIL_GROUPS_H
 #define DOVETAIL_GROUPS_H
 
@@ -14,13 +16,13 @@ extern "C" {
 #endif
 
 struct group {
-    int64_t window_start_us;
+    int64_t window_start_us; /* of the pane */
     uint64_t hash;
     uint64_t id; /* 1, 2, ... in the order of creation since the table was last cleared */
     struct group *next_changed; /* list of changed groups, see groups_changed */
     uint32_t key_length;
-    bool changed; /* on the list */
-    bool stored;  /* for the owner: a row of it is in the database */
+    bool changed;         /* on the list */
+    bool stored;          /* for the owner: a row of it is in the database */
     unsigned char *state; /* view->state_bytes, aligned to 16 */
     unsigned char key[];  /* value_key_encode of each key in turn */
 };
@@ -51,7 +53,7 @@ enum status groups_fold(struct groups *groups, const struct event *event,
                         const struct measure_origin *origin, enum fold_outcome *outcome,
                         struct error *error) MUST_CHECK;
 
-/* Merges states of `view->measure_count` measures into a group's (same view). Marks it changed. */
+/* Merges states of `view->state_count` measures into a group's (same view). Marks it changed. */
 enum status groups_merge_states(struct groups *groups, struct group *into,
                                 const unsigned char *state, struct error *error) MUST_CHECK;
 /* Merges every group of `from` into `into`. */

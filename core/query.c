@@ -325,6 +325,16 @@ static enum status read_receipt(struct reader *reader, const PGresult *result, s
 
 /* --- rows of states --- */
 
+static enum status straddles(const struct query_plan *plan, int64_t start_us, struct error *error)
+{
+    char start[TIMESTAMP_TEXT_SIZE];
+    timestamp_format(start_us, start, sizeof start);
+    return error_set(error, STATUS_REJECT,
+                     "granularity: the view's window from %s does not lie within one of these in "
+                     "%s; restrict the query by time, or ask for a granularity that fits",
+                     start, plan->shape.window.zone->name);
+}
+
 /* Puts the start of the answer's window in the place of the row's own. `start` is its storage. */
 static enum status map_window(const struct query_plan *plan, struct pgbinary_field *field,
                               uint8_t start[8], struct error *error)
@@ -334,7 +344,10 @@ static enum status map_window(const struct query_plan *plan, struct pgbinary_fie
         enum status status = pgbinary_get_timestamp(field, &us, error);
         if (status != STATUS_OK)
             return status;
-        us = window_start(&plan->shape.window, us);
+        if (plan->window_may_straddle &&
+            !window_is_within(&plan->view->window, &plan->shape.window, us))
+            return straddles(plan, us, error);
+        us = window_pane_start(&plan->shape.window, us);
     }
     uint64_t postgres_us = (uint64_t)timestamp_to_postgres(us);
     for (int i = 0; i < 8; i++)
@@ -358,6 +371,16 @@ static enum status merge_row(struct reader *reader, const PGresult *result, int 
     return groups_merge_row(reader->answer->groups, reader->fields, NULL, error);
 }
 
+static enum status check_memory(const struct groups *groups, struct error *error)
+{
+    if (groups_memory_bytes(groups) <= QUERY_MEMORY_BYTES)
+        return STATUS_OK;
+    return error_set(error, STATUS_REJECT,
+                     "limit: the query needs more than %lld MiB for its groups; restrict it "
+                     "by time or key, or ask for a coarser granularity",
+                     (long long)(QUERY_MEMORY_BYTES >> 20));
+}
+
 static enum status merge_rows(struct reader *reader, const PGresult *result, enum step step,
                               struct error *error)
 {
@@ -373,11 +396,29 @@ static enum status merge_rows(struct reader *reader, const PGresult *result, enu
         if (status != STATUS_OK)
             return status;
     }
-    if (groups_memory_bytes(reader->answer->groups) > QUERY_MEMORY_BYTES)
-        return error_set(error, STATUS_REJECT,
-                         "limit: the query needs more than %lld MiB for its groups; restrict it "
-                         "by time or key, or ask for a coarser granularity",
-                         (long long)(QUERY_MEMORY_BYTES >> 20));
+    return check_memory(reader->answer->groups, error);
+}
+
+/* Panes into windows, where they are not the same. */
+static enum status combine_panes(struct reader *reader, struct error *error)
+{
+    const struct view *shape = &reader->plan->shape;
+    struct query_answer *answer = reader->answer;
+    struct groups *windows = NULL;
+    if (shape->window.kind->combine == NULL)
+        return STATUS_OK;
+    enum status status = groups_create(shape, &windows, error);
+    if (status == STATUS_OK)
+        status = shape->window.kind->combine(shape, &reader->plan->range, answer->groups,
+                                             QUERY_MEMORY_BYTES, windows, error);
+    if (status == STATUS_OK)
+        status = check_memory(windows, error);
+    if (status != STATUS_OK) {
+        groups_destroy(windows);
+        return status;
+    }
+    groups_destroy(answer->groups);
+    answer->groups = windows;
     return STATUS_OK;
 }
 
@@ -493,24 +534,25 @@ static enum status read_snapshot(struct reader *reader, struct error *error)
 
 /* The answer's window of a row, and whether more may come into it. */
 static void set_window(const struct query_plan *plan, const struct query_answer *answer,
-                       int64_t start_us, struct query_row *row)
+                       const struct group *group, struct query_row *row)
 {
     const struct query_receipt *receipt = &answer->receipt;
+    const struct window_range *range = &plan->range;
     int64_t closed_us = 0; /* from here on nothing of this row is to be expected */
     if (!plan->window_is_all) {
-        row->window_start_us = start_us;
-        row->window_end_us = window_end(&plan->shape.window, start_us);
+        plan->shape.window.kind->bounds(&plan->shape, group, &row->window_start_us,
+                                        &row->window_end_us);
         closed_us = row->window_end_us;
     } else {
-        row->window_start_us = plan->from_us;
-        row->window_end_us = plan->to_us;
-        if (plan->has_to) {
+        row->window_start_us = range->from_us;
+        row->window_end_us = range->to_us;
+        if (range->has_to) {
             /* The last window that starts before `to`. */
             const struct window *own = &plan->view->window;
-            closed_us = window_end(own, window_start(own, plan->to_us - 1));
+            closed_us = window_pane_end(own, window_pane_start(own, range->to_us - 1));
         }
     }
-    bool open = plan->window_is_all && !plan->has_to;
+    bool open = !answer->has_end;
     row->provisional = open || !receipt->has_watermark || closed_us > receipt->watermark_us;
 }
 
@@ -523,7 +565,7 @@ static enum status finish_row(const struct query_plan *plan, struct query_answer
     row->wide_texts = arena_alloc(&answer->arena, shape->measure_count * sizeof *row->wide_texts);
     if (row->keys == NULL || row->results == NULL || row->wide_texts == NULL)
         return error_no_memory(error);
-    set_window(plan, answer, group->window_start_us, row);
+    set_window(plan, answer, group, row);
     group_keys(shape, group, row->keys);
     for (size_t i = 0; i < shape->measure_count; i++) {
         const struct measure *measure = shape->measures[i].measure;
@@ -619,9 +661,10 @@ static int compare_column(const struct query_row *a, const struct query_row *b,
 {
     switch (sort->column) {
     case QUERY_WINDOW_START:
-    case QUERY_WINDOW_END:
         return (a->window_start_us > b->window_start_us) -
                (a->window_start_us < b->window_start_us);
+    case QUERY_WINDOW_END:
+        return (a->window_end_us > b->window_end_us) - (a->window_end_us < b->window_end_us);
     case QUERY_KEY:
         return value_compare(&a->keys[sort->index], &b->keys[sort->index]);
     case QUERY_MEASURE:
@@ -736,13 +779,16 @@ static enum status answer_query(struct reader *reader, struct query_plan *plan, 
     answer->key_count = plan->shape.key_count;
     answer->measures = plan->measures;
     answer->measure_count = plan->shape.measure_count;
-    answer->has_start = !plan->window_is_all || plan->has_from;
-    answer->has_end = !plan->window_is_all || plan->has_to;
+    bool has_windows = !plan->view->window.kind->is_timeless;
+    answer->has_start = plan->window_is_all ? plan->range.has_from : has_windows;
+    answer->has_end = plan->window_is_all ? plan->range.has_to : has_windows;
     reader->field_count = view_row_columns(&plan->shape);
     reader->fields = arena_alloc(&answer->arena, reader->field_count * sizeof *reader->fields);
     if (reader->fields == NULL)
         return error_no_memory(error);
     status = read_snapshot(reader, error);
+    if (status == STATUS_OK)
+        status = combine_panes(reader, error);
     if (status == STATUS_OK)
         status = make_rows(plan, reader->request, answer, error);
     return status;

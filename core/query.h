@@ -34,7 +34,8 @@ struct query_request {
     const char *const *group_by; /* NULL: every key of the view; count 0 with non-NULL: none */
     size_t group_by_count;
     const char
-        *granularity; /* NULL: the view's window; a multiple of it; "all": one row over all */
+        *granularity;     /* NULL: the view's window; a multiple of it; "all": one row over all */
+    const char *timezone; /* NULL: the view's, or UTC; of a granularity in days or longer */
     const char *const *measures; /* NULL: all */
     size_t measure_count;
     const struct query_order *order;
@@ -78,7 +79,7 @@ struct query_answer {
     size_t key_count;
     size_t *measures;
     size_t measure_count;
-    bool has_start; /* false only with granularity "all" and no `from` */
+    bool has_start; /* false with granularity "all" and no `from`, and without windows */
     bool has_end;   /* the same with `to` */
     struct query_row *rows;
     size_t row_count;

@@ -10,12 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/duration.h"
 #include "core/timestamp.h"
 #include "core/utf8.h"
-
-/* As for windows of definitions: starts and ends stay times that PostgreSQL holds. */
-#define GRANULARITY_MAX_US (365000 * TIMESTAMP_US_PER_DAY)
 
 /* --- names --- */
 
@@ -130,8 +126,8 @@ static enum status choose_measures(struct query_plan *plan, const struct query_r
         return error_set(error, STATUS_REJECT, "measures: more names than the view has measures");
     struct view *shape = &plan->shape;
     plan->measures = arena_alloc(arena, count * sizeof *plan->measures);
-    shape->measures = arena_alloc(arena, count * sizeof *shape->measures);
-    shape->state_offsets = arena_alloc(arena, count * sizeof *shape->state_offsets);
+    shape->measures = arena_alloc(arena, (count + 1) * sizeof *shape->measures);
+    shape->state_offsets = arena_alloc(arena, (count + 1) * sizeof *shape->state_offsets);
     if (plan->measures == NULL || shape->measures == NULL || shape->state_offsets == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < count; i++) {
@@ -154,6 +150,7 @@ static enum status choose_measures(struct query_plan *plan, const struct query_r
         shape->state_bytes += (view->measures[index].measure->state_bytes + 15) & ~(size_t)15;
     }
     shape->measure_count = count;
+    view_add_hidden_measure(shape);
     return STATUS_OK;
 }
 
@@ -180,42 +177,45 @@ static enum status parse_time(const char *parameter, const char *text, int64_t *
 static enum status choose_range(struct query_plan *plan, const struct query_request *request,
                                 struct error *error)
 {
+    struct window_range *range = &plan->range;
     enum status status = STATUS_OK;
-    plan->has_from = request->from != NULL;
-    plan->has_to = request->to != NULL;
-    if (plan->has_from)
-        status = parse_time("from", request->from, &plan->from_us, error);
-    if (status == STATUS_OK && plan->has_to)
-        status = parse_time("to", request->to, &plan->to_us, error);
-    if (status == STATUS_OK && plan->has_from && plan->has_to && plan->to_us < plan->from_us)
+    range->has_from = request->from != NULL;
+    range->has_to = request->to != NULL;
+    if (plan->view->window.kind->is_timeless && (range->has_from || range->has_to))
+        return error_set(error, STATUS_REJECT, "%s: the view has no windows to choose from",
+                         range->has_from ? "from" : "to");
+    if (range->has_from)
+        status = parse_time("from", request->from, &range->from_us, error);
+    if (status == STATUS_OK && range->has_to)
+        status = parse_time("to", request->to, &range->to_us, error);
+    if (status == STATUS_OK && range->has_from && range->has_to && range->to_us < range->from_us)
         status = error_set(error, STATUS_REJECT, "to: lies before \"from\"");
     return status;
 }
 
-static enum status choose_window(struct query_plan *plan, const char *granularity,
-                                 struct error *error)
+static enum status choose_window(struct query_plan *plan, const struct query_request *request,
+                                 struct arena *arena, struct error *error)
 {
     const struct window *own = &plan->view->window;
+    enum window_nesting nesting;
     plan->shape.window = *own;
-    if (granularity == NULL)
+    if (request->granularity == NULL && request->timezone != NULL)
+        return error_set(error, STATUS_REJECT, "timezone: wants a granularity, such as 1d");
+    if (request->granularity == NULL)
         return STATUS_OK;
-    plan->window_is_all = strcmp(granularity, "all") == 0;
+    enum status status = window_check_rollup(own, error);
+    if (status != STATUS_OK)
+        return status;
+    plan->window_is_all = strcmp(request->granularity, "all") == 0;
+    if (plan->window_is_all && request->timezone != NULL)
+        return error_set(error, STATUS_REJECT, "timezone: has no meaning with granularity=all");
     if (plan->window_is_all)
         return STATUS_OK;
-    struct window coarse = {.kind = WINDOW_TUMBLING};
-    char size[DURATION_TEXT_SIZE];
-    duration_format(own->size_us, size, sizeof size);
-    if (duration_parse(granularity, strlen(granularity), &coarse.size_us) != DURATION_OK)
-        return error_set(error, STATUS_REJECT,
-                         "granularity: \"all\" or a duration such as 1h is expected, a multiple of "
-                         "the view's %s",
-                         size);
-    if (coarse.size_us > GRANULARITY_MAX_US || !window_is_rollup(own, &coarse))
-        return error_set(error, STATUS_REJECT,
-                         "granularity: has to be a multiple of the view's window, %s", size);
-    plan->window_is_coarser = coarse.size_us != own->size_us;
-    plan->shape.window = coarse;
-    return STATUS_OK;
+    plan->window_is_coarser = true;
+    status = window_coarser(own, request->granularity, request->timezone, arena,
+                            &plan->shape.window, &nesting, error);
+    plan->window_may_straddle = status == STATUS_OK && nesting == WINDOW_NESTS_SOMETIMES;
+    return status;
 }
 
 /* --- order --- */
@@ -355,11 +355,15 @@ static enum status add_filters(struct query_plan *plan, const struct query_reque
 static enum status write_conditions(struct query_plan *plan, const struct query_request *request,
                                     FILE *sql, struct arena *arena, struct error *error)
 {
+    const struct window *own = &plan->view->window;
+    struct window_range panes = plan->range;
     enum status status = STATUS_OK;
-    if (plan->has_from)
-        status = add_time(plan, sql, ">=", plan->from_us, arena, error);
-    if (status == STATUS_OK && plan->has_to)
-        status = add_time(plan, sql, "<", plan->to_us, arena, error);
+    if (own->kind->widen != NULL)
+        own->kind->widen(own, &panes);
+    if (panes.has_from)
+        status = add_time(plan, sql, ">=", panes.from_us, arena, error);
+    if (status == STATUS_OK && panes.has_to)
+        status = add_time(plan, sql, "<", panes.to_us, arena, error);
     if (status == STATUS_OK)
         status = add_filters(plan, request, sql, arena, error);
     return status;
@@ -453,9 +457,9 @@ enum status query_plan_make(const struct catalog_version *version,
         return error_set(error, STATUS_REJECT, "limit: is negative");
     enum status status = choose_keys(out, request, arena, error);
     if (status == STATUS_OK)
+        status = choose_window(out, request, arena, error);
+    if (status == STATUS_OK) /* behind the window, which may have a hidden one */
         status = choose_measures(out, request, arena, error);
-    if (status == STATUS_OK)
-        status = choose_window(out, request->granularity, error);
     if (status == STATUS_OK)
         status = choose_range(out, request, error);
     if (status == STATUS_OK)

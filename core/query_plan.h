@@ -34,11 +34,9 @@ struct query_plan {
     size_t *keys; /* indexes into view->keys */
     size_t *measures;
     bool window_is_all;
-    bool window_is_coarser; /* window starts have to be mapped to shape.window's */
-    bool has_from;
-    bool has_to;
-    int64_t from_us;
-    int64_t to_us;
+    bool window_is_coarser;    /* window starts have to be mapped to shape.window's */
+    bool window_may_straddle;  /* and may turn out not to lie within one of them */
+    struct window_range range; /* of the view's windows */
     struct query_sort *order;
     size_t order_count;
     struct query_parameters parameters; /* the topic is at [count] */

@@ -21,8 +21,9 @@ enum {
     AT_LEAST_MAX = 4096, /* partitions */
 };
 
-static const char *const reserved[] = {"from",  "to",    "group_by", "granularity", "measures",
-                                       "order", "limit", "layer",    "at_least",    "wait_ms"};
+static const char *const reserved[] = {"from",     "to",      "group_by", "granularity",
+                                       "timezone", "order",   "limit",    "layer",
+                                       "at_least", "wait_ms", "measures"};
 
 /* A request's parameters, taken apart. Strings are the HTTP request's, or in `arena`. */
 struct rows_request {
@@ -149,6 +150,8 @@ static enum status take_reserved(struct rows_request *rows, const struct view *v
         query->to = value;
     else if (strcmp(name, "granularity") == 0)
         query->granularity = value;
+    else if (strcmp(name, "timezone") == 0)
+        query->timezone = value;
     else if (strcmp(name, "order") == 0)
         return take_order(rows, value, error);
     else if (strcmp(name, "layer") == 0)
@@ -182,8 +185,8 @@ static enum status unknown_parameter(const struct view *view, const char *name, 
         snprintf(keys + length, sizeof keys - length, ", %s", view->keys[i].name);
     }
     return error_set(error, STATUS_REJECT,
-                     "%s: unknown parameter; there are: from, to, group_by, granularity, measures, "
-                     "order, limit, layer, at_least, wait_ms%s",
+                     "%s: unknown parameter; there are: from, to, group_by, granularity, timezone, "
+                     "measures, order, limit, layer, at_least, wait_ms%s",
                      shown, keys);
 }
 

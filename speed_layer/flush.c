@@ -16,7 +16,7 @@ static void put_columns(FILE *out, const struct view *view, const char *pattern,
                         const char *separator)
 {
     bool first = true;
-    for (size_t i = 0; i < view->measure_count; i++) {
+    for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         for (size_t c = 0; c < measure->column_count; c++) {
             const char *suffix = measure->columns[c].suffix;
@@ -35,7 +35,7 @@ static void put_columns(FILE *out, const struct view *view, const char *pattern,
 
 static bool has_state_columns(const struct view *view)
 {
-    for (size_t i = 0; i < view->measure_count; i++)
+    for (size_t i = 0; i < view->state_count; i++)
         if (view->measures[i].measure->column_count > 0)
             return true;
     return false;
@@ -190,7 +190,7 @@ static enum status add_update(struct flush_version *entry, int32_t partition, in
     put_address(&entry->updates, view_row_columns(view) - 1 - view->key_count, partition,
                 slice_start, group);
     enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < view->measure_count; i++) {
+    for (size_t i = 0; status == STATUS_OK && i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         status = measure->kind->encode(measure, group->state + view->state_offsets[i],
                                        &entry->updates, error);

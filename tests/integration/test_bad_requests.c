@@ -392,7 +392,7 @@ static const struct {
     {"limit=99999999999999999999", "limit", "--limit", "99999999999999999999"},
     {"layer=both", "layer", "--layer", "both"},
     {"layer=", "layer", "--layer", ""},
-    {"granularity=1y", "granularity", "--granularity", "1y"},
+    {"granularity=2y", "granularity", "--granularity", "2y"},
     {"granularity=90m", "granularity", "--granularity", "90m"}, /* no multiple of an hour */
     {"granularity=1m", "granularity", "--granularity", "1m"},
     {"granularity=0", "granularity", "--granularity", "0"},
