@@ -25,6 +25,8 @@ struct postgres {
     PGconn *connection; /* NULL when out of memory or timed out; libpq then says BAD */
     char *conninfo;     /* secret: for reconnecting */
     char *application;
+    struct postgres_backend backend; /* of the newest session that stood */
+    struct postgres_backend former;  /* of one before, which may be there yet; pid empty: none */
     /* Notifications read while another channel was asked for. */
     char pending[PENDING_CHANNELS_MAX][CHANNEL_BYTES];
     size_t pending_count;
@@ -131,7 +133,27 @@ static enum status statement_error(struct postgres *postgres, const PGresult *re
 
 static enum status open_connection(struct postgres *postgres, struct error *error)
 {
-    return postgres_open(postgres->conninfo, postgres->application, &postgres->connection, error);
+    return postgres_open(postgres->conninfo, postgres->application, &postgres->connection,
+                         &postgres->backend, error);
+}
+
+/* Best effort: where the server refuses, its keepalive ends the session. What the session was doing
+ * is done or undone as a whole, since a COMMIT in progress is not interrupted. */
+static enum status end_former_session(struct postgres *postgres, struct error *error)
+{
+    if (postgres->former.pid[0] == '\0')
+        return STATUS_OK;
+    const char *parameters[] = {postgres->former.pid, postgres->former.start};
+    PGresult *result = NULL;
+    (void)postgres_query(postgres,
+                         "SELECT pg_terminate_backend(pid) FROM pg_stat_get_activity($1::integer) "
+                         "WHERE backend_start = $2::timestamptz",
+                         2, parameters, &result, error);
+    PQclear(result);
+    if (!postgres_is_connected(postgres))
+        return STATUS_RETRY;
+    postgres->former.pid[0] = '\0';
+    return STATUS_OK;
 }
 
 enum status postgres_connect(const char *conninfo, const char *application, struct postgres **out,
@@ -171,7 +193,11 @@ enum status postgres_reconnect(struct postgres *postgres, struct error *error)
     PQfinish(postgres->connection);
     postgres->connection = NULL;
     postgres->pending_count = 0;
-    return open_connection(postgres, error);
+    if (postgres->backend.pid[0] != '\0') /* or the attempt before came to nothing */
+        postgres->former = postgres->backend;
+    postgres->backend.pid[0] = '\0';
+    enum status status = open_connection(postgres, error);
+    return status == STATUS_OK ? end_former_session(postgres, error) : status;
 }
 
 bool postgres_is_connected(const struct postgres *postgres)

@@ -25,14 +25,17 @@ struct postgres;
 enum status postgres_conninfo_check(const char *conninfo, struct error *error) MUST_CHECK;
 
 /* Opens a connection named `application` (seen in pg_stat_activity, unless the conninfo names one)
- * with TimeZone UTC, and a keepalive that notices a dead server within a minute. `conninfo` is a
+ * with TimeZone UTC, and keepalives by which either end notices within a minute that the other is
+ * dead. `conninfo` is a
  * keyword/value string or a URI. Does not retry; waits 10 s for each host, or connect_timeout.
  * STATUS_RETRY also where no server answered, STATUS_FATAL where one refused for good. */
 enum status postgres_connect(const char *conninfo, const char *application, struct postgres **out,
                              struct error *error) MUST_CHECK;
 void postgres_close(struct postgres *postgres); /* accepts NULL */
-/* The same object connected anew (prepared statements, LISTENs and session locks are gone). After a
- * failure every call answers STATUS_RETRY until it succeeds. */
+/* The same object connected anew (prepared statements, LISTENs and session locks are gone). The
+ * server is told to end the session before, which it may take for alive where the network broke:
+ * its locks would last until then. After a failure every call answers STATUS_RETRY until it
+ * succeeds. */
 enum status postgres_reconnect(struct postgres *postgres, struct error *error) MUST_CHECK;
 bool postgres_is_connected(const struct postgres *postgres);
 PGconn *postgres_handle(struct postgres *postgres); /* for pipeline mode in core/ */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,13 +193,19 @@ static bool message_is_final(const char *message)
     return false;
 }
 
+/* 55000: the database takes no connections now, because it is being restored, renamed or moved. In
+ * a statement the same code means a mistake. */
+static bool connecting_may_help(const char *sqlstate)
+{
+    return postgres_sqlstate_is_transient(sqlstate) || strcmp(sqlstate, "55000") == 0;
+}
+
 static enum status connect_error(PGconn *connection, struct error *error)
 {
     const char *message = PQerrorMessage(connection);
     char buffer[6];
     const char *sqlstate = sqlstate_in_message(message, buffer);
-    bool final =
-        sqlstate != NULL ? !postgres_sqlstate_is_transient(sqlstate) : message_is_final(message);
+    bool final = sqlstate != NULL ? !connecting_may_help(sqlstate) : message_is_final(message);
     enum status status = final ? STATUS_FATAL : STATUS_RETRY;
     /* One line for each host that was tried; the newest attempt is the last of them. */
     const char *shown = message;
@@ -229,20 +236,35 @@ static void receive_notice(void *context, const PGresult *notice)
         program_log(LOG_WARNING, "PostgreSQL: %s", primary);
 }
 
-/* Values that text results depend on, whatever the role's or database's defaults are. Not as
- * start-up options, because a connection pooler refuses those it does not know. */
-static enum status prepare_session(PGconn *connection, struct error *error)
+/* Values that text results depend on, whatever the role's or database's defaults are; and the
+ * keepalives of the server's end, so that it ends our session, with its locks, within a minute of
+ * losing sight of us. Not as start-up options, because a connection pooler refuses those it does
+ * not know. */
+static const char session_sql[] =
+    "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET tcp_keepalives_idle = 15; "
+    "SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 6; SET tcp_user_timeout = 45000; "
+    "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())";
+
+static enum status prepare_session(PGconn *connection, struct postgres_backend *backend,
+                                   struct error *error)
 {
-    PGresult *result = PQexec(connection, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'");
+    PGresult *result = PQexec(connection, session_sql);
     enum status status = STATUS_OK;
-    if (PQresultStatus(result) != PGRES_COMMAND_OK)
+    *backend = (struct postgres_backend){0};
+    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
         status = postgres_error(connection, result, "preparing the session", error);
+    } else if (PQntuples(result) == 1 &&
+               atoi(PQgetvalue(result, 0, 0)) == PQbackendPID(connection)) {
+        /* Otherwise a pooler stands between, and may give the process to somebody else. */
+        snprintf(backend->pid, sizeof backend->pid, "%s", PQgetvalue(result, 0, 0));
+        snprintf(backend->start, sizeof backend->start, "%s", PQgetvalue(result, 0, 1));
+    }
     PQclear(result);
     return status;
 }
 
 enum status postgres_open(const char *conninfo, const char *application, PGconn **out,
-                          struct error *error)
+                          struct postgres_backend *backend, struct error *error)
 {
     struct parameters parameters;
     PQconninfoOption *options = NULL;
@@ -268,7 +290,7 @@ enum status postgres_open(const char *conninfo, const char *application, PGconn 
         status = connect_error(connection, error);
     } else {
         PQsetErrorVerbosity(connection, PQERRORS_DEFAULT);
-        status = prepare_session(connection, error);
+        status = prepare_session(connection, backend, error);
     }
 cleanup:
     PQconninfoFree(options);

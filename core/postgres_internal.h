@@ -6,10 +6,16 @@
 
 #include "core/error.h"
 
+/* A session's process on the server, as texts; both together are never used twice. */
+struct postgres_backend {
+    char pid[16]; /* empty: not known */
+    char start[48];
+};
+
 /* Opens a connection and prepares its session. *out is NULL or a connection, good or bad, that the
  * caller finishes, also after a failure. */
 enum status postgres_open(const char *conninfo, const char *application, PGconn **out,
-                          struct error *error) MUST_CHECK;
+                          struct postgres_backend *backend, struct error *error) MUST_CHECK;
 
 /* Worth another try of the same transaction? */
 bool postgres_sqlstate_is_transient(const char *sqlstate);

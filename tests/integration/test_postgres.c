@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -133,6 +135,44 @@ static void test_connection_failures(void **state)
     assert_connect_fails("host=/no/such/folder password=geheim", STATUS_RETRY, "");
     /* 192.0.2.0/24 is for documentation: packets vanish or are refused at once. */
     assert_connect_fails("host=192.0.2.1 connect_timeout=1", STATUS_RETRY, "");
+}
+
+/* As pg_restore and ALTER DATABASE leave it for a while. */
+static void test_database_that_takes_no_connections_now(void **state)
+{
+    (void)state;
+    char text[1024];
+    PGconn *handle = postgres_handle(postgres);
+    snprintf(text, sizeof text, "host=%s port=%s user=%s dbname=%s_closed", PQhost(handle),
+             PQport(handle), PQuser(handle), schema);
+    assert_status(STATUS_OK,
+                  postgres_executef(postgres, &error,
+                                    "CREATE DATABASE %s_closed ALLOW_CONNECTIONS false", schema));
+    assert_connect_fails(text, STATUS_RETRY, "55000");
+    assert_status(STATUS_OK,
+                  postgres_executef(postgres, &error, "DROP DATABASE %s_closed", schema));
+}
+
+/* The server has not noticed that the client is gone: the locks must not outlive the session. */
+static void test_reconnect_ends_the_session_before(void **state)
+{
+    (void)state;
+    struct postgres *victim = NULL;
+    assert_status(STATUS_OK, postgres_connect(conninfo, "victim", &victim, &error));
+    assert_status(STATUS_OK, postgres_execute(victim, "SELECT pg_advisory_lock(42)", &error));
+    int client = PQsocket(postgres_handle(victim));
+    int kept = dup(client); /* so that the server hears of no end */
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    close(ends[1]);
+    assert_true(kept >= 0 && dup2(ends[0], client) == client);
+    assert_status(STATUS_RETRY, postgres_execute(victim, "SELECT 1", &error));
+    assert_status(STATUS_OK, postgres_reconnect(victim, &error));
+    assert_status(STATUS_OK, postgres_execute(victim, "SET lock_timeout = '30s'", &error));
+    assert_status(STATUS_OK, postgres_execute(victim, "SELECT pg_advisory_lock(42)", &error));
+    postgres_close(victim);
+    close(kept);
+    close(ends[0]);
 }
 
 static void test_malformed_conninfo_is_not_echoed(void **state)
@@ -423,7 +463,9 @@ int main(void)
         cmocka_unit_test(test_session_settings),
         cmocka_unit_test(test_uri_with_options),
         cmocka_unit_test(test_connection_failures),
+        cmocka_unit_test(test_database_that_takes_no_connections_now),
         cmocka_unit_test(test_malformed_conninfo_is_not_echoed),
+        cmocka_unit_test(test_reconnect_ends_the_session_before),
         cmocka_unit_test(test_lost_connection_and_reconnect),
         cmocka_unit_test(test_errors_keep_sqlstate_and_say_what),
         cmocka_unit_test(test_transaction_is_left_to_the_caller),
