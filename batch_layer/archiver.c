@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/kafka.h"
+#include "core/mask.h"
 #include "core/program.h"
 
 enum {
@@ -19,6 +20,14 @@ enum {
     SEGMENT_RECORDS_MAX = 1 << 24, /* bounds the segments of records without bytes */
 };
 
+/* The mask of one topic. */
+struct archiver_mask {
+    char *topic;
+    json_t *json; /* the member "mask" of the definition */
+    char *paths;
+    struct record_mask *masker;
+};
+
 struct archiver {
     const struct config *config;
     struct postgres *postgres;
@@ -26,7 +35,10 @@ struct archiver {
     struct kafka_consumer *asker; /* reads nothing: its questions do not wait behind a fetch */
     struct archiver_partition *partitions;
     size_t count;
-    size_t last; /* where the last message belonged: they come in runs */
+    size_t last;                 /* where the last message belonged: they come in runs */
+    struct archiver_mask *masks; /* of the topics that have one */
+    size_t mask_count;
+    char *definitions; /* what the masks were made from */
     int64_t record_count;
     int64_t raw_bytes;
 };
@@ -40,6 +52,81 @@ enum status archiver_create(const struct config *config, struct postgres *postgr
     (*out)->config = config;
     (*out)->postgres = postgres;
     return STATUS_OK;
+}
+
+/* --- masks --- */
+
+static void free_masks(struct archiver *archiver)
+{
+    for (size_t i = 0; i < archiver->mask_count; i++) {
+        free(archiver->masks[i].topic);
+        free(archiver->masks[i].paths);
+        json_decref(archiver->masks[i].json);
+        record_mask_destroy(archiver->masks[i].masker);
+    }
+    free(archiver->masks);
+    free(archiver->definitions);
+    archiver->masks = NULL;
+    archiver->mask_count = 0;
+    archiver->definitions = NULL;
+}
+
+static struct archiver_mask *find_mask(struct archiver *archiver, const char *topic)
+{
+    for (size_t i = 0; i < archiver->mask_count; i++)
+        if (strcmp(archiver->masks[i].topic, topic) == 0)
+            return &archiver->masks[i];
+    return NULL;
+}
+
+static enum status add_mask(struct archiver *archiver, const struct source *source,
+                            struct error *error)
+{
+    struct archiver_mask *mask = &archiver->masks[archiver->mask_count++];
+    mask->topic = strdup(source->topic);
+    mask->json = json_deep_copy(json_object_get(source->json, "mask"));
+    mask->paths = mask_paths_text(source);
+    if (mask->topic == NULL || mask->json == NULL || mask->paths == NULL)
+        return error_no_memory(error);
+    return record_mask_create(source, &mask->masker, error);
+}
+
+/* The definitions of the sources that have a mask, to know when one changes. */
+static char *definitions_text(const struct catalog *catalog)
+{
+    json_t *all = json_array();
+    bool failed = all == NULL;
+    for (size_t i = 0; !failed && i < catalog->source_count; i++)
+        if (catalog->sources[i]->mask_count > 0)
+            failed = json_array_append(all, catalog->sources[i]->json) != 0;
+    char *text = failed ? NULL : json_dumps(all, JSON_COMPACT);
+    json_decref(all);
+    return text;
+}
+
+/* Takes the catalogue's masks up; *changed where they are others than before. */
+static enum status update_masks(struct archiver *archiver, const struct catalog *catalog,
+                                bool *changed, struct error *error)
+{
+    char *definitions = definitions_text(catalog);
+    *changed = false;
+    if (definitions == NULL)
+        return error_no_memory(error);
+    if (archiver->definitions != NULL && strcmp(archiver->definitions, definitions) == 0) {
+        free(definitions);
+        return STATUS_OK;
+    }
+    *changed = true;
+    enum status status = STATUS_OK;
+    free_masks(archiver);
+    archiver->definitions = definitions;
+    archiver->masks = calloc(catalog->source_count + 1, sizeof *archiver->masks);
+    if (archiver->masks == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++)
+        if (catalog->sources[i]->mask_count > 0)
+            status = add_mask(archiver, catalog->sources[i], error);
+    return status;
 }
 
 static void free_partitions(struct archiver_partition *partitions, size_t count)
@@ -58,6 +145,7 @@ void archiver_destroy(struct archiver *archiver)
     kafka_consumer_close(archiver->consumer);
     kafka_consumer_close(archiver->asker);
     free_partitions(archiver->partitions, archiver->count);
+    free_masks(archiver);
     free(archiver);
 }
 
@@ -297,9 +385,15 @@ enum status archiver_prepare(struct archiver *archiver, const struct catalog *ca
 {
     struct archiver_partition *partitions;
     size_t count;
-    enum status status = list_partitions(archiver, catalog, &partitions, &count, error);
-    if (status == STATUS_OK && !same_partitions(archiver, partitions, count)) {
-        status = archiver_flush(archiver, error);
+    bool masks_changed;
+    enum status status = update_masks(archiver, catalog, &masks_changed, error);
+    if (status != STATUS_OK)
+        return status;
+    status = list_partitions(archiver, catalog, &partitions, &count, error);
+    if (status == STATUS_OK && (masks_changed || !same_partitions(archiver, partitions, count))) {
+        /* Under another mask the open segments are thrown away and read again. */
+        if (!masks_changed)
+            status = archiver_flush(archiver, error);
         if (status == STATUS_OK) {
             free_partitions(archiver->partitions, archiver->count);
             archiver->partitions = partitions;
@@ -314,6 +408,44 @@ enum status archiver_prepare(struct archiver *archiver, const struct catalog *ca
 
 /* --- segments --- */
 
+static enum status create_writer(struct archiver *archiver, struct archiver_partition *partition,
+                                 struct error *error)
+{
+    const struct archiver_mask *mask = find_mask(archiver, partition->topic);
+    enum status status = archive_writer_create(archiver->config->batch_archive, partition->topic,
+                                               partition->partition, partition->archived_end,
+                                               &partition->writer, error);
+    if (status == STATUS_OK && mask != NULL)
+        status = archive_writer_set_masked(partition->writer, mask->paths, error);
+    return status;
+}
+
+/* Nothing is archived by a mask that is no longer the registered one: the segment is thrown away
+ * and read again. */
+static enum status check_mask(struct archiver *archiver, const struct archiver_partition *partition,
+                              struct error *error)
+{
+    const struct archiver_mask *mask = find_mask(archiver, partition->topic);
+    const char *parameters[] = {partition->topic};
+    PGresult *result = NULL;
+    enum status status = postgres_query(archiver->postgres,
+                                        "SELECT definition -> 'mask' FROM dovetail_internal.source"
+                                        " WHERE topic = $1",
+                                        1, parameters, &result, error);
+    json_t *now = NULL;
+    if (status == STATUS_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0))
+        now = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+    bool same = mask == NULL ? now == NULL : now != NULL && json_equal(mask->json, now);
+    json_decref(now);
+    PQclear(result);
+    if (status == STATUS_OK && !same)
+        status = error_set(error, STATUS_RETRY,
+                           "%s[%" PRId32 "]: the mask has changed; what is not archived yet is read"
+                           " again",
+                           partition->topic, partition->partition);
+    return status;
+}
+
 static enum status close_segment(struct archiver *archiver, struct archiver_partition *partition,
                                  struct error *error)
 {
@@ -321,9 +453,9 @@ static enum status close_segment(struct archiver *archiver, struct archiver_part
         return STATUS_OK;
     enum status status = STATUS_OK;
     if (partition->writer == NULL) /* nothing but a hole, such as the marker of a transaction */
-        status = archive_writer_create(archiver->config->batch_archive, partition->topic,
-                                       partition->partition, partition->archived_end,
-                                       &partition->writer, error);
+        status = create_writer(archiver, partition, error);
+    if (status == STATUS_OK)
+        status = check_mask(archiver, partition, error);
     struct archive_segment segment = {0};
     if (status == STATUS_OK)
         status = archive_writer_finish(partition->writer, partition->next_offset, &segment, error);
@@ -353,9 +485,7 @@ static enum status add_record(struct archiver *archiver, struct archiver_partiti
 {
     enum status status = STATUS_OK;
     if (partition->writer == NULL)
-        status = archive_writer_create(archiver->config->batch_archive, partition->topic,
-                                       partition->partition, partition->archived_end,
-                                       &partition->writer, error);
+        status = create_writer(archiver, partition, error);
     if (status != STATUS_OK)
         return status;
     rd_kafka_timestamp_type_t type;
@@ -364,7 +494,13 @@ static enum status add_record(struct archiver *archiver, struct archiver_partiti
                                     .value = message->payload,
                                     .length = message->payload == NULL ? 0 : message->len,
                                     .readable = message->payload == NULL ? 0 : message->len};
-    status = archive_writer_add(partition->writer, &record, error);
+    const struct archiver_mask *mask = find_mask(archiver, partition->topic);
+    if (mask != NULL)
+        status = record_mask_apply(mask->masker, record.value, record.length, &record.value,
+                                   &record.length, error);
+    record.readable = record.length;
+    if (status == STATUS_OK)
+        status = archive_writer_add(partition->writer, &record, error);
     if (status != STATUS_OK)
         return status;
     partition->next_offset = message->offset + 1;

@@ -4,6 +4,11 @@
  * a record is archived once. What Kafka has already deleted before it was archived is STATUS_FATAL
  * with the exact offsets, never a silent hole.
  *
+ * Where the newest definition of a source has a mask (core/mask.h), records are masked before they
+ * are written, and one that has not the source's fields is archived without its value. A segment is
+ * masked by one definition throughout: under another one an open segment is thrown away and read
+ * again.
+ *
  * One thread, under the batch lock, over the connection that holds the lock: a manifest row cannot
  * be written by a process that has lost it. After any failure the archiver is of no use but to be
  * destroyed; its unfinished segments are removed then and read again by the next one. */

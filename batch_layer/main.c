@@ -44,7 +44,7 @@ static int command_run(const struct config *config, char *const *options)
         complain(PROGRAM_OK, "stopped before the run was published; nothing has changed");
         return PROGRAM_OK;
     }
-    return complain(PROGRAM_FAILURE, error.text);
+    return complain(status == STATUS_REJECT ? PROGRAM_USAGE : PROGRAM_FAILURE, error.text);
 }
 
 static int command_schedule(const struct config *config, char *const *options)

@@ -28,6 +28,7 @@
 
 #include "batch_layer/progress.h"
 #include "core/event_parser.h"
+#include "core/mask.h"
 #include "core/program.h"
 #include "core/recent_ids.h"
 #include "core/timestamp.h"
@@ -91,6 +92,7 @@ struct worker {
     enum status (*step)(struct worker *worker, struct error *error);
     pthread_t thread;
     struct event_parser **parsers; /* one for each reading */
+    struct mask **masks;           /* one for each reading whose source has a mask */
     struct recent_ids **ids;       /* one for each reading that compares ids, in a stretch */
     struct groups **groups;        /* one for each version */
     struct group_list *lists;      /* [version * worker_count + table] */
@@ -433,12 +435,24 @@ static enum status take_records(struct worker *worker, struct archive_reader *re
     }
 }
 
+/* What a segment was masked with before is not masked again. */
+static void note_masks(struct worker *worker, const struct archive_reader *reader)
+{
+    for (size_t i = 0; i < worker->job->reading_count; i++)
+        if (worker->masks[i] != NULL)
+            event_parser_mask(
+                worker->parsers[i], worker->masks[i],
+                mask_fields_in(worker->job->readings[i].source, archive_reader_masked(reader)));
+}
+
 static enum status take_segment(struct worker *worker, const struct archive_segment *segment,
                                 int64_t first_offset, take_record *take, struct error *error)
 {
     struct archive_reader *reader = NULL;
     enum status status =
         archive_reader_open(worker->job->config->batch_archive, segment, &reader, error);
+    if (status == STATUS_OK)
+        note_masks(worker, reader);
     if (status == STATUS_OK)
         status = take_records(worker, reader, segment, first_offset, take, error);
     archive_reader_close(reader);
@@ -675,18 +689,22 @@ static enum status worker_init(struct job *job, size_t index, struct error *erro
     worker->job = job;
     worker->index = index;
     worker->parsers = calloc(job->reading_count + 1, sizeof *worker->parsers);
+    worker->masks = calloc(job->reading_count + 1, sizeof *worker->masks);
     worker->ids = calloc(job->reading_count + 1, sizeof *worker->ids);
     worker->groups = calloc(versions + 1, sizeof *worker->groups);
     worker->lists = calloc(versions * job->worker_count + 1, sizeof *worker->lists);
     worker->watermarks = calloc(job->cut_count + 1, sizeof *worker->watermarks);
-    if (worker->parsers == NULL || worker->ids == NULL || worker->groups == NULL ||
-        worker->lists == NULL || worker->watermarks == NULL)
+    if (worker->parsers == NULL || worker->masks == NULL || worker->ids == NULL ||
+        worker->groups == NULL || worker->lists == NULL || worker->watermarks == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < job->cut_count; i++)
         worker->watermarks[i] = INT64_MIN;
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++)
         status = event_parser_create(job->readings[i].source, &worker->parsers[i], error);
+    for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++)
+        if (job->readings[i].source->mask_count > 0)
+            status = mask_create(job->readings[i].source, &worker->masks[i], error);
     for (size_t i = 0; status == STATUS_OK && i < versions; i++)
         status = groups_create(job->catalog->versions[i].view, &worker->groups[i], error);
     return status;
@@ -698,12 +716,15 @@ static void worker_deinit(struct worker *worker)
         return;
     for (size_t i = 0; worker->parsers != NULL && i < worker->job->reading_count; i++)
         event_parser_destroy(worker->parsers[i]);
+    for (size_t i = 0; worker->masks != NULL && i < worker->job->reading_count; i++)
+        mask_destroy(worker->masks[i]);
     size_t versions = worker->job->catalog->version_count;
     for (size_t i = 0; worker->groups != NULL && i < versions; i++)
         groups_destroy(worker->groups[i]);
     for (size_t i = 0; worker->lists != NULL && i < versions * worker->job->worker_count; i++)
         free(worker->lists[i].items);
     free(worker->parsers);
+    free(worker->masks);
     free(worker->ids);
     free(worker->groups);
     free(worker->lists);

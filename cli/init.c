@@ -101,7 +101,7 @@ static enum status register_all(struct postgres *postgres, const struct definiti
 {
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < definitions->source_count; i++) {
-        const struct source *source = definitions->sources[i];
+        struct source *source = definitions->sources[i];
         status = catalog_register_source(postgres, source, &changes->sources[i], error);
         if (status == STATUS_OK)
             status = catalog_add_partitions(postgres, source->topic, topics[i].base_offsets,

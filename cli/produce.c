@@ -210,6 +210,8 @@ static enum status produce(struct producing *producing, struct error *error)
     enum status status = lines_open(arguments->file, &producing->lines, error);
     if (status == STATUS_OK && arguments->key != NULL)
         status = event_parser_create(producing->source, &producing->parser, error);
+    if (status == STATUS_OK && producing->parser != NULL)
+        event_parser_unmask(producing->parser); /* the record that is sent has the value, too */
     if (status == STATUS_OK)
         status = kafka_producer_create(producing->config->kafka, &producing->producer, error);
     if (status != STATUS_OK)

@@ -281,8 +281,9 @@ static enum status gather(const struct session *session, const struct catalog_ve
     if (status == STATUS_OK)
         status = execute_owned(postgres, verify_setup_sql(version->source), error);
     if (status == STATUS_OK)
-        status = verify_load_records(postgres, session->config, &verification->answer->receipt,
-                                     &verification->record_count, error);
+        status =
+            verify_load_records(postgres, session->config, version->source,
+                                &verification->answer->receipt, &verification->record_count, error);
     if (status == STATUS_OK)
         command_progress("parsing %" PRId64 " records", verification->record_count);
     if (status == STATUS_OK)

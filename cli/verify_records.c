@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/verify_mask.h"
 #include "core/archive.h"
 #include "core/kafka.h"
 
@@ -27,6 +28,7 @@ struct loader {
     const char *topic;
     struct span *spans; /* one for each of the receipt's partitions */
     struct pgbinary_writer writer;
+    struct verify_mask *mask; /* NULL: the source has none */
     int64_t count;
 };
 
@@ -70,9 +72,14 @@ static enum status send_rows(struct loader *loader, struct error *error)
 }
 
 static enum status add_record(struct loader *loader, int32_t partition, int64_t offset,
-                              const void *value, size_t length, struct error *error)
+                              const char *value, size_t length, struct error *error)
 {
     struct pgbinary_writer *writer = &loader->writer;
+    if (loader->mask != NULL) {
+        enum status status = verify_mask_apply(loader->mask, value, length, &value, &length, error);
+        if (status != STATUS_OK)
+            return status;
+    }
     pgbinary_put_row(writer, 3);
     pgbinary_put_int4(writer, partition);
     pgbinary_put_int8(writer, offset);
@@ -95,6 +102,8 @@ static enum status load_segment(struct loader *loader, const struct archive_segm
     bool end = false;
     enum status status =
         archive_reader_open(loader->config->batch_archive, segment, &reader, error);
+    if (status == STATUS_OK && loader->mask != NULL)
+        verify_mask_already(loader->mask, archive_reader_masked(reader));
     while (status == STATUS_OK) {
         status = archive_reader_next(reader, &record, &end, error);
         if (status != STATUS_OK || end)
@@ -210,6 +219,8 @@ static enum status copy_all(struct loader *loader, const struct archive_segment 
         return status;
     pgbinary_put_copy_header(&loader->writer);
     status = load_segments(loader, segments, segment_count, error);
+    if (loader->mask != NULL)
+        verify_mask_already(loader->mask, NULL);
     if (status == STATUS_OK)
         status = load_log(loader, error);
     if (status == STATUS_OK) {
@@ -221,8 +232,8 @@ static enum status copy_all(struct loader *loader, const struct archive_segment 
 }
 
 enum status verify_load_records(struct postgres *postgres, const struct config *config,
-                                const struct query_receipt *receipt, int64_t *count,
-                                struct error *error)
+                                const struct source *source, const struct query_receipt *receipt,
+                                int64_t *count, struct error *error)
 {
     struct archive_segment *segments = NULL;
     size_t segment_count = 0;
@@ -238,6 +249,8 @@ enum status verify_load_records(struct postgres *postgres, const struct config *
     loader.spans = calloc(receipt->partition_count, sizeof *loader.spans);
     if (loader.spans == NULL)
         status = error_no_memory(error);
+    if (status == STATUS_OK && source->mask_count > 0)
+        status = verify_mask_create(source, &loader.mask, error);
     if (status == STATUS_OK)
         status = read_bases(&loader, error);
     if (status == STATUS_OK)
@@ -247,6 +260,7 @@ enum status verify_load_records(struct postgres *postgres, const struct config *
     command_progress_end();
     archive_segments_free(segments, segment_count);
     pgbinary_writer_deinit(&loader.writer);
+    verify_mask_destroy(loader.mask);
     free(loader.spans);
     *count = loader.count;
     return status;

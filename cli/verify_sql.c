@@ -271,10 +271,11 @@ static void put_derive_function(FILE *out, const struct source *source)
           "#variable_conflict use_column\n"
           "BEGIN\n",
           out);
-    for (size_t i = source->field_count - source->derived_count; i < source->field_count; i++)
+    const struct source_field *fields =
+        source->fields + source->field_count - source->derived_count;
+    for (size_t i = 0; i < source->derived_count; i++)
         fprintf(out, "  _event.\"%s\" := (SELECT (%s\n)::%s FROM (SELECT (_event).*) AS _e);\n",
-                source->fields[i].name, source->fields[i].text,
-                value_type_sql(source->fields[i].type));
+                fields[i].name, source->derived[i].text, value_type_sql(fields[i].type));
     fputs("  RETURN _event;\n"
           "END $f$;\n",
           out);

@@ -64,6 +64,10 @@ struct archive_writer;
 enum status archive_writer_create(const char *directory, const char *topic, int32_t partition,
                                   int64_t start_offset, struct archive_writer **out,
                                   struct error *error) MUST_CHECK;
+/* Says that the values at these paths are masked in every record of the segment: mask_paths_text,
+ * which is copied. */
+enum status archive_writer_set_masked(struct archive_writer *writer, const char *paths_text,
+                                      struct error *error) MUST_CHECK;
 /* Appends one record; offsets ascend. */
 enum status archive_writer_add(struct archive_writer *writer, const struct archive_record *record,
                                struct error *error) MUST_CHECK;
@@ -107,6 +111,9 @@ enum status archive_reader_open(const char *directory, const struct archive_segm
 /* The next record, by offset; *end when there is none. The value is good until the next call. */
 enum status archive_reader_next(struct archive_reader *reader, struct archive_record *out,
                                 bool *end, struct error *error) MUST_CHECK;
+/* What archive_writer_set_masked said; NULL: nothing was masked. Good until the reader is closed.
+ */
+const char *archive_reader_masked(const struct archive_reader *reader);
 void archive_reader_close(struct archive_reader *reader); /* accepts NULL */
 
 #ifdef __cplusplus

@@ -20,6 +20,9 @@
  *   OTHERS      for each other record: offset (as above), timestamp (as above), 0 for null or
  *               length + 1, then the bytes
  *   SUMMARY     struct archive_summary, 8 bytes each
+ *   MASKED      only where values were masked before they were archived: the paths of those, a JSON
+ *               array of arrays of member names. A record that had no such fields to be found
+ * stands among the others, as null.
  *
  * zstd: RFC 8878, section 3.1.2 for skippable frames. */
 #ifndef DOVETAIL_ARCHIVE_FORMAT_H
@@ -45,6 +48,7 @@ enum archive_part {
     ARCHIVE_PART_TIMESTAMPS,
     ARCHIVE_PART_OTHERS,
     ARCHIVE_PART_SUMMARY,
+    ARCHIVE_PART_MASKED,
     ARCHIVE_PART_END, /* one beyond the last */
 };
 

@@ -164,6 +164,7 @@ static enum status unpack_part(struct archive_reader *reader, const unsigned cha
     if (ZSTD_isError(got) || got != raw)
         return damaged(reader, "a part cannot be decompressed", error);
     part->length += got;
+    data[part->length] = '\0'; /* for the part that is a text */
     return STATUS_OK;
 }
 
@@ -306,6 +307,11 @@ void archive_reader_close(struct archive_reader *reader)
     free(reader->lines);
     free(reader->file);
     free(reader);
+}
+
+const char *archive_reader_masked(const struct archive_reader *reader)
+{
+    return (const char *)reader->parts[ARCHIVE_PART_MASKED].data;
 }
 
 /* --- records --- */

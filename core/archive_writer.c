@@ -50,6 +50,7 @@ struct archive_writer {
     struct bytes offsets;
     struct bytes timestamps;
     struct bytes others;
+    char *masked; /* NULL: nothing is */
     int64_t last_offset;
     int64_t last_line_offset;
     int64_t last_line_timestamp;
@@ -245,6 +246,14 @@ static enum status is_line(struct archive_writer *writer, const struct archive_r
     return status == STATUS_REJECT ? STATUS_OK : status;
 }
 
+enum status archive_writer_set_masked(struct archive_writer *writer, const char *paths_text,
+                                      struct error *error)
+{
+    free(writer->masked);
+    writer->masked = strdup(paths_text);
+    return writer->masked == NULL ? error_no_memory(error) : STATUS_OK;
+}
+
 enum status archive_writer_add(struct archive_writer *writer, const struct archive_record *record,
                                struct error *error)
 {
@@ -334,6 +343,9 @@ static enum status write_rest(struct archive_writer *writer, struct error *error
         status = write_parts(writer, ARCHIVE_PART_OTHERS, &writer->others, error);
     if (status == STATUS_OK)
         status = write_summary(writer, error);
+    if (status == STATUS_OK && writer->masked != NULL)
+        status = write_part(writer, ARCHIVE_PART_MASKED, (const unsigned char *)writer->masked,
+                            strlen(writer->masked), error);
     return status;
 }
 
@@ -494,6 +506,7 @@ void archive_writer_destroy(struct archive_writer *writer)
     free(writer->others.data);
     free(writer->temporary);
     free(writer->folder);
+    free(writer->masked);
     free(writer->topic);
     free(writer);
 }

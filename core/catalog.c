@@ -83,13 +83,20 @@ static enum status load_deployment(struct postgres *postgres, struct catalog *ca
     return status;
 }
 
+static void set_fingerprint(struct source *source, const char *fingerprint)
+{
+    snprintf(source->mask_fingerprint, sizeof source->mask_fingerprint, "%s", fingerprint);
+}
+
 static enum status load_sources(struct postgres *postgres, struct catalog *catalog,
                                 struct error *error)
 {
     PGresult *result = NULL;
     enum status status = postgres_query(
-        postgres, "SELECT source, definition FROM dovetail_internal.source ORDER BY source", 0,
-        NULL, &result, error);
+        postgres,
+        "SELECT source, definition, COALESCE(mask_fingerprint, '') FROM dovetail_internal.source"
+        " ORDER BY source",
+        0, NULL, &result, error);
     int rows = status == STATUS_OK ? PQntuples(result) : 0;
     catalog->sources = calloc((size_t)rows + 1, sizeof *catalog->sources);
     if (catalog->sources == NULL && status == STATUS_OK)
@@ -98,7 +105,7 @@ static enum status load_sources(struct postgres *postgres, struct catalog *catal
         status = catalog_parse_source(PQgetvalue(result, row, 1),
                                       &catalog->sources[catalog->source_count], error);
         if (status == STATUS_OK)
-            catalog->source_count++;
+            set_fingerprint(catalog->sources[catalog->source_count++], PQgetvalue(result, row, 2));
         else
             error_wrap(error, "source %s", PQgetvalue(result, row, 0));
     }
@@ -119,6 +126,8 @@ static enum status load_version(const PGresult *result, int row, struct catalog_
         PQgetvalue(result, row, 4), PQgetvalue(result, row, 5), &out->source, &out->view, error);
     if (status != STATUS_OK)
         error_wrap(error, "view %s, version %d", PQgetvalue(result, row, 1), out->version);
+    else
+        set_fingerprint(out->source, PQgetvalue(result, row, 6));
     return status;
 }
 
@@ -130,8 +139,10 @@ static enum status load_versions(struct postgres *postgres, struct catalog *cata
         postgres_query(postgres,
                        "SELECT version, view, state,"
                        "       state = 'current' AND dovetail_internal.version_reached(version),"
-                       "       definition, source_definition "
-                       "FROM dovetail_internal.view_version "
+                       "       definition, source_definition,"
+                       "       COALESCE((SELECT s.mask_fingerprint FROM dovetail_internal.source s"
+                       "                 WHERE s.source = v.source), '') "
+                       "FROM dovetail_internal.view_version AS v "
                        "WHERE state IN ('building', 'current') ORDER BY view, version",
                        0, NULL, &result, error);
     int rows = status == STATUS_OK ? PQntuples(result) : 0;

@@ -50,8 +50,9 @@ enum status catalog_migrate(struct postgres *postgres, bool *changed,
 
 enum catalog_change { CATALOG_UNCHANGED, CATALOG_ADDED, CATALOG_CHANGED };
 
-/* Registers a source or view in the caller's transaction. */
-enum status catalog_register_source(struct postgres *postgres, const struct source *source,
+/* Registers a source or view in the caller's transaction. Where the source has a mask its key is
+ * read, and must be the one that was registered first. */
+enum status catalog_register_source(struct postgres *postgres, struct source *source,
                                     enum catalog_change *change, struct error *error) MUST_CHECK;
 enum status catalog_register_view(struct postgres *postgres, const struct view *view,
                                   enum catalog_change *change, struct error *error) MUST_CHECK;

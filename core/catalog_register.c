@@ -11,6 +11,7 @@
 #include "core/catalog.h"
 #include "core/catalog_internal.h"
 #include "core/catalog_tables.h"
+#include "core/mask.h"
 
 enum { NUMBER_BYTES = 24 };
 
@@ -42,6 +43,44 @@ static enum status check_topic_is_free(struct postgres *postgres, const struct s
     return status;
 }
 
+/* The fingerprint of the first key stays, also where a definition has no mask for a while: the
+ * archive has hashes of that key. */
+static enum status register_key(struct postgres *postgres, struct source *source,
+                                struct error *error)
+{
+    struct mask *mask = NULL;
+    char fingerprint[MASK_BYTES + 1];
+    enum status status = mask_create(source, &mask, error);
+    if (status == STATUS_OK)
+        status = mask_fingerprint(mask, fingerprint, error);
+    mask_destroy(mask);
+    if (status != STATUS_OK)
+        return status;
+    const char *parameters[] = {source->name, fingerprint};
+    return catalog_run(postgres,
+                       "UPDATE dovetail_internal.source SET mask_fingerprint = $2"
+                       " WHERE source = $1 AND mask_fingerprint IS NULL",
+                       2, parameters, error);
+}
+
+/* Whoever works by the definition before is fenced, and reads the new one. Rows are locked in the
+ * order of partitions, as everybody does. */
+static enum status fence_owners(struct postgres *postgres, const struct source *source,
+                                struct error *error)
+{
+    const char *parameters[] = {source->topic};
+    enum status status = catalog_run(postgres,
+                                     "SELECT FROM dovetail_internal.position WHERE topic = $1 "
+                                     "ORDER BY partition FOR UPDATE",
+                                     1, parameters, error);
+    if (status == STATUS_OK)
+        status = catalog_run(postgres,
+                             "UPDATE dovetail_internal.position SET owner_epoch = owner_epoch + 1 "
+                             "WHERE topic = $1",
+                             1, parameters, error);
+    return status;
+}
+
 static enum status write_source(struct postgres *postgres, const struct source *source,
                                 struct error *error)
 {
@@ -60,10 +99,12 @@ static enum status write_source(struct postgres *postgres, const struct source *
 }
 
 /* The row of the registered definition, compared with the new one. */
-static enum status compare_source(const PGresult *result, const struct source *source,
+static enum status compare_source(const PGresult *result, struct source *source,
                                   enum catalog_change *change, struct error *error)
 {
     const char *topic = PQgetvalue(result, 0, 0);
+    snprintf(source->mask_fingerprint, sizeof source->mask_fingerprint, "%s",
+             PQgetvalue(result, 0, 2));
     if (strcmp(topic, source->topic) != 0)
         return error_set(
             error, STATUS_REJECT,
@@ -76,15 +117,16 @@ static enum status compare_source(const PGresult *result, const struct source *s
     return STATUS_OK;
 }
 
-enum status catalog_register_source(struct postgres *postgres, const struct source *source,
+enum status catalog_register_source(struct postgres *postgres, struct source *source,
                                     enum catalog_change *change, struct error *error)
 {
     *change = CATALOG_ADDED;
     PGresult *result = NULL;
     enum status status = postgres_query(
         postgres,
-        "SELECT topic, definition FROM dovetail_internal.source WHERE source = $1 FOR UPDATE", 1,
-        (const char *const[]){source->name}, &result, error);
+        "SELECT topic, definition, COALESCE(mask_fingerprint, '') FROM dovetail_internal.source"
+        " WHERE source = $1 FOR UPDATE",
+        1, (const char *const[]){source->name}, &result, error);
     if (status == STATUS_OK && PQntuples(result) > 0)
         status = compare_source(result, source, change, error);
     PQclear(result);
@@ -92,6 +134,10 @@ enum status catalog_register_source(struct postgres *postgres, const struct sour
         status = check_topic_is_free(postgres, source, error);
     if (status == STATUS_OK && *change != CATALOG_UNCHANGED)
         status = write_source(postgres, source, error);
+    if (status == STATUS_OK && *change == CATALOG_CHANGED)
+        status = fence_owners(postgres, source, error);
+    if (status == STATUS_OK && source->mask_count > 0)
+        status = register_key(postgres, source, error);
     if (status == STATUS_OK && *change != CATALOG_UNCHANGED)
         status = postgres_execute(postgres, "NOTIFY dovetail_catalog", error);
     return status;

@@ -76,8 +76,9 @@ static enum status add_source(struct loader *loader, json_t *json, const char *s
         } else if (strcmp(other->topic, source->topic) == 0 ||
                    strcmp(other->dead_letter_topic, source->topic) == 0 ||
                    strcmp(other->topic, source->dead_letter_topic) == 0) {
-            status = error_set(loader->error, STATUS_REJECT,
-                               "%s: topic: source \"%s\" has the topic already", shown, other->name);
+            status =
+                error_set(loader->error, STATUS_REJECT,
+                          "%s: topic: source \"%s\" has the topic already", shown, other->name);
         }
     }
     if (status != STATUS_OK) {
@@ -173,9 +174,8 @@ enum status definitions_load(const char *directory, struct definitions *out,
 
     *out = (struct definitions){0};
     enum status status = load_folder(&loader, "sources", (void ***)&out->sources, add_source);
-    status = status == STATUS_OK
-                 ? load_folder(&loader, "views", (void ***)&out->views, add_view)
-                 : status;
+    status = status == STATUS_OK ? load_folder(&loader, "views", (void ***)&out->views, add_view)
+                                 : status;
     if (status == STATUS_OK && loader.fault_count != 0) {
         return error_set(error, STATUS_REJECT, "%s: %zu fault%s in the definitions", directory,
                          loader.fault_count, loader.fault_count == 1 ? "" : "s");

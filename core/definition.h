@@ -20,6 +20,7 @@ extern "C" {
 enum {
     NAME_MAX_BYTES = 48,    /* [a-z][a-z0-9_]{0,47} */
     SOURCE_FIELD_MAX = 256, /* fields of one source, derived ones too */
+    SOURCE_MASK_MAX = 64,   /* masked fields of one source */
     VIEW_KEY_MAX = 16,      /* group_by entries of one view */
     VIEW_MEASURE_MAX = 64,  /* measures of one view */
     KEY_BYTES_MAX = 2000, /* string bytes of one group's keys together: PostgreSQL's index limit */
@@ -34,28 +35,35 @@ struct source_field {
     bool nullable;
     const char *const *path; /* member names from the record's root; of a derived field none */
     size_t path_count;
-    const char *text; /* of a derived field: its expression as written, and parsed */
-    struct expression *derived;
+};
+
+struct source_derived {
+    const char *text; /* as written */
+    struct expression *expression;
 };
 
 struct source {
     const char *name;
     const char *topic;
     const char *dead_letter_topic;
-    int partitions; /* of a topic that `dovetail init` creates */
-    const struct source_field
-        *fields; /* those of the record, then the derived ones in their order */
+    int partitions;                    /* of a topic that `dovetail init` creates */
+    const struct source_field *fields; /* those of the record, then the derived ones in order */
     size_t field_count;
+    struct source_derived *derived; /* for each of the last derived_count fields */
     size_t derived_count;
     const size_t *drop_if_null; /* indexes: a record in which one of these is NULL is filtered */
     size_t drop_if_null_count;
-    size_t
-        event_time_field; /* index; its type is timestamp, or what event_time_format is read from */
+    size_t event_time_field; /* index; a timestamp, or what event_time_format is read from */
     enum time_format event_time_format;
-    int64_t dedupe_within; /* offsets; 0: records are not compared */
-    size_t dedupe_field;   /* index of the id: a string or an integer; see core/recent_ids.h */
-    json_t *json;          /* owned; the definition as given */
-    struct arena arena;    /* owns everything above */
+    const size_t *mask_fields; /* indexes of the strings that are masked: core/mask.h */
+    size_t mask_count;         /* 0: the source has no mask */
+    const char *mask_key_file;
+    bool mask_key;             /* the key of a dead letter is withheld */
+    char mask_fingerprint[65]; /* of the registered key; empty: not known. Set by the catalogue */
+    int64_t dedupe_within;     /* offsets; 0: records are not compared */
+    size_t dedupe_field;       /* index of the id: a string or an integer; see core/recent_ids.h */
+    json_t *json;              /* owned; the definition as given */
+    struct arena arena;        /* owns everything above */
 };
 
 struct view_key {

@@ -20,8 +20,7 @@ enum status definition_check_keys(const json_t *json, const char *const *known, 
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)json, key, value)
-    {
+    json_object_foreach ((json_t *)json, key, value) {
         bool found = strcmp(key, "$schema") == 0 || strcmp(key, "description") == 0;
         for (size_t i = 0; known[i] != NULL && !found; i++) {
             found = strcmp(known[i], key) == 0;
@@ -58,10 +57,11 @@ enum status definition_get_name(const json_t *json, const char *key, struct aren
         return status;
     }
     if (!definition_name_is_valid(name)) {
-        return error_set(error, STATUS_REJECT,
-                         "%s: \"%.60s\" is not a name: a lower-case letter, then up to 47 lower-case "
-                         "letters, digits and _",
-                         key, name);
+        return error_set(
+            error, STATUS_REJECT,
+            "%s: \"%.60s\" is not a name: a lower-case letter, then up to 47 lower-case "
+            "letters, digits and _",
+            key, name);
     }
     *out = arena_copy(arena, name, strlen(name));
     return *out == NULL ? error_no_memory(error) : STATUS_OK;

@@ -24,7 +24,7 @@ enum status definition_get_string(const json_t *json, const char *key, const cha
                                   const char **out, struct error *error) MUST_CHECK;
 
 /* What a source says about its records beyond their fields, into a source whose fields are loaded:
- * derived fields, drop_if_null, dedupe. The array of fields has room for the derived ones.
+ * mask, derived fields, drop_if_null, dedupe. The array of fields has room for the derived ones.
  * definition_rules.c. */
 struct source;
 enum status definition_load_rules(struct source *source, struct error *error) MUST_CHECK;

@@ -275,7 +275,8 @@ static enum status load(struct source *source, struct error *error)
 {
     static const char *const known[] = {
         "source", "topic",  "dead_letter_topic", "partitions", "event_time",
-        "fields", "derive", "drop_if_null",      "dedupe",     NULL};
+        "fields", "derive", "drop_if_null",      "dedupe",     "mask",
+        NULL};
 
     if (!json_is_object(source->json)) {
         return error_set(error, STATUS_REJECT, "wants an object");
@@ -312,8 +313,8 @@ enum status source_create(json_t *json, const char *place, struct source **out, 
 void source_destroy(struct source *source)
 {
     if (source != NULL) {
-        for (size_t i = 0; i < source->field_count; i++) {
-            expression_destroy(source->fields[i].derived);
+        for (size_t i = 0; i < source->derived_count; i++) {
+            expression_destroy(source->derived[i].expression);
         }
         json_decref(source->json);
         arena_deinit(&source->arena);

@@ -304,7 +304,7 @@ static int put_zone(const struct view *view, json_t *what)
 char *view_canonical_text(const struct view *view)
 {
     static const char *const source_keys[] = {"source", "topic",        "event_time", "fields",
-                                              "derive", "drop_if_null", "dedupe"};
+                                              "derive", "drop_if_null", "dedupe",     "mask"};
     static const char *const view_keys[] = {"view", "where", "group_by", "window", "measures"};
     json_t *source = json_object(), *what = json_object();
     json_t *all =

@@ -18,6 +18,7 @@
 #include "core/event_walk.h"
 #include "core/json_index.h"
 #include "core/json_text.h"
+#include "core/mask.h"
 #include "core/timestamp.h"
 
 enum {
@@ -36,6 +37,10 @@ struct event_parser {
     uint32_t *leaf_of_field;
     struct value *values; /* one for each field */
     struct arena scratch; /* strings of derived fields */
+    struct mask *mask;    /* borrowed; NULL: none */
+    uint64_t to_mask;     /* bits: which of the source's mask_fields */
+    bool mask_is_settled; /* it was said what to do about the source's mask */
+    char *masked;         /* MASK_BYTES for each of the source's mask_fields */
     size_t fields_of_leaf_max;
 
     size_t capacity; /* longest record that the buffers hold */
@@ -272,17 +277,39 @@ static enum status event_time(const struct event_parser *parser, int64_t *us, st
     return reject(field, "not a type that holds a time", error);
 }
 
+static enum status mask_fields(struct event_parser *parser, struct error *error)
+{
+    const struct source *source = parser->source;
+    if (!parser->mask_is_settled)
+        return error_set(error, STATUS_FATAL, "source %s has a mask, and no key was read",
+                         source->name);
+    for (size_t i = 0; i < source->mask_count; i++) {
+        struct value *value = &parser->values[source->mask_fields[i]];
+        if (value->is_null || (parser->to_mask >> i & 1) == 0)
+            continue;
+        char *masked = parser->masked + i * MASK_BYTES;
+        enum status status =
+            mask_value(parser->mask, value->string.data, value->string.length, masked, error);
+        if (status != STATUS_OK)
+            return status;
+        value->string.data = masked;
+        value->string.length = MASK_BYTES;
+    }
+    return STATUS_OK;
+}
+
 /* In their order: each may use those before it. */
 static enum status derive_fields(struct event_parser *parser, struct error *error)
 {
     const struct source *source = parser->source;
     arena_reset(&parser->scratch);
-    for (size_t i = source->field_count - source->derived_count; i < source->field_count; i++) {
-        const struct source_field *field = &source->fields[i];
-        enum status status = expression_evaluate(field->derived, parser->values, &parser->scratch,
-                                                 &parser->values[i], error);
+    size_t first = source->field_count - source->derived_count;
+    for (size_t i = 0; i < source->derived_count; i++) {
+        enum status status =
+            expression_evaluate(source->derived[i].expression, parser->values, &parser->scratch,
+                                &parser->values[first + i], error);
         if (status != STATUS_OK)
-            return error_wrap(error, "derive.%s", field->name);
+            return error_wrap(error, "derive.%s", source->fields[first + i].name);
     }
     return STATUS_OK;
 }
@@ -298,6 +325,8 @@ static enum status convert_record(struct event_parser *parser, struct event *out
             return status;
     }
     enum status status = event_time(parser, &out->time_us, error);
+    if (status == STATUS_OK && source->mask_count > 0)
+        status = mask_fields(parser, error);
     if (status != STATUS_OK)
         return status;
     out->fields = parser->values;
@@ -372,8 +401,10 @@ static enum status create_fields(struct event_parser *parser, const struct sourc
     parser->source = source;
     parser->leaf_of_field = arena_alloc(arena, count * sizeof *parser->leaf_of_field);
     parser->values = arena_alloc(arena, count * sizeof *parser->values);
+    parser->masked = arena_alloc(arena, source->mask_count * MASK_BYTES + 1);
     size_t *uses = arena_alloc(arena, count * sizeof *uses);
-    if (parser->leaf_of_field == NULL || parser->values == NULL || uses == NULL)
+    if (parser->leaf_of_field == NULL || parser->values == NULL || parser->masked == NULL ||
+        uses == NULL)
         return error_no_memory(error);
     parser->walk.root =
         field_trie_create(source, arena, parser->leaf_of_field, &parser->walk.leaf_count);
@@ -384,7 +415,7 @@ static enum status create_fields(struct event_parser *parser, const struct sourc
     memset(uses, 0, count * sizeof *uses);
     for (size_t i = 0; i < count; i++) {
         parser->values[i] = (struct value){.type = source->fields[i].type, .is_null = true};
-        if (source->fields[i].derived != NULL)
+        if (i >= count - source->derived_count)
             continue;
         size_t leaf_uses = ++uses[parser->leaf_of_field[i]];
         if (leaf_uses > parser->fields_of_leaf_max)
@@ -426,6 +457,21 @@ void event_parser_destroy(struct event_parser *parser)
     free(parser->text);
     free(parser->record);
     free(parser);
+}
+
+void event_parser_mask(struct event_parser *parser, struct mask *mask, uint64_t masked_already)
+{
+    assert(mask != NULL);
+    parser->mask = mask;
+    parser->to_mask = ~masked_already;
+    parser->mask_is_settled = true;
+}
+
+void event_parser_unmask(struct event_parser *parser)
+{
+    parser->mask = NULL;
+    parser->to_mask = 0;
+    parser->mask_is_settled = true;
 }
 
 enum status event_parser_parse(struct event_parser *parser, const char *json, size_t length,

@@ -30,6 +30,7 @@ struct event {
 };
 
 struct event_parser;
+struct mask; /* core/mask.h */
 
 /* `source` must outlive the parser; NULL makes a parser that only checks that a record is a valid
  * JSON object. */
@@ -37,9 +38,19 @@ enum status event_parser_create(const struct source *source, struct event_parser
                                 struct error *error) MUST_CHECK;
 void event_parser_destroy(struct event_parser *parser);
 
+/* A parser of a source with a mask gives masked values, from what `mask` (borrowed) makes of them.
+ * The fields in `masked_already`, bits by their place in source->mask_fields, have them in the
+ * record: it comes from the archive. Without this, and without event_parser_unmask, the parser
+ * refuses to parse: STATUS_FATAL. May be called again at any time. */
+void event_parser_mask(struct event_parser *parser, struct mask *mask, uint64_t masked_already);
+/* Gives all values as they are: for who stores nothing. */
+void event_parser_unmask(struct event_parser *parser);
+
 /* Parses `length` bytes at `json`, of which `readable` >= length may be read; where readable is
  * less than length + EVENT_PADDING_BYTES the record is copied first. *out and its strings are good
- * until the next call. */
+ * until the next call. Where
+ * STATUS_REJECT is for a derived field, out->fields has the others all the same; else it is NULL.
+ */
 enum status event_parser_parse(struct event_parser *parser, const char *json, size_t length,
                                size_t readable, struct event *out, struct error *error) MUST_CHECK;
 

@@ -62,6 +62,7 @@ static bool add_timestamp_header(rd_kafka_headers_t *headers, const rd_kafka_mes
 }
 
 static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
+                                         const struct disclosure *disclosure,
                                          const struct rejection *rejection)
 {
     rd_kafka_headers_t *original = NULL;
@@ -76,6 +77,10 @@ static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
                 add_number_header(headers, "dovetail.offset", message->offset) &&
                 add_timestamp_header(headers, message) &&
                 add_header(headers, "dovetail.reason", rejection->reason);
+    if (good && disclosure->value_withheld)
+        good = add_header(headers, "dovetail.withheld", "value");
+    if (good && disclosure->key_withheld)
+        good = add_header(headers, "dovetail.withheld", "key");
     for (size_t i = 0; good && i < rejection->view_count; i++)
         good = add_header(headers, "dovetail.view", rejection->views[i]);
     if (!good) {
@@ -99,20 +104,21 @@ static bool make_room(struct dead_letters *letters)
 }
 
 enum status dead_letters_add(struct dead_letters *letters, const char *topic,
-                             const rd_kafka_message_t *message, const struct rejection *rejection,
-                             struct error *error)
+                             const rd_kafka_message_t *message, const struct disclosure *disclosure,
+                             const struct rejection *rejection, struct error *error)
 {
     if (!make_room(letters))
         return error_no_memory(error);
+    bool has_key = message->key != NULL && !disclosure->key_withheld;
     struct dead_letter letter = {
         .topic = topic,
-        .has_key = message->key != NULL,
-        .has_value = message->payload != NULL,
-        .key_length = message->key != NULL ? message->key_len : 0,
-        .value_length = message->payload != NULL ? message->len : 0,
+        .has_key = has_key,
+        .has_value = disclosure->value != NULL,
+        .key_length = has_key ? message->key_len : 0,
+        .value_length = disclosure->value != NULL ? disclosure->length : 0,
     };
     letter.bytes = malloc(letter.key_length + letter.value_length + 1);
-    letter.headers = build_headers(message, rejection);
+    letter.headers = build_headers(message, disclosure, rejection);
     if (letter.bytes == NULL || letter.headers == NULL) {
         free(letter.bytes);
         if (letter.headers != NULL)
@@ -122,7 +128,7 @@ enum status dead_letters_add(struct dead_letters *letters, const char *topic,
     if (letter.has_key)
         memcpy(letter.bytes, message->key, letter.key_length);
     if (letter.has_value)
-        memcpy(letter.bytes + letter.key_length, message->payload, letter.value_length);
+        memcpy(letter.bytes + letter.key_length, disclosure->value, letter.value_length);
     letters->letters[letters->count++] = letter;
     letters->bytes += sizeof letter + letter.key_length + letter.value_length;
     return STATUS_OK;

@@ -5,8 +5,12 @@
  *   dovetail.topic, dovetail.partition, dovetail.offset   its place, which identifies it
  *   dovetail.timestamp                                    the broker's, RFC 3339
  *   dovetail.reason                                       why
+ *   dovetail.withheld                                     "value", "key": not told, see below
  *   dovetail.view                                         one for each view that refused it; absent
  *                                                         where the record is bad for every view
+ *
+ * Where the source has a mask the value is the masked one; that of a record without the source's
+ * fields is withheld, and so is the key where the definition says so.
  *
  * Invariant: P never passes a bad record whose letter is not acknowledged. Letters are collected by
  * the main thread and sent by the flusher, before the transaction that moves P; a crash in between
@@ -37,10 +41,18 @@ struct dead_letters {
 void dead_letters_clear(struct dead_letters *letters); /* keeps the array */
 void dead_letters_deinit(struct dead_letters *letters);
 
+/* What a letter may tell of a record. */
+struct disclosure {
+    const char *value; /* NULL: there is none, or it is withheld */
+    size_t length;
+    bool value_withheld;
+    bool key_withheld;
+};
+
 /* Copies the record. `topic` (where to) is borrowed until the letters are cleared. */
 enum status dead_letters_add(struct dead_letters *letters, const char *topic,
-                             const rd_kafka_message_t *message, const struct rejection *rejection,
-                             struct error *error) MUST_CHECK;
+                             const rd_kafka_message_t *message, const struct disclosure *disclosure,
+                             const struct rejection *rejection, struct error *error) MUST_CHECK;
 
 /* Queues all of them; kafka_producer_flush tells when they have arrived. */
 enum status dead_letters_send(const struct dead_letters *letters, struct kafka_producer *producer,

@@ -1,4 +1,5 @@
-/* The parsers and versions of each topic: see feed.h. Fails only for want of memory. */
+/* The parsers and versions of each topic: see feed.h. Fails for want of memory, and for a mask's
+ * key. */
 #include "speed_layer/feed.h"
 
 #include <stdlib.h>
@@ -20,15 +21,15 @@ static enum status find_or_add_parser(struct feed *feed, const struct source *so
         }
     }
     struct feed_parser *parser = &feed->parsers[feed->parser_count];
-    enum status status = event_parser_create(source, &parser->parser, error);
-    if (status != STATUS_OK) {
-        free(definition);
-        return status;
-    }
     parser->source = source;
     parser->definition = definition;
     *index = feed->parser_count++;
-    return STATUS_OK;
+    enum status status = event_parser_create(source, &parser->parser, error);
+    if (status == STATUS_OK && source->mask_count > 0)
+        status = mask_create(source, &parser->mask, error);
+    if (status == STATUS_OK && source->mask_count > 0)
+        event_parser_mask(parser->parser, parser->mask, 0);
+    return status;
 }
 
 static enum status build_feed(struct feed *feed, const struct catalog *catalog,
@@ -42,6 +43,8 @@ static enum status build_feed(struct feed *feed, const struct catalog *catalog,
         return error_no_memory(error);
     size_t newest = 0;
     enum status status = find_or_add_parser(feed, source, &newest, error);
+    if (status == STATUS_OK && source->mask_count > 0)
+        status = record_mask_create(source, &feed->masker, error);
     for (size_t i = 0; status == STATUS_OK && i < catalog->version_count; i++) {
         const struct catalog_version *version = &catalog->versions[i];
         if (strcmp(version->source->topic, source->topic) != 0)
@@ -85,14 +88,26 @@ void feeds_destroy(struct feeds *feeds)
         struct feed *feed = &feeds->feeds[i];
         for (size_t p = 0; p < feed->parser_count; p++) {
             event_parser_destroy(feed->parsers[p].parser);
+            mask_destroy(feed->parsers[p].mask);
             free(feed->parsers[p].definition);
         }
+        record_mask_destroy(feed->masker);
         free(feed->parsers);
         free(feed->versions);
     }
     free(feeds->feeds);
     catalog_destroy(feeds->catalog);
     free(feeds);
+}
+
+void feed_note_masked(struct feed *feed, const char *paths_text)
+{
+    for (size_t i = 0; i < feed->parser_count; i++) {
+        struct feed_parser *parser = &feed->parsers[i];
+        if (parser->mask != NULL)
+            event_parser_mask(parser->parser, parser->mask,
+                              mask_fields_in(parser->source, paths_text));
+    }
 }
 
 struct feed *feeds_find(const struct feeds *feeds, const char *topic)

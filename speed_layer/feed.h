@@ -9,11 +9,13 @@
 
 #include "core/catalog.h"
 #include "core/event_parser.h"
+#include "core/mask.h"
 
 /* One distinct definition of a source, and what it made of the record at hand. */
 struct feed_parser {
     const struct source *source;
     struct event_parser *parser; /* owned */
+    struct mask *mask;           /* owned; NULL: the definition has none */
     char *definition;            /* its text; owned */
     struct event event;
     bool parsed;    /* false: this definition refuses the record */
@@ -30,6 +32,7 @@ struct feed_version {
 struct feed {
     const struct source *source;    /* its newest definition: the parser at index 0 */
     const unsigned char *id_secret; /* the catalogue's */
+    struct record_mask *masker;     /* of the newest definition, for dead letters; NULL: no mask */
     struct feed_parser *parsers;    /* at least one */
     size_t parser_count;
     struct feed_version *versions;
@@ -42,10 +45,14 @@ struct feeds {
     size_t count;
 };
 
-/* Takes the catalogue, also when it fails. */
+/* Takes the catalogue, also when it fails. STATUS_REJECT: a mask's key. */
 enum status feeds_create(struct catalog *catalog, struct feeds **out,
                          struct error *error) MUST_CHECK;
 void feeds_destroy(struct feeds *feeds); /* accepts NULL */
+
+/* Says that the values at these paths are masked in the records that come: mask_paths_text, as a
+ * segment of the archive has it. NULL: none is, as in Kafka. */
+void feed_note_masked(struct feed *feed, const char *paths_text);
 
 /* The feed of a topic; NULL when no source has it. */
 struct feed *feeds_find(const struct feeds *feeds, const char *topic);

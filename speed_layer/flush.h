@@ -102,6 +102,12 @@ struct flush_staging {
     size_t count;
 };
 
+/* Asks whether the fence still holds, without a lock: STATUS_FENCED where it does not. For dead
+ * letters, which no transaction takes back: nobody sends any by a definition after another was
+ * registered. */
+enum status flush_check_fence(struct flush *flush, struct postgres *postgres,
+                              struct error *error) MUST_CHECK;
+
 /* Writes the flush in one transaction. STATUS_FENCED: a partition is no longer ours, or the
  * catalogue changed; nothing was written. STATUS_RETRY: try again, after flush_resolve_doubt where
  * flush->commit_in_doubt. The transaction is left open on failure; a ROLLBACK is the caller's. */

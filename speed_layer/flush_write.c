@@ -138,6 +138,35 @@ static enum status write_fence(struct flush *flush, struct postgres *postgres, s
     return status;
 }
 
+enum status flush_check_fence(struct flush *flush, struct postgres *postgres, struct error *error)
+{
+    enum { COLUMNS = 4 };
+    struct sql_array arrays[COLUMNS];
+    for (size_t i = 0; i < COLUMNS; i++)
+        sql_array_begin(&arrays[i]);
+    for (size_t i = 0; i < flush->partition_count; i++) {
+        const struct flush_partition *partition = &flush->partitions[i];
+        sql_array_add_text(&arrays[0], partition->topic);
+        sql_array_add_int64(&arrays[1], partition->partition);
+        sql_array_add_int64(&arrays[2], partition->expected_offset);
+        sql_array_add_int64(&arrays[3], partition->epoch);
+    }
+    PGresult *result = NULL;
+    enum status status =
+        query_with_arrays(postgres,
+                          "SELECT p.topic, p.partition, false FROM dovetail_internal.position AS p"
+                          " JOIN unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])"
+                          "   AS n (topic, partition, expected, epoch)"
+                          " ON p.topic = n.topic AND p.partition = n.partition"
+                          " WHERE p.next_offset = n.expected AND p.owner_epoch = n.epoch",
+                          arrays, COLUMNS, &result, error);
+    if (status == STATUS_OK)
+        status = read_fence(flush, result, error);
+    PQclear(result);
+    sql_arrays_deinit(arrays, COLUMNS);
+    return status;
+}
+
 /* --- rows and ledgers --- */
 
 static enum status copy_rows(struct postgres *postgres, const char *sql,

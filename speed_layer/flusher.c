@@ -209,6 +209,15 @@ static void clean_up(struct flusher *flusher, enum status status, size_t staged_
     flusher->postgres = NULL;
 }
 
+/* One attempt to learn whether the letters are still ours to send. */
+static enum status try_fence(struct flusher *flusher, struct flush *flush, struct error *error)
+{
+    enum status status = ensure_connected(flusher, error);
+    if (status == STATUS_OK)
+        status = flush_check_fence(flush, flusher->postgres, error);
+    return status == STATUS_FATAL && may_pass(error) ? STATUS_RETRY : status;
+}
+
 /* One attempt. */
 static enum status try_flush(struct flusher *flusher, struct flush *flush, struct error *error)
 {
@@ -227,21 +236,31 @@ static enum status try_flush(struct flusher *flusher, struct flush *flush, struc
     return status == STATUS_FATAL && may_pass(error) ? STATUS_RETRY : status;
 }
 
+/* Attempts until one ends otherwise than with STATUS_RETRY, or the flush is abandoned. */
+static enum status repeat(struct flusher *flusher, struct flush *flush,
+                          enum status (*attempt)(struct flusher *flusher, struct flush *flush,
+                                                 struct error *error))
+{
+    for (;;) {
+        enum status status = attempt(flusher, flush, &flush->error);
+        if (status != STATUS_RETRY)
+            return status;
+        complain_about_postgres(flusher, &flush->error);
+        pause_before_retry(flusher);
+        if (is_abandoned(flusher))
+            return status;
+    }
+}
+
 static void run_flush(struct flusher *flusher, struct flush *flush)
 {
     enum status status = STATUS_OK;
     if (flush->letters.count > 0)
+        status = repeat(flusher, flush, try_fence);
+    if (status == STATUS_OK && flush->letters.count > 0)
         status = send_letters(flusher, &flush->letters);
-    while (status == STATUS_OK) {
-        status = try_flush(flusher, flush, &flush->error);
-        if (status != STATUS_RETRY)
-            break;
-        complain_about_postgres(flusher, &flush->error);
-        pause_before_retry(flusher);
-        if (is_abandoned(flusher))
-            break;
-        status = STATUS_OK;
-    }
+    if (status == STATUS_OK)
+        status = repeat(flusher, flush, try_flush);
     if (status == STATUS_OK)
         note_success(flusher);
     flush->status = status;

@@ -101,9 +101,9 @@ static enum status install_catalog(struct speed *speed, struct catalog *catalog,
     enum status status = feeds_create(catalog, &feeds, error);
     for (size_t i = 0; status == STATUS_OK && i < 2; i++)
         status = flush_prepare(&speed->flushes[i], feeds->catalog, error);
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK) { /* STATUS_REJECT: a key, which somebody has to put right */
         feeds_destroy(feeds);
-        return error_set(error, STATUS_FATAL, "%s", error->text);
+        return status == STATUS_REJECT ? status : error_set(error, STATUS_FATAL, "%s", error->text);
     }
     feeds_destroy(speed->feeds);
     speed->feeds = feeds;

@@ -20,6 +20,8 @@ static enum status learn_segment(struct partition *partition, const struct confi
 {
     struct archive_reader *reader = NULL;
     enum status status = archive_reader_open(config->batch_archive, segment, &reader, error);
+    if (status == STATUS_OK)
+        feed_note_masked(partition->feed, archive_reader_masked(reader));
     for (int64_t count = 0; status == STATUS_OK; count++) {
         struct archive_record found;
         bool end;
@@ -37,6 +39,7 @@ static enum status learn_segment(struct partition *partition, const struct confi
         enum record_outcome outcome;
         status = partition_fold(partition, &record, NULL, &outcome, &rejection, error);
     }
+    feed_note_masked(partition->feed, NULL);
     archive_reader_close(reader);
     return status;
 }

@@ -58,6 +58,25 @@ static struct partition *find_partition(struct speed *speed, const rd_kafka_mess
     return partition;
 }
 
+static enum status add_dead_letter(struct speed *speed, const struct partition *partition,
+                                   const rd_kafka_message_t *message,
+                                   const struct rejection *rejection, struct error *error)
+{
+    const struct feed *feed = partition->feed;
+    struct disclosure disclosure = {.value = message->payload, .length = message->len};
+    enum status status = STATUS_OK;
+    if (feed->masker != NULL) {
+        status = record_mask_apply(feed->masker, message->payload, message->len, &disclosure.value,
+                                   &disclosure.length, error);
+        disclosure.value_withheld = message->payload != NULL && disclosure.value == NULL;
+        disclosure.key_withheld = message->key != NULL && feed->source->mask_key;
+    }
+    if (status != STATUS_OK)
+        return status;
+    return dead_letters_add(&speed->open->letters, feed->source->dead_letter_topic, message,
+                            &disclosure, rejection, error);
+}
+
 static enum status fold_message(struct speed *speed, struct partition *partition,
                                 const rd_kafka_message_t *message, struct error *error)
 {
@@ -78,8 +97,7 @@ static enum status fold_message(struct speed *speed, struct partition *partition
     speed->records++;
     if (outcome != RECORD_DEAD)
         return STATUS_OK;
-    return dead_letters_add(&speed->open->letters, partition->feed->source->dead_letter_topic,
-                            message, &rejection, error);
+    return add_dead_letter(speed, partition, message, &rejection, error);
 }
 
 static enum status handle_message(struct speed *speed, const rd_kafka_message_t *message,
@@ -295,6 +313,19 @@ static enum status resubscribe(struct speed *speed, struct error *error)
     return status == STATUS_RETRY ? STATUS_OK : status; /* the next claim loads it as well */
 }
 
+/* A missing key shall be told now, and not when partitions are assigned. */
+static enum status check_keys(const struct catalog *catalog, struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++) {
+        struct mask *mask = NULL;
+        if (catalog->sources[i]->mask_count > 0)
+            status = mask_create(catalog->sources[i], &mask, error);
+        mask_destroy(mask);
+    }
+    return status;
+}
+
 /* One attempt: session, catalogue, instance. */
 static enum status connect_all(struct speed *speed, struct catalog **catalog, struct error *error)
 {
@@ -307,8 +338,13 @@ static enum status connect_all(struct speed *speed, struct catalog **catalog, st
         status = error_set(error, STATUS_REJECT,
                            "no source is registered: write one and run `dovetail init`");
     }
-    if (status != STATUS_OK)
+    if (status == STATUS_OK)
+        status = check_keys(*catalog, error);
+    if (status != STATUS_OK) {
+        catalog_destroy(*catalog);
+        *catalog = NULL;
         return status;
+    }
     snprintf(speed->group, sizeof speed->group, "dovetail-%s", (*catalog)->deployment_id);
     struct instance instance;
     status = instance_take(speed->postgres, speed->group, speed->instance_name, &instance, error);

@@ -1,6 +1,6 @@
 /* What a source may say about its records beyond their fields, with a real Kafka and a real
- * PostgreSQL: duplicates, derived fields, records left out for a NULL. Records are produced to
- * known partitions, so their offsets are known, and a naive model looks back over them. Whatever
+ * PostgreSQL: duplicates, derived fields, records left out for a NULL, masks. Records are produced
+ * to known partitions, so their offsets are known, and a naive model looks back over them. Whatever
  * happens to the processes, the ledger, the views and the model agree, and `dovetail verify` finds
  * every answer identical. */
 #include <setjmp.h>
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/archive.h"
 #include "tests/support/broker.h"
 #include "tests/support/deployment.h"
 #include "tests/support/orders.h"
@@ -202,7 +203,8 @@ static void delete_below(const char *topic, int64_t offset)
     rd_kafka_t *client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, problem, sizeof problem);
     assert_non_null(client);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(PARTITIONS);
-    for (int p = 0; p < PARTITIONS; p++)
+    int partitions = strstr(topic, "people") != NULL ? 1 : PARTITIONS;
+    for (int p = 0; p < partitions; p++)
         rd_kafka_topic_partition_list_add(list, topic, p)->offset = offset;
     rd_kafka_DeleteRecords_t *request = rd_kafka_DeleteRecords_new(list);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
@@ -374,12 +376,265 @@ static void test_derived_fields(void **state)
     free(lines);
 }
 
+/* --- masks --- */
+
+static const char key[] = "a key for the test of masks";
+static char key_file[160];
+
+/* HMAC-SHA-256 of "SECRET-1" with that key, by PostgreSQL's sha256. */
+static const char secret_hash_sql[] =
+    "SELECT encode(sha256(opad || sha256(ipad || 'SECRET-1')), 'hex') FROM ("
+    " SELECT string_agg(set_byte('\\x00', 0, b # 54), '' ORDER BY i) AS ipad,"
+    "        string_agg(set_byte('\\x00', 0, b # 92), '' ORDER BY i) AS opad"
+    " FROM (SELECT i, CASE WHEN i < length('%s') THEN ascii(substr('%s', i + 1, 1)) ELSE 0 END AS b"
+    "       FROM generate_series(0, 63) AS i) AS bytes) AS pads";
+
+static void define_people(bool masked)
+{
+    char source[900];
+    char mask[300] = "";
+    if (masked)
+        snprintf(mask, sizeof mask,
+                 ",\"mask\":{\"fields\":[\"email\",\"name\"],\"key_file\":\"%s\",\"key\":true}",
+                 key_file);
+    snprintf(
+        source, sizeof source,
+        "{\"source\":\"people\",\"topic\":\"\",\"partitions\":1,"
+        "\"event_time\":{\"field\":\"at\",\"format\":\"epoch_s\"},"
+        "\"fields\":{\"at\":\"integer\",\"email\":{\"type\":\"string\",\"path\":\"user.email\"},"
+        "\"name\":{\"type\":\"string\",\"nullable\":true},\"n\":\"integer\"},"
+        "\"derive\":{\"whole\":\"email || '/' || COALESCE(name, '-')\",\"share\":\"100 / n\"},"
+        "\"dedupe\":{\"field\":\"whole\",\"within\":20}%s}",
+        mask);
+    deployment_define_source(deployment, source);
+    deployment_define_view(deployment,
+                           "{\"view\":\"by_email\",\"source\":\"people\",\"group_by\":[\"email\"],"
+                           "\"window\":{\"type\":\"tumbling\",\"size\":\"1d\"},\"measures\":{"
+                           "\"c\":\"count(*)\",\"total\":\"sum(n)\",\"last\":\"max(whole)\"}}");
+    deployment_define_view(deployment,
+                           "{\"view\":\"fails\",\"source\":\"people\","
+                           "\"window\":{\"type\":\"tumbling\",\"size\":\"1d\"},\"measures\":{"
+                           "\"total\":\"sum(10 / (n - 3))\"}}");
+}
+
+static int64_t people;
+
+/* Good ones, and bad ones of every kind: each has something that must not be seen. */
+static void produce_people(size_t count)
+{
+    char *lines = malloc(count * LINE_BYTES + 1);
+    size_t length = 0;
+    assert_non_null(lines);
+    for (size_t i = 0; i < count; i++) {
+        size_t who = below(40);
+        static const char *const shapes[] = {
+            "{\"at\":%zu,\"user\":{\"email\":\"SECRET-%zu\"},\"name\":\"SECRET "
+            "\\u0041\",\"n\":%zu}\n",
+            "{\"at\":%zu,\"user\":{\"email\":\"\\u0053ECRET-%zu\"},\"n\":%zu}\n",
+            "{\"at\":%zu,\"name\":\"SECRET\",\"name\":null,\"user\":{\"email\":\"SECRET-%zu\"},"
+            "\"n\":%zu}"
+            "\n",
+            "{\"at\":%zu,\"user\":{\"e-mail\":\"SECRET-%zu\"},\"n\":%zu}\n",
+            "{\"at\":%zu,\"user\":{\"email\":\"SECRET-%zu\"},\"n\":%zu\n",
+            "[\"%zu\",\"SECRET-%zu\",%zu]\n",
+        };
+        size_t shape = below(4) == 0 ? 3 + below(3) : below(3);
+        char line[LINE_BYTES];
+        /* The formats differ in nothing but what stands around the same three numbers. */
+        const char *rest = shapes[shape];
+        size_t numbers[] = {below(100000), who, below(6)};
+        size_t used = 0;
+        for (size_t k = 0; *rest != '\0';) {
+            if (strncmp(rest, "%zu", 3) == 0) {
+                used += (size_t)snprintf(line + used, sizeof line - used, "%zu", numbers[k++]);
+                rest += 3;
+            } else {
+                line[used++] = *rest++;
+            }
+        }
+        memcpy(lines + length, line, used);
+        length += used;
+    }
+    lines[length] = '\0';
+    produce("people", 0, lines);
+    people += (int64_t)count;
+    free(lines);
+}
+
+static void await_people(void)
+{
+    await_number("SELECT next_offset FROM dovetail_internal.position", people);
+}
+
+static bool tells(const void *data, size_t length)
+{
+    return data != NULL && memmem(data, length, "SECRET", 6) != NULL;
+}
+
+/* No record from `first` on shows anything in the archive. */
+static void check_archive(int64_t first)
+{
+    char sql[200];
+    char archive[100];
+    int64_t seen = 0;
+    int64_t withheld = 0;
+    struct error error;
+    snprintf(archive, sizeof archive, "%s/archive", deployment->directory);
+    snprintf(sql, sizeof sql,
+             "SELECT topic, partition, start_offset, end_offset, file, record_count, file_bytes,"
+             " raw_bytes, checksum FROM dovetail_internal.segment WHERE start_offset >= %lld",
+             (long long)first);
+    PGconn *connection = deployment_connect(deployment);
+    PGresult *result = PQexec(connection, sql);
+    assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
+    for (int row = 0; row < PQntuples(result); row++) {
+        struct archive_segment segment = {
+            .topic = PQgetvalue(result, row, 0),
+            .start_offset = strtoll(PQgetvalue(result, row, 2), NULL, 10),
+            .end_offset = strtoll(PQgetvalue(result, row, 3), NULL, 10),
+            .file = PQgetvalue(result, row, 4),
+            .record_count = strtoll(PQgetvalue(result, row, 5), NULL, 10),
+            .file_bytes = strtoll(PQgetvalue(result, row, 6), NULL, 10),
+            .raw_bytes = strtoll(PQgetvalue(result, row, 7), NULL, 10),
+        };
+        snprintf(segment.checksum, sizeof segment.checksum, "%s", PQgetvalue(result, row, 8));
+        struct archive_reader *reader;
+        assert_int_equal(archive_reader_open(archive, &segment, &reader, &error), STATUS_OK);
+        assert_non_null(archive_reader_masked(reader));
+        for (bool end = false; !end;) {
+            struct archive_record record;
+            assert_int_equal(archive_reader_next(reader, &record, &end, &error), STATUS_OK);
+            if (end)
+                break;
+            assert_false(tells(record.value, record.length));
+            seen++;
+            withheld += record.value == NULL;
+        }
+        archive_reader_close(reader);
+    }
+    PQclear(result);
+    PQfinish(connection);
+    assert_int_equal(seen, people - first);
+    assert_true(withheld > 0);
+}
+
+static void check_letters(int64_t first)
+{
+    char topic[160];
+    struct broker_records letters;
+    size_t masked = 0;
+    size_t withheld = 0;
+    snprintf(topic, sizeof topic, "%s.dead", deployment_topic(deployment, "people"));
+    broker_read(topic, &letters);
+    for (size_t i = 0; i < letters.count; i++) {
+        const rd_kafka_message_t *letter = letters.items[i];
+        rd_kafka_headers_t *headers = NULL;
+        const void *text;
+        size_t length;
+        assert_int_equal(rd_kafka_message_headers((rd_kafka_message_t *)letter, &headers), 0);
+        assert_int_equal(rd_kafka_header_get_last(headers, "dovetail.offset", &text, &length), 0);
+        if (strtoll(text, NULL, 10) < first)
+            continue;
+        assert_false(tells(letter->payload, letter->len));
+        assert_false(tells(letter->key, letter->key_len));
+        bool told = rd_kafka_header_get(headers, 0, "dovetail.withheld", &text, &length) == 0;
+        assert_int_equal(told, letter->payload == NULL);
+        assert_int_equal(rd_kafka_header_get_last(headers, "dovetail.reason", &text, &length), 0);
+        assert_false(tells(text, length));
+        withheld += told;
+        masked += !told;
+    }
+    broker_records_free(&letters);
+    assert_true(masked > 0 && withheld > 0);
+}
+
+static void write_key(const char *text)
+{
+    deployment_write(deployment, "mask.key", text);
+}
+
+static void test_masks(void **state)
+{
+    (void)state;
+    char sql[1000];
+    people = 0;
+    snprintf(key_file, sizeof key_file, "%s/mask.key", deployment->directory);
+
+    /* Without a mask first: the archive has values of that time, and is masked when it is read. */
+    define_people(false);
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce_people(400);
+    await_people();
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    int64_t first = people;
+
+    define_people(true);
+    struct child *init = deployment_run(deployment, 2, "dovetail", "init", NULL);
+    assert_non_null(strstr(child_errors(init), "mask.key_file"));
+    write_key("too short");
+    deployment_run(deployment, 2, "dovetail", "init", NULL);
+    write_key(key);
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    for (int round = 0; round < 4; round++) {
+        produce_people(300);
+        if (round == 1) {
+            child_kill(speed);
+            start_speed();
+        }
+        if (round != 0)
+            deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+        if (round != 0) {
+            deployment_run(deployment, 0, "dovetail", "verify", "by_email", NULL);
+            deployment_run(deployment, 0, "dovetail", "verify", "fails", NULL);
+        }
+    }
+    produce_people(300);
+    await_people();
+    deployment_run(deployment, 0, "dovetail", "verify", "by_email", NULL);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    deployment_run(deployment, 0, "dovetail", "verify", "by_email", NULL);
+    check_archive(first);
+    check_letters(first);
+    expect_number("SELECT count(*) FROM dovetail.by_email WHERE email !~ '^[0-9a-f]{64}$'"
+                  " OR last !~ '^[0-9a-f]{64}/(-|[0-9a-f]{64})$'",
+                  0);
+    snprintf(sql, sizeof sql, secret_hash_sql, key, key);
+    char count_sql[1200];
+    snprintf(count_sql, sizeof count_sql,
+             "SELECT count(DISTINCT email) FROM dovetail.by_email WHERE email = (%s)", sql);
+    expect_number(count_sql, 1);
+    child_stop(speed);
+
+    /* The ids of masked records from Kafka and of archived ones are the same. */
+    delete_below(deployment_topic(deployment, "people"), people - 5);
+    produce_people(200);
+    start_speed();
+    await_people();
+    deployment_run(deployment, 0, "dovetail", "verify", "by_email", NULL);
+
+    /* Nobody goes on with another key. */
+    child_stop(speed);
+    write_key("another key for the test of masks");
+    start_speed();
+    child_expect(speed, 2);
+    assert_non_null(strstr(child_errors(speed), "is not the key that was registered"));
+    deployment_run(deployment, 2, "dovetail-batch", "run", NULL);
+    deployment_run(deployment, 2, "dovetail", "verify", "by_email", NULL);
+    deployment_run(deployment, 2, "dovetail", "init", NULL);
+    deployment_remove(deployment, "mask.key");
+    start_speed();
+    child_expect(speed, 2);
+    assert_non_null(strstr(child_errors(speed), "mask.key_file"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_duplicates, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ids_are_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_derived_fields, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_masks, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("sources", tests, NULL, NULL);
 }

@@ -282,6 +282,69 @@ static void test_derive_faults(void **state)
     assert_non_null(strstr(error.text, "x.json: derive.x: column "));
 }
 
+/* --- mask --- */
+
+static void test_mask(void **state)
+{
+    (void)state;
+    struct source *source = good("'mask':{'fields':['email','id'],'key_file':'/k','key':true}");
+    assert_int_equal(source->mask_count, 2);
+    assert_string_equal(source->fields[source->mask_fields[0]].name, "email");
+    assert_string_equal(source->fields[source->mask_fields[1]].name, "id");
+    assert_string_equal(source->mask_key_file, "/k");
+    assert_true(source->mask_key);
+    source_destroy(source);
+    assert_true(differ("", "'mask':{'fields':['id'],'key_file':'/k'}"));
+    static const struct fault faults[] = {
+        {"'mask':5", "x.json: mask: wants an object with \"fields\" and \"key_file\""},
+        {"'mask':{'key_file':'/k'}",
+         "x.json: mask: fields: wants an array of 1 to 64 fields' names"},
+        {"'mask':{'fields':[],'key_file':'/k'}",
+         "x.json: mask: fields: wants an array of 1 to 64 fields' names"},
+        {"'mask':{'fields':[1],'key_file':'/k'}", "x.json: mask: fields[0]: wants a field's name"},
+        {"'mask':{'fields':['id','no'],'key_file':'/k'}",
+         "x.json: mask: fields[1]: there is no field \"no\" in \"fields\""},
+        {"'mask':{'fields':['id','id'],'key_file':'/k'}",
+         "x.json: mask: fields[1]: field \"id\" is named twice"},
+        {"'mask':{'fields':['amount'],'key_file':'/k'}",
+         "x.json: mask: fields[0]: field \"amount\" is of type integer; strings are masked"},
+        {"'derive':{'x':'id || id'},'mask':{'fields':['x'],'key_file':'/k'}",
+         "x.json: mask: fields[0]: there is no field \"x\" in \"fields\""},
+        {"'mask':{'fields':['id']}", "x.json: mask: key_file: missing; wants the path of a file"},
+        {"'mask':{'fields':['id'],'key_file':'k'}",
+         "x.json: mask: key_file: wants a path that begins with /"},
+        {"'mask':{'fields':['id'],'key_file':'/k','key':1}",
+         "x.json: mask: key: wants true or false"},
+        {"'mask':{'fields':['id'],'key_file':'/k','salt':1}", "x.json: mask: salt: unknown key"},
+    };
+    check_faults(faults, sizeof faults / sizeof faults[0]);
+}
+
+/* What is masked under one name must not be read under another, and the time is no secret. */
+static void test_mask_paths(void **state)
+{
+    (void)state;
+    static const char *const texts[][2] = {
+        {"\"a\":\"string\",\"b\":{\"type\":\"string\",\"path\":\"a\"}",
+         "x.json: mask: fields: field \"b\" has the path of \"a\" and is not masked"},
+        {"\"a\":\"string\"", NULL},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        char text[400];
+        struct source *source;
+        snprintf(text, sizeof text,
+                 "{\"source\":\"s\",\"topic\":\"t\",\"event_time\":{\"field\":\"at\"},\"fields\":"
+                 "{\"at\":\"string\",%s},\"mask\":{\"fields\":[\"%s\"],\"key_file\":\"/k\"}}",
+                 texts[i][0], i == 0 ? "a" : "at");
+        json_t *json = json_loads(text, 0, NULL);
+        assert_int_equal(source_create(json, "x.json", &source, &error), STATUS_REJECT);
+        assert_string_equal(error.text, i == 0 ? texts[0][1]
+                                               : "x.json: mask: fields[0]: field \"at\" is the "
+                                                 "event's time");
+        json_decref(json);
+    }
+}
+
 /* --- drop_if_null --- */
 
 static void test_drop_if_null(void **state)
@@ -335,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_dedupe),         cmocka_unit_test(test_dedupe_faults),
         cmocka_unit_test(test_derive),         cmocka_unit_test(test_nullability),
         cmocka_unit_test(test_derived_values), cmocka_unit_test(test_derive_faults),
+        cmocka_unit_test(test_mask),           cmocka_unit_test(test_mask_paths),
         cmocka_unit_test(test_drop_if_null),   cmocka_unit_test(test_dropped_is_filtered),
     };
     return cmocka_run_group_tests_name("rules of sources", tests, NULL, NULL);
