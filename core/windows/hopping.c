@@ -85,8 +85,8 @@ static void hopping_put_rows(const struct view *view, const char *visible, FILE 
             "            r.window_start + interval '%" PRId64 " microseconds', %s),\n"
             "        r.window_start,\n"
             "        interval '%" PRId64 " microseconds') AS h (_window)\n",
-            visible, window->slide_us, window->slide_us + window->pane_us - window->size_us - 1,
-            origin, window->slide_us);
+            visible, window->slide_us, window->slide_us - window->size_us, origin,
+            window->slide_us);
 }
 
 const struct window_kind window_hopping = {
