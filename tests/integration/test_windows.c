@@ -35,7 +35,8 @@ static const char source_json[] =
 
 #define MEASURES                                                                                   \
     "\"measures\": {\"n\": \"count(*)\", \"total\": \"sum(amount)\", \"mean\": \"avg(amount)\","   \
-    " \"most\": \"max(amount)\"}"
+    " \"most\": \"max(amount)\", \"early\": \"first(amount)\", \"p90\":"                           \
+    " \"approx_percentile(amount, 0.9)\", \"kinds\": \"count(DISTINCT amount)\"}"
 
 /* What PostgreSQL computes of the table visits (at, "user", amount), beside the definition. In the
  * texts `w` is the start of a row's window, and `e` its end. */
@@ -229,6 +230,7 @@ static bool is_timeless(const struct view_case *view)
 }
 
 #define COLUMNS "window_start, window_end, \"user\", n, total, mean, most"
+#define ALL_COLUMNS COLUMNS ", early, p90, kinds, provisional"
 
 /* Rows over the visits, with the columns of the answer. `keys` is "user" or nothing. */
 static char *oracle_sql(const char *rows, const char *gap, bool by_user)
@@ -266,7 +268,8 @@ static int64_t compare(const char *what, const char *body, const char *sql, cons
         asprintf(&statement,
                  "WITH a AS (SELECT %s FROM json_to_recordset($1::json -> 'rows') AS x(window_start"
                  "  timestamptz, window_end timestamptz, \"user\" text, n bigint, total numeric,"
-                 "  mean numeric, most numeric, provisional boolean)), b AS (SELECT %s FROM (%s) AS"
+                 "  mean numeric, most numeric, early numeric, p90 numeric, kinds bigint, "
+                 "provisional boolean)), b AS (SELECT %s FROM (%s) AS"
                  "  y), d AS ((SELECT 'answer' AS who, * FROM (SELECT * FROM a EXCEPT ALL SELECT *"
                  "  FROM b) AS p) UNION ALL (SELECT 'other', * FROM (SELECT * FROM b EXCEPT ALL"
                  "  SELECT * FROM a) AS q)) SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM"
@@ -326,7 +329,7 @@ static void check_parts(const struct view_case *view)
                      view->by_user ? "" : "NULL AS \"user\",", view->name, from, to,
                      view->by_user && i % 2 == 0 ? " AND \"user\" = 'u1'" : "");
             get(view->name, parameters, 200, &reply);
-            compare(parameters, reply.body, sql, COLUMNS ", provisional");
+            compare(parameters, reply.body, sql, ALL_COLUMNS);
             http_reply_free(&reply);
         }
     }
@@ -351,7 +354,7 @@ static void check_view(const struct view_case *view, int64_t *rows)
     }
     snprintf(sql, sizeof sql, "SELECT %s * FROM dovetail.\"%s\"",
              view->by_user ? "" : "NULL AS \"user\",", view->name);
-    compare("the SQL view", reply.body, sql, COLUMNS ", provisional");
+    compare("the SQL view", reply.body, sql, ALL_COLUMNS);
     check_command_line(view->name, reply.body);
     check_parts(view);
     struct child *verify = deployment_run(deployment, 0, "dovetail", "verify", view->name, NULL);

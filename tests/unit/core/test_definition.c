@@ -489,6 +489,36 @@ static void test_canonical_text(void **state)
     source_destroy(source);
 }
 
+/* The rules of a time zone are part of what a view computes. */
+static void test_canonical_text_of_zones(void **state)
+{
+    (void)state;
+    static const char *const windows[] = {"'timezone':'America/New_York'",
+                                          "'timezone':'US/Eastern'", "'timezone':'UTC'"};
+    struct source *source = flights();
+    char *rules[3];
+    for (size_t i = 0; i < 3; i++) {
+        char text[300];
+        snprintf(text, sizeof text,
+                 "{'view':'v','source':'flights','window':{'type':'tumbling','size':'1d',%s},"
+                 "'measures':{'n':'count(*)'}}",
+                 windows[i]);
+        struct view *view = view_of(text, source);
+        assert_non_null(view);
+        char *canonical = view_canonical_text(view);
+        const char *found = strstr(canonical, "\"timezone_rules\":\"");
+        rules[i] = found != NULL ? strndup(found, 36) : NULL;
+        free(canonical);
+        view_destroy(view);
+    }
+    assert_non_null(rules[0]);
+    assert_string_equal(rules[0], rules[1]); /* two names of one zone */
+    assert_null(rules[2]);
+    free(rules[0]);
+    free(rules[1]);
+    source_destroy(source);
+}
+
 /* --- folders --- */
 
 static char folder[64];
@@ -630,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_bad_views),
         cmocka_unit_test(test_number_of_keys_and_measures),
         cmocka_unit_test(test_canonical_text),
+        cmocka_unit_test(test_canonical_text_of_zones),
         cmocka_unit_test_setup_teardown(test_good_folder, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_bad_folder, make_folder, remove_folder),
         cmocka_unit_test(test_missing_folder),
