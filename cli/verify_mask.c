@@ -166,7 +166,11 @@ static void put_string(struct verify_mask *mask, const char *token, size_t lengt
         put(mask, token, length);
         return;
     }
-    hash(mask, json_string_value(string), json_string_length(string), hex + 1);
+    /* A field with U+0000 makes its record a dead letter, which PostgreSQL shall find out. */
+    if (strlen(json_string_value(string)) != json_string_length(string))
+        strcat(hex, "\\u0000");
+    else
+        hash(mask, json_string_value(string), json_string_length(string), hex + 1);
     strcat(hex, "\"");
     put(mask, hex, strlen(hex));
     json_decref(string);

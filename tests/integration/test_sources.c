@@ -437,8 +437,9 @@ static void produce_people(size_t count)
             "{\"at\":%zu,\"user\":{\"e-mail\":\"SECRET-%zu\"},\"n\":%zu}\n",
             "{\"at\":%zu,\"user\":{\"email\":\"SECRET-%zu\"},\"n\":%zu\n",
             "[\"%zu\",\"SECRET-%zu\",%zu]\n",
+            "{\"at\":%zu,\"user\":{\"email\":\"SECRET-%zu\\u0000\"},\"n\":%zu}\n",
         };
-        size_t shape = below(4) == 0 ? 3 + below(3) : below(3);
+        size_t shape = below(4) == 0 ? 3 + below(4) : below(3);
         char line[LINE_BYTES];
         /* The formats differ in nothing but what stands around the same three numbers. */
         const char *rest = shapes[shape];
