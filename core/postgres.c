@@ -145,12 +145,13 @@ static enum status end_former_session(struct postgres *postgres, struct error *e
         return STATUS_OK;
     const char *parameters[] = {postgres->former.pid, postgres->former.start};
     PGresult *result = NULL;
-    (void)postgres_query(postgres,
-                         "SELECT pg_terminate_backend(pid) FROM pg_stat_get_activity($1::integer) "
-                         "WHERE backend_start = $2::timestamptz",
-                         2, parameters, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT pg_terminate_backend(pid) FROM pg_stat_get_activity($1::integer) "
+                       "WHERE backend_start = $2::timestamptz",
+                       2, parameters, &result, error);
     PQclear(result);
-    if (!postgres_is_connected(postgres))
+    if (status != STATUS_OK && !postgres_is_connected(postgres))
         return STATUS_RETRY;
     postgres->former.pid[0] = '\0';
     return STATUS_OK;
