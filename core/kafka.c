@@ -357,6 +357,20 @@ static enum status create(const json_t *properties, const char *group_id, const 
     return STATUS_OK;
 }
 
+enum status kafka_consumer_resubscribe(struct kafka_consumer *consumer, const char *const *topics,
+                                       size_t topic_count, struct error *error)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)topic_count);
+    for (size_t i = 0; i < topic_count; i++)
+        rd_kafka_topic_partition_list_add(list, topics[i], RD_KAFKA_PARTITION_UA);
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(consumer->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        return STATUS_OK;
+    return kafka_client_error(error, STATUS_FATAL, code, "Kafka: subscribing: %s",
+                              rd_kafka_err2str(code));
+}
+
 enum status kafka_consumer_subscribe(const json_t *properties, const char *group_id,
                                      const char *instance, const char *const *topics,
                                      size_t topic_count,
@@ -366,17 +380,12 @@ enum status kafka_consumer_subscribe(const json_t *properties, const char *group
     enum status status = create(properties, group_id, instance, callbacks, out, error);
     if (status != STATUS_OK)
         return status;
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)topic_count);
-    for (size_t i = 0; i < topic_count; i++)
-        rd_kafka_topic_partition_list_add(list, topics[i], RD_KAFKA_PARTITION_UA);
-    rd_kafka_resp_err_t code = rd_kafka_subscribe((*out)->rk, list);
-    rd_kafka_topic_partition_list_destroy(list);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        return STATUS_OK;
-    kafka_consumer_close(*out);
-    *out = NULL;
-    return kafka_client_error(error, STATUS_FATAL, code, "Kafka: subscribing: %s",
-                              rd_kafka_err2str(code));
+    status = kafka_consumer_resubscribe(*out, topics, topic_count, error);
+    if (status != STATUS_OK) {
+        kafka_consumer_close(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 enum status kafka_consumer_assign(const json_t *properties, const struct kafka_position *positions,

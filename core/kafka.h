@@ -59,6 +59,12 @@ enum status kafka_consumer_subscribe(const json_t *properties, const char *group
                                      const struct kafka_group_callbacks *callbacks,
                                      struct kafka_consumer **out, struct error *error) MUST_CHECK;
 
+/* Reads other topics from now on. The member stays: it gives back what it has (on_revoke) and joins
+ * again. One that is closed and made anew instead comes back as the same static member, and the
+ * broker hands it the old assignment, whatever it subscribes to. Outside the callbacks. */
+enum status kafka_consumer_resubscribe(struct kafka_consumer *consumer, const char *const *topics,
+                                       size_t topic_count, struct error *error) MUST_CHECK;
+
 /* A consumer of explicit partitions and offsets outside every group; read_committed. End of
  * partition is reported as messages with err == RD_KAFKA_RESP_ERR__PARTITION_EOF (offset = end). */
 enum status kafka_consumer_assign(const json_t *properties, const struct kafka_position *positions,

@@ -23,6 +23,7 @@ enum {
     REFRESH_AFTER_FAILURE_US = 5000000,
     PROGRESS_US = 10000000,
     HINT_US = 5000000,
+    LOOK_AGAIN_US = 1000000,
     COMPLAIN_US = 10000000,
     START_PAUSE_MS = 500,
     RETRY_PAUSE_MS = 100,
@@ -171,13 +172,13 @@ static void tell_progress(struct speed *speed)
     speed->next_progress_us = speed->now_us + PROGRESS_US;
 }
 
-/* The set of topics, when a new source was registered. */
-static enum status resubscribe(struct speed *speed, struct error *error);
+static enum status look_for_sources(struct speed *speed, struct error *error);
 
 static enum status handle_notices(struct speed *speed, struct error *error)
 {
     enum status status = STATUS_OK;
     if (flusher_has_reconnected(speed->flusher)) {
+        speed->look_us = speed->now_us; /* a notification may have been missed */
         /* The server may have been restarted under the instance's lock, too. */
         status = ownership_ensure_session(speed, error);
         if (status == STATUS_RETRY)
@@ -187,8 +188,10 @@ static enum status handle_notices(struct speed *speed, struct error *error)
     }
     if (status == STATUS_OK && flusher_cut_was_requested(speed->flusher))
         status = handover_cut_all(speed, true, error);
-    if (status == STATUS_OK && flusher_catalog_has_changed(speed->flusher))
-        status = resubscribe(speed, error);
+    if (flusher_catalog_has_changed(speed->flusher))
+        speed->look_us = speed->now_us;
+    if (status == STATUS_OK && speed->look_us != 0 && speed->now_us >= speed->look_us)
+        status = look_for_sources(speed, error);
     return status;
 }
 
@@ -264,8 +267,8 @@ static void free_topics(struct speed *speed)
     speed->topic_count = 0;
 }
 
-static enum status subscribe(struct speed *speed, const struct catalog *catalog,
-                             struct error *error)
+static enum status name_topics(struct speed *speed, const struct catalog *catalog,
+                               struct error *error)
 {
     free_topics(speed);
     speed->topics = calloc(catalog->source_count + 1, sizeof *speed->topics);
@@ -277,7 +280,16 @@ static enum status subscribe(struct speed *speed, const struct catalog *catalog,
             return error_no_memory(error);
         speed->topic_count++;
     }
+    return STATUS_OK;
+}
+
+static enum status subscribe(struct speed *speed, const struct catalog *catalog,
+                             struct error *error)
+{
     struct kafka_group_callbacks callbacks = ownership_callbacks(speed);
+    enum status status = name_topics(speed, catalog, error);
+    if (status != STATUS_OK)
+        return status;
     return kafka_consumer_subscribe(speed->config->kafka, speed->group, speed->instance.name,
                                     (const char *const *)speed->topics, speed->topic_count,
                                     &callbacks, &speed->consumer, error);
@@ -295,22 +307,26 @@ static bool topics_are_subscribed(const struct speed *speed, const struct catalo
     return true;
 }
 
-static enum status resubscribe(struct speed *speed, struct error *error)
+/* The revocation, in one of the next polls, drains what is in memory. */
+static enum status look_for_sources(struct speed *speed, struct error *error)
 {
     struct catalog *catalog = NULL;
+    speed->look_us = 0;
     enum status status = ownership_ensure_session(speed, error);
     if (status == STATUS_OK)
         status = catalog_load(speed->postgres, &catalog, error);
     if (status == STATUS_OK && !topics_are_subscribed(speed, catalog)) {
         program_log(LOG_INFO, "a new source was registered");
-        kafka_consumer_close(speed->consumer); /* drains, by giving back what is assigned */
-        speed->consumer = NULL;
-        ownership_drop_partitions(speed);
-        speed->paused = false;
-        status = subscribe(speed, catalog, error);
+        status = name_topics(speed, catalog, error);
+        if (status == STATUS_OK)
+            status = kafka_consumer_resubscribe(speed->consumer, (const char *const *)speed->topics,
+                                                speed->topic_count, error);
     }
     catalog_destroy(catalog);
-    return status == STATUS_RETRY ? STATUS_OK : status; /* the next claim loads it as well */
+    if (status != STATUS_RETRY)
+        return status;
+    speed->look_us = speed->now_us + LOOK_AGAIN_US;
+    return STATUS_OK;
 }
 
 /* A missing key shall be told now, and not when partitions are assigned. */
