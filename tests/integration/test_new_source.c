@@ -13,10 +13,11 @@
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
-enum { PROCESSES = 2 };
+enum { PROCESSES_MAX = 2 };
 
 static struct deployment *deployment;
-static struct child *speeds[PROCESSES];
+static struct child *speeds[PROCESSES_MAX];
+static int processes;
 
 static int set_up(void **state)
 {
@@ -30,8 +31,7 @@ static int tear_down(void **state)
     (void)state;
     deployment_destroy(deployment);
     deployment = NULL;
-    for (int i = 0; i < PROCESSES; i++)
-        speeds[i] = NULL;
+    processes = 0;
     return 0;
 }
 
@@ -63,7 +63,7 @@ static void await_counted(const char *source, int records)
     while (deployment_number(deployment, sql) != records) {
         if (stack_now_ms() > end_ms)
             fail_msg("%s: not every record was counted by an owner", source);
-        children_must_run(speeds, PROCESSES);
+        children_must_run(speeds, processes);
         stack_sleep_ms(20);
     }
 }
@@ -76,12 +76,11 @@ static void produce(const char *source)
     deployment_run(deployment, 0, "dovetail", "produce", source, path, NULL);
 }
 
-static void test_new_source(void **state)
+static void run_with(int count)
 {
-    (void)state;
     define("first");
-    for (int i = 0; i < PROCESSES; i++)
-        speeds[i] = deployment_start(deployment, "dovetail-speed", NULL);
+    for (; processes < count; processes++)
+        speeds[processes] = deployment_start(deployment, "dovetail-speed", NULL);
     produce("first");
     await_counted("first", 3);
     define("second");
@@ -89,14 +88,27 @@ static void test_new_source(void **state)
     await_counted("second", 3);
     produce("first");
     await_counted("first", 6);
-    for (int i = 0; i < PROCESSES; i++)
-        child_stop(speeds[i]);
+    while (processes > 0)
+        child_stop(speeds[--processes]);
+}
+
+static void test_one_process(void **state)
+{
+    (void)state;
+    run_with(1);
+}
+
+static void test_two_processes(void **state)
+{
+    (void)state;
+    run_with(2);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_new_source, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_one_process, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_two_processes, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
