@@ -12,7 +12,12 @@
 #include "core/event_parser.h"
 #include "core/kafka.h"
 
-enum { FLUSH_STEP_MS = 500, KAFKA_TIMEOUT_MS = 15000, PROGRESS_EVERY = 4096 };
+enum {
+    FLUSH_STEP_MS = 500,
+    STOP_WAIT_US = 5000000,
+    KAFKA_TIMEOUT_MS = 15000,
+    PROGRESS_EVERY = 4096,
+};
 
 struct arguments {
     const char *source;
@@ -165,15 +170,19 @@ static enum status send_lines(struct producing *producing, struct error *error)
     }
 }
 
-/* As long as the broker takes; message.timeout.ms ends it. */
+/* As long as the brokers take; message.timeout.ms ends it, and, some seconds later, SIGTERM. */
 static enum status flush(struct producing *producing, struct error *error)
 {
     enum status status;
+    int64_t stop_us = 0; /* when the stop was noticed */
     do {
         status = kafka_producer_flush(producing->producer, FLUSH_STEP_MS, error);
         command_progress("%" PRId64 " of %" PRId64 " records acknowledged",
                          kafka_producer_acknowledged(producing->producer), producing->sent);
-    } while (status == STATUS_RETRY);
+        if (program_stopping() && stop_us == 0)
+            stop_us = program_monotonic_us();
+    } while (status == STATUS_RETRY &&
+             (stop_us == 0 || program_monotonic_us() - stop_us < STOP_WAIT_US));
     command_progress_end();
     return status;
 }

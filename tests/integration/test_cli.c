@@ -500,6 +500,24 @@ static void test_produce_is_interruptible(void **state)
     assert_contains(child_output(child), "produced ");
 }
 
+static void test_produce_without_kafka(void **state)
+{
+    (void)state;
+    char config[PATH_BYTES];
+    write_config("lonely.json", "127.0.0.1:1");
+    FILE *out = fopen(path_of("line.jsonl"), "w");
+    fputs("{}\n", out);
+    fclose(out);
+    snprintf(config, sizeof config, "%s", path_of("lonely.json"));
+    struct child *child =
+        START("dovetail", "produce", "flights", path_of("line.jsonl"), "--config", config);
+    stack_sleep_ms(500);
+    child_signal(child, SIGTERM);
+    child_expect(child, 1);
+    assert_contains(child_output(child), "produced 0 records");
+    assert_contains(child_errors(child), "1 records are not acknowledged");
+}
+
 /* --- query --- */
 
 static void test_query_without_layers(void **state)
@@ -811,6 +829,7 @@ int main(void)
         TEST(test_a_changed_view_is_a_new_version),
         TEST(test_produce),
         TEST(test_produce_is_interruptible),
+        TEST(test_produce_without_kafka),
         TEST(test_query_without_layers),
         TEST(test_verify),
         TEST(test_verify_finds_differences),
