@@ -1,2 +1,17 @@
-# The API's description is part of the program.
+# What dovetail-serving has compiled in: the API's description and the dashboard's files, so that an
+# installed program needs none.
 $(OUT)/serving/handle_openapi.o: schemas/openapi.json
+
+DASHBOARD_FILES := $(sort $(wildcard serving/dashboard/*.* serving/dashboard/vendor/*))
+DASHBOARD_C := $(OUT)/serving/dashboard_data.c
+DASHBOARD_OBJECTS := $(OUT)/serving/dashboard_data.o
+
+# A file that is removed changes the folder's time.
+$(DASHBOARD_C): $(DASHBOARD_FILES) serving/dashboard serving/dashboard/vendor make/dashboard.sh
+	@mkdir -p $(@D)
+	@sh make/dashboard.sh serving/dashboard $(DASHBOARD_FILES) > $@.new && mv $@.new $@
+
+$(DASHBOARD_OBJECTS): $(DASHBOARD_C) serving/dashboard.h
+	@$(CC) $(CFLAGS) -c -o $@ $<
+
+$(OUT)/dovetail-serving: $(DASHBOARD_OBJECTS)

@@ -272,6 +272,12 @@ void http_request_resume(struct http_request *request)
     MHD_resume_connection(((struct exchange *)request)->connection);
 }
 
+const char *http_request_header(const struct http_request *request, const char *name)
+{
+    return MHD_lookup_connection_value(((const struct exchange *)request)->connection,
+                                       MHD_HEADER_KIND, name);
+}
+
 /* --- the server --- */
 
 /* "host:port" or "[host]:port" in two. */

@@ -15,7 +15,7 @@ enum {
     HTTP_URI_MAX_BYTES = 8192,
     HTTP_PARAMETER_MAX = 64,
     HTTP_SEGMENT_MAX = 8,
-    HTTP_HEADER_MAX = 4, /* a handler's own */
+    HTTP_HEADER_MAX = 8, /* a handler's own */
 };
 
 /* Percent-decoded, UTF-8 without U+0000. */
@@ -91,5 +91,7 @@ void http_request_suspend(struct http_request *request);
 void http_request_resume(struct http_request *request);
 
 const char *http_request_parameter(const struct http_request *request, const char *name);
+/* Of the request, as the client sent it; NULL: it did not. Valid until the request ends. */
+const char *http_request_header(const struct http_request *request, const char *name);
 
 #endif

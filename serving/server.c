@@ -15,7 +15,9 @@
 enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */
 
 static const struct route routes[] = {
-    {"/", ROUTE_IGNORES_THEM, handle_index},
+    {"/", ROUTE_IGNORES_THEM, handle_dashboard},
+    {"/dashboard/{file}", ROUTE_IGNORES_THEM, handle_dashboard},
+    {"/dashboard/vendor/{file}", ROUTE_IGNORES_THEM, handle_dashboard},
     {"/v1/views", ROUTE_NO_PARAMETERS, handle_views},
     {"/v1/views/{view}", ROUTE_NO_PARAMETERS, handle_view},
     {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, handle_rows},

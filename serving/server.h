@@ -74,7 +74,7 @@ enum http_outcome handle_metrics(struct server *server, struct http_request *req
                                  struct http_response *response);
 enum http_outcome handle_openapi(struct server *server, struct http_request *request,
                                  struct http_response *response);
-enum http_outcome handle_index(struct server *server, struct http_request *request,
-                               struct http_response *response);
+enum http_outcome handle_dashboard(struct server *server, struct http_request *request,
+                                   struct http_response *response);
 
 #endif

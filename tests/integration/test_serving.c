@@ -1212,10 +1212,16 @@ static void test_index(void **state)
     assert_int_equal(reply.status, 200);
     assert_true(has_header(&reply, "Content-Type: text/html; charset=utf-8\r\n"));
     assert_true(has_header(&reply, "Content-Security-Policy: default-src 'none'"));
-    assert_non_null(strstr(reply.body, "/v1/views/by_route"));
+    assert_true(has_header(&reply, "Cache-Control: no-cache\r\n"));
+    assert_non_null(strstr(reply.body, "/dashboard/main.js"));
     assert_null(strstr(reply.body, "http://"));
     assert_null(strstr(reply.body, "https://"));
     free(reply.text);
+    reply = get("/dashboard/vendor/LICENSE.uPlot");
+    assert_int_equal(reply.status, 200);
+    assert_true(has_header(&reply, "Content-Type: text/plain; charset=utf-8\r\n"));
+    free(reply.text);
+    assert_problem("/dashboard/nothing.js", 404, NULL, "no such file");
 }
 
 /* --- waiting --- */

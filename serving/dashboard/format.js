@@ -1,0 +1,125 @@
+/* Values, times and lengths as people read them. Pure functions. */
+import { Exact } from "./api.js";
+
+const SI = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+export const SECOND = 1000;
+export const MINUTE = 60 * SECOND;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
+
+/* "-1234567.5" to "-1,234,567.5" */
+export function groupDigits(text) {
+  const [, sign, whole, rest] = /^(-?)(\d+)(.*)$/.exec(text) ?? [null, "", text, ""];
+  return sign + whole.replace(/\B(?=(\d{3})+$)/g, ",") + rest;
+}
+
+function isNumber(value) {
+  return typeof value === "number" || value instanceof Exact;
+}
+
+/* Every digit. */
+export function exact(value) {
+  if (value === null || value === undefined) return "NULL";
+  if (Array.isArray(value)) return `[${value.map(exact).join(", ")}]`;
+  return isNumber(value) ? groupDigits(String(value)) : String(value);
+}
+
+/* Whole numbers with every digit, fractions with as many as help. */
+export function short(value) {
+  if (!isNumber(value) || !String(value).includes(".")) return exact(value);
+  const number = Number(value);
+  const size = Math.abs(number);
+  const digits = size >= 1000 ? 1 : size >= 1 ? 2 : 4;
+  return groupDigits(number.toFixed(digits));
+}
+
+/* 12.3k */
+export function compact(number) {
+  const size = Math.abs(number);
+  for (const [unit, name] of SI)
+    if (size >= unit) return `${Number((number / unit).toPrecision(3))}${name}`;
+  return String(Number(number.toPrecision(4)));
+}
+
+export function percent(part, whole) {
+  if (!(whole > 0)) return "0 %";
+  const share = (100 * part) / whole;
+  if (share > 0 && share < 0.1) return "< 0.1 %";
+  if (share > 99.9 && share < 100) return "> 99.9 %";
+  return `${Number(share.toFixed(1))} %`;
+}
+
+/* "2.4 s", "12 min", "3 h" */
+export function duration(ms) {
+  if (ms === null || ms === undefined) return "–";
+  if (ms < SECOND) return `${Math.round(ms)} ms`;
+  if (ms < 10 * SECOND) return `${(ms / SECOND).toFixed(1)} s`;
+  if (ms < 2 * MINUTE) return `${Math.round(ms / SECOND)} s`;
+  if (ms < 2 * HOUR) return `${Math.round(ms / MINUTE)} min`;
+  if (ms < 2 * DAY) return `${Math.round(ms / HOUR)} h`;
+  return `${groupDigits(String(Math.round(ms / DAY)))} days`;
+}
+
+const two = (n) => String(n).padStart(2, "0");
+
+export function day(ms) {
+  const d = new Date(ms);
+  return `${d.getUTCFullYear()}-${two(d.getUTCMonth() + 1)}-${two(d.getUTCDate())}`;
+}
+
+function clock(ms) {
+  const d = new Date(ms);
+  const seconds = d.getUTCSeconds() || d.getUTCMilliseconds() ? `:${two(d.getUTCSeconds())}` : "";
+  const fraction = d.getUTCMilliseconds() ? `.${String(d.getUTCMilliseconds()).padStart(3, "0")}` : "";
+  return `${two(d.getUTCHours())}:${two(d.getUTCMinutes())}${seconds}${fraction}`;
+}
+
+/* Milliseconds since 1970, or an RFC 3339 text, as "2001-03-31 22:27" (UTC). */
+export function time(value) {
+  if (value === null || value === undefined) return "–";
+  const ms = typeof value === "number" ? value : Date.parse(value);
+  return `${day(ms)} ${clock(ms)}`;
+}
+
+/* Without what the end repeats: "2001-03-31 22:00 – 23:00", "2001-03-31". */
+export function span(start, end) {
+  if (start === null && end === null) return "all time";
+  if (start === null) return `until ${time(end)}`;
+  if (end === null) return `since ${time(start)}`;
+  if (start % DAY === 0 && end - start === DAY) return day(start);
+  if (start % DAY === 0 && end % DAY === 0) return `${day(start)} to ${day(end - DAY)}`;
+  return `${time(start)} – ${day(start) === day(end) ? clock(end) : time(end)}`;
+}
+
+/* Labels of an axis of time (UTC) whose marks lie `step` apart; splits in seconds. */
+export function axisTimes(splits, stepSeconds) {
+  let last = null;
+  return splits.map((seconds) => {
+    const d = new Date(seconds * 1000);
+    const date = `${d.getUTCDate()} ${MONTHS[d.getUTCMonth()]}`;
+    const year = d.getUTCFullYear();
+    const newYear = last === null || last.getUTCFullYear() !== year;
+    const newDay = last === null || day(last.getTime()) !== day(d.getTime());
+    last = d;
+    if (stepSeconds >= 365 * 86400) return String(year);
+    if (stepSeconds >= 28 * 86400) return newYear ? `${MONTHS[d.getUTCMonth()]}\n${year}` : MONTHS[d.getUTCMonth()];
+    if (stepSeconds >= 86400) return newYear ? `${date}\n${year}` : date;
+    return newDay ? `${clock(d.getTime())}\n${date}${newYear ? ` ${year}` : ""}` : clock(d.getTime());
+  });
+}
+
+/* A view's window in words. */
+export function windowText(window) {
+  switch (window.type) {
+  case "tumbling":
+    return `windows of ${window.size}${window.timezone ? `, ${window.timezone}` : ""}`;
+  case "hopping":
+    return `windows of ${window.size} every ${window.slide}`;
+  case "session":
+    return `sessions, gap ${window.gap}`;
+  default:
+    return "over all time";
+  }
+}

@@ -1,0 +1,122 @@
+/* The frame around the pages: which one is shown, its refreshing, and what is said when that fails. */
+import { h, show } from "./dom.js";
+import { duration } from "./format.js";
+import { Overview } from "./overview.js";
+import { Pipeline } from "./pipeline.js";
+import { Poller } from "./poller.js";
+import { freshness } from "./receipt.js";
+import { ViewPage } from "./view.js";
+
+const main = document.getElementById("main");
+const banner = document.getElementById("banner");
+const live = document.getElementById("live");
+const pause = document.getElementById("pause");
+
+let page = null;
+let address = null; /* of the page, without its choices */
+const poller = new Poller((signal) => page.poll(signal), changed);
+
+/* --- routes --- */
+
+function split(hash) {
+  const [path, query = ""] = hash.replace(/^#/, "").split("?", 2);
+  return { path: path || "/", query };
+}
+
+/* A page has an element of its own, so that one that was left draws nothing over the next. */
+function create(path, root) {
+  if (path === "/") return new Overview(root);
+  if (path === "/pipeline") return new Pipeline(root);
+  const view = /^\/views\/([a-z0-9_]+)$/.exec(path);
+  return view ? new ViewPage(root, view[1], () => poller.now()) : null;
+}
+
+function route() {
+  const { path, query } = split(location.hash);
+  if (path === address) {
+    page.choose?.(query);
+    return;
+  }
+  const root = h("div");
+  const next = create(path, root);
+  if (next === null) {
+    location.replace("#/");
+    return;
+  }
+  page?.close();
+  address = path;
+  page = next;
+  main.replaceChildren(root);
+  page.choose?.(query);
+  page.render();
+  document.title = `${page.title} – Dovetail`;
+  for (const link of document.querySelectorAll("nav a"))
+    if (link.dataset.page === (path === "/pipeline" ? "pipeline" : "overview")) link.setAttribute("aria-current", path === "/" || path === "/pipeline" ? "page" : "true");
+    else link.removeAttribute("aria-current");
+  window.scrollTo(0, 0);
+  poller.restart();
+}
+
+/* --- what is said of the refreshing --- */
+
+const HEADLINES = {
+  unreachable: "No connection",
+  away: "The database is away",
+  slow: "The query takes too long",
+  broken: "Something is wrong",
+  unknown: "Not found",
+  refused: "The question was refused",
+};
+
+function age() {
+  return poller.lastGoodAt === null ? null : performance.now() - poller.lastGoodAt;
+}
+
+function renderBanner() {
+  const problem = poller.problem;
+  main.classList.toggle("stale", problem !== null && poller.lastGoodAt !== null);
+  if (problem === null) {
+    show(banner);
+    return;
+  }
+  const next = poller.nextAt === null ? null : Math.max(0, Math.ceil((poller.nextAt - performance.now()) / 1000));
+  const known = age();
+  show(banner, h("div", { class: "banner" }, h("div", { class: "inner" },
+    h("p", { role: "alert" }, h("b", {}, HEADLINES[problem.kind] ?? "Something is wrong"), ": ", problem.kind ? problem.message : String(problem), "."),
+    h("p", {}, known === null ? "There is nothing to show yet. " : `What you see is ${duration(Math.round(known / 1000) * 1000)} old. `,
+      poller.paused ? "Refreshing is paused." : next === null ? "Trying again…" : `Trying again in ${next} s.`),
+    h("button", { type: "button", onclick: () => poller.now() }, "Try now"))));
+}
+
+function renderLive() {
+  const known = page?.live?.() ?? null;
+  if (poller.problem !== null) show(live, h("i", { class: "dot bad" }), h("span", {}, poller.lastGoodAt === null ? "no data" : "stale"));
+  else if (poller.paused) show(live, h("i", { class: "dot idle" }), h("span", {}, `paused ${duration(Math.round((age() ?? 0) / 1000) * 1000)} ago`));
+  else if (known === null || known.note) show(live, h("i", { class: "dot idle" }), h("span", {}, known?.note ?? "loading"));
+  else {
+    const { level, text } = freshness(known.freshness);
+    show(live, h("i", { class: `dot ${level}` }), h("span", {}, text, known.run > 0 ? h("span", { class: "run" }, ` · run ${known.run}`) : null));
+  }
+}
+
+function changed() {
+  page.render();
+  renderBanner();
+  renderLive();
+}
+
+/* --- start --- */
+
+pause.addEventListener("click", () => {
+  poller.setPaused(!poller.paused);
+  pause.textContent = poller.paused ? "Resume" : "Pause";
+  pause.setAttribute("aria-pressed", String(poller.paused));
+});
+document.getElementById("skip").addEventListener("click", () => main.focus());
+window.addEventListener("hashchange", route);
+setInterval(() => {
+  if (document.hidden) return;
+  renderBanner();
+  renderLive();
+}, 1000);
+route();
