@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/catalog_internal.h"
+#include "core/catalog_lookup.h"
 #include "core/migrations.h"
 
 static enum status parse_json(const char *text, json_t **out, struct error *error)
@@ -113,6 +114,13 @@ static enum status load_sources(struct postgres *postgres, struct catalog *catal
     return status;
 }
 
+static void version_deinit(struct catalog_version *version)
+{
+    view_destroy(version->view); /* it borrows from the source */
+    source_destroy(version->source);
+    free(version->lookups);
+}
+
 static enum status load_version(const PGresult *result, int row, struct catalog_version *out,
                                 struct error *error)
 {
@@ -124,10 +132,17 @@ static enum status load_version(const PGresult *result, int row, struct catalog_
     };
     enum status status = catalog_parse_version(
         PQgetvalue(result, row, 4), PQgetvalue(result, row, 5), &out->source, &out->view, error);
-    if (status != STATUS_OK)
-        error_wrap(error, "view %s, version %d", PQgetvalue(result, row, 1), out->version);
-    else
+    if (status == STATUS_OK)
         set_fingerprint(out->source, PQgetvalue(result, row, 6));
+    if (status == STATUS_OK && !PQgetisnull(result, row, 7)) {
+        out->lookups = strdup(PQgetvalue(result, row, 7));
+        status = out->lookups == NULL ? error_no_memory(error)
+                                      : catalog_lookups_bind(out->view, out->lookups, error);
+    }
+    if (status != STATUS_OK) {
+        error_wrap(error, "view %s, version %d", PQgetvalue(result, row, 1), out->version);
+        version_deinit(out);
+    }
     return status;
 }
 
@@ -141,7 +156,7 @@ static enum status load_versions(struct postgres *postgres, struct catalog *cata
                        "       state = 'current' AND dovetail_internal.version_reached(version),"
                        "       definition, source_definition,"
                        "       COALESCE((SELECT s.mask_fingerprint FROM dovetail_internal.source s"
-                       "                 WHERE s.source = v.source), '') "
+                       "                 WHERE s.source = v.source), ''), lookups "
                        "FROM dovetail_internal.view_version AS v "
                        "WHERE state IN ('building', 'current') ORDER BY view, version",
                        0, NULL, &result, error);
@@ -184,11 +199,8 @@ void catalog_destroy(struct catalog *catalog)
 {
     if (catalog == NULL)
         return;
-    /* Views borrow from their version's source. */
-    for (size_t i = 0; i < catalog->version_count; i++) {
-        view_destroy(catalog->versions[i].view);
-        source_destroy(catalog->versions[i].source);
-    }
+    for (size_t i = 0; i < catalog->version_count; i++)
+        version_deinit(&catalog->versions[i]);
     for (size_t i = 0; i < catalog->source_count; i++)
         source_destroy(catalog->sources[i]);
     free(catalog->versions);

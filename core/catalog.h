@@ -21,7 +21,8 @@ struct catalog_version {
     int version;
     enum catalog_state state;
     struct source *source; /* owned: as it was when this version was registered */
-    struct view *view;     /* owned */
+    struct view *view;     /* owned; the lookups of a current version are bound */
+    char *lookups;         /* owned: what they are bound to, NULL without any; catalog_lookup.h */
     bool readable;         /* current, and the current run's cut-offs have reached its coverage */
 };
 
@@ -54,6 +55,8 @@ enum catalog_change { CATALOG_UNCHANGED, CATALOG_ADDED, CATALOG_CHANGED };
  * read, and must be the one that was registered first. */
 enum status catalog_register_source(struct postgres *postgres, struct source *source,
                                     enum catalog_change *change, struct error *error) MUST_CHECK;
+/* Changed lookups of a view take effect with the commit, without a new version. STATUS_REJECT for
+ * lookups of what is not there. */
 enum status catalog_register_view(struct postgres *postgres, const struct view *view,
                                   enum catalog_change *change, struct error *error) MUST_CHECK;
 
@@ -69,7 +72,8 @@ enum status catalog_mark_built(struct postgres *postgres, int version, int64_t r
                                struct error *error) MUST_CHECK;
 
 /* In the caller's transaction: makes every building version current whose coverage the current run
- * has reached, retires the one it replaces and (re)creates the SQL view dovetail.<view>. */
+ * has reached, retires the one it replaces and (re)creates the SQL view dovetail.<view>. A version
+ * whose lookups cannot be bound goes on building, and a warning is logged. */
 enum status catalog_promote(struct postgres *postgres, struct error *error) MUST_CHECK;
 
 /* Names and SQL of a version's tables. Buffers are CATALOG_NAME_BYTES. */
@@ -78,7 +82,8 @@ void catalog_speed_table(int version, char *out); /* dovetail_internal.speed_<ve
 void catalog_batch_table(int version, char *out); /* dovetail_internal.batch_<version> */
 
 /* The columns of a row of states, quoted and comma-separated: "window_start", the keys, the
- * measures' columns. `prefix` ("s." or "") goes before each name. Caller frees. */
+ * measures' columns. `prefix` ("s." or "") goes before each name; "l<number>." before a looked-up
+ * column, which core/query has among the keys. Caller frees. */
 char *catalog_state_columns(const struct view *view, const char *prefix) MUST_CHECK;
 
 #endif

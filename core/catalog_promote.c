@@ -14,7 +14,9 @@
 
 #include "core/catalog.h"
 #include "core/catalog_internal.h"
+#include "core/catalog_lookup.h"
 #include "core/catalog_tables.h"
+#include "core/program.h"
 
 enum status catalog_mark_built(struct postgres *postgres, int version, int64_t run,
                                struct error *error)
@@ -59,7 +61,8 @@ static enum status read_grants(struct postgres *postgres, const char *view, PGre
 
 static enum status drop_view(struct postgres *postgres, const char *view, struct error *error)
 {
-    enum status status = postgres_executef(postgres, error, "DROP VIEW dovetail.\"%s\"", view);
+    enum status status =
+        postgres_executef(postgres, error, "DROP VIEW IF EXISTS dovetail.\"%s\"", view);
     if (status != STATUS_OK && error != NULL && strcmp(error->sqlstate, "2BP01") == 0)
         return error_wrap(error,
                           "dovetail.%s gets other columns, but objects depend on it: drop those "
@@ -86,6 +89,14 @@ static enum status create_view(struct postgres *postgres, const struct view *vie
     return status;
 }
 
+static enum status grant(struct postgres *postgres, const PGresult *grants, struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (int row = 0; status == STATUS_OK && row < PQntuples(grants); row++)
+        status = postgres_execute(postgres, PQgetvalue(grants, row, 0), error);
+    return status;
+}
+
 /* With other columns the view must be dropped; the rights on it are given again. */
 static enum status recreate_view(struct postgres *postgres, const struct view *view, int version,
                                  struct error *error)
@@ -96,8 +107,8 @@ static enum status recreate_view(struct postgres *postgres, const struct view *v
         status = drop_view(postgres, view->name, error);
     if (status == STATUS_OK)
         status = create_view(postgres, view, version, error);
-    for (int row = 0; status == STATUS_OK && row < PQntuples(grants); row++)
-        status = postgres_execute(postgres, PQgetvalue(grants, row, 0), error);
+    if (status == STATUS_OK)
+        status = grant(postgres, grants, error);
     PQclear(grants);
     return status;
 }
@@ -124,16 +135,73 @@ static enum status replace_view(struct postgres *postgres, const struct view *vi
     return status;
 }
 
-/* --- promotion --- */
+/* --- lookups --- */
 
-/* The version in row `row` of the building ones becomes current. */
-static enum status make_current(struct postgres *postgres, const PGresult *building, int row,
+/* The views that a view's lookups were made into: of every version, or of all but `kept`. */
+static enum status drop_lookups(struct postgres *postgres, const char *view, int kept,
                                 struct error *error)
 {
-    int version = (int)postgres_int64(building, row, 0);
-    const char *name = PQgetvalue(building, row, 1);
-    struct source *source = NULL;
-    struct view *view = NULL;
+    char number[16];
+    snprintf(number, sizeof number, "%d", kept);
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT c.relname FROM dovetail_internal.view_version AS v"
+                       " JOIN pg_catalog.pg_class AS c"
+                       "  ON c.relnamespace = 'dovetail_internal'::regnamespace AND c.relkind = 'v'"
+                       "  AND c.relname ~ ('^lookup_' || v.version || '_[0-9]+$')"
+                       " WHERE v.view = $1 AND v.version <> $2::integer",
+                       2, (const char *const[]){view, number}, &result, error);
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++)
+        status = postgres_executef(postgres, error, "DROP VIEW dovetail_internal.%s",
+                                   PQgetvalue(result, row, 0));
+    PQclear(result);
+    return status;
+}
+
+/* The views of a version's lookups, and what they are bound to. */
+static enum status make_lookups(struct postgres *postgres, int version, struct view *view,
+                                const char *binding, struct error *error)
+{
+    char number[16];
+    snprintf(number, sizeof number, "%d", version);
+    enum status status = catalog_lookups_bind(view, binding, error);
+    if (status == STATUS_OK && view->lookup_count > 0)
+        status = execute_owned(postgres, catalog_lookups_sql(view, version), error);
+    if (status == STATUS_OK)
+        status = catalog_run(
+            postgres,
+            "UPDATE dovetail_internal.view_version SET lookups = $2 WHERE version = $1::integer", 2,
+            (const char *const[]){number, binding}, error);
+    return status;
+}
+
+enum status catalog_rebind(struct postgres *postgres, int version, struct view *view,
+                           const char *binding, struct error *error)
+{
+    PGresult *grants = NULL;
+    enum status status = read_grants(postgres, view->name, &grants, error);
+    if (status == STATUS_OK)
+        status = drop_view(postgres, view->name, error);
+    if (status == STATUS_OK)
+        status = drop_lookups(postgres, view->name, 0, error);
+    if (status == STATUS_OK)
+        status = make_lookups(postgres, version, view, binding, error);
+    if (status == STATUS_OK)
+        status = create_view(postgres, view, version, error);
+    if (status == STATUS_OK)
+        status = grant(postgres, grants, error);
+    PQclear(grants);
+    return status;
+}
+
+/* --- promotion --- */
+
+/* The version becomes current in the place of another. */
+static enum status switch_version(struct postgres *postgres, int version, struct view *view,
+                                  const char *binding, struct error *error)
+{
+    const char *name = view->name;
     enum status status = catalog_run(postgres,
                                      "UPDATE dovetail_internal.view_version "
                                      "SET state = 'retired', retired_at = now() "
@@ -145,11 +213,38 @@ static enum status make_current(struct postgres *postgres, const PGresult *build
                                    "SET state = 'current', current_since = now() "
                                    "WHERE version = %d",
                                    version);
-    if (status == STATUS_OK)
-        status = catalog_parse_version(PQgetvalue(building, row, 2), PQgetvalue(building, row, 3),
-                                       &source, &view, error);
+    if (status == STATUS_OK && view->lookup_count > 0)
+        status = make_lookups(postgres, version, view, binding, error);
     if (status == STATUS_OK)
         status = replace_view(postgres, view, version, error);
+    if (status == STATUS_OK)
+        status = drop_lookups(postgres, name, version, error);
+    return status;
+}
+
+/* The version in row `row` of the building ones becomes current, unless what its lookups mean is
+ * not there: that must not keep other views from being published. */
+static enum status make_current(struct postgres *postgres, const PGresult *building, int row,
+                                struct error *error)
+{
+    int version = (int)postgres_int64(building, row, 0);
+    const char *name = PQgetvalue(building, row, 1);
+    struct source *source = NULL;
+    struct view *view = NULL;
+    char *binding = NULL;
+    enum status status = catalog_parse_version(PQgetvalue(building, row, 2),
+                                               PQgetvalue(building, row, 3), &source, &view, error);
+    if (status == STATUS_OK) {
+        status = catalog_lookups_resolve(postgres, view, &binding, error);
+        if (status == STATUS_OK) {
+            status = switch_version(postgres, version, view, binding, error);
+        } else if (status == STATUS_REJECT) {
+            program_log(LOG_WARNING, "view %s, version %d is not current yet: %s", name, version,
+                        error->text);
+            status = STATUS_OK;
+        }
+    }
+    free(binding);
     view_destroy(view);
     source_destroy(source);
     return status == STATUS_OK ? status : error_wrap(error, "view %s, version %d", name, version);

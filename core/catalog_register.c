@@ -10,6 +10,7 @@
 
 #include "core/catalog.h"
 #include "core/catalog_internal.h"
+#include "core/catalog_lookup.h"
 #include "core/catalog_tables.h"
 #include "core/mask.h"
 
@@ -331,14 +332,101 @@ static enum status register_canonical(struct postgres *postgres, const struct vi
     return status;
 }
 
+/* --- lookups: no part of what a version computes --- */
+
+static enum status write_definition(struct postgres *postgres, const char *version,
+                                    const struct view *view, struct error *error)
+{
+    char *definition = json_dumps(view->json, JSON_COMPACT);
+    if (definition == NULL)
+        return error_no_memory(error);
+    enum status status = catalog_run(
+        postgres,
+        "UPDATE dovetail_internal.view_version SET definition = $2 WHERE version = $1::integer", 2,
+        (const char *const[]){version, definition}, error);
+    free(definition);
+    return status;
+}
+
+static bool has_lookups_of(const char *definition, const struct view *view)
+{
+    json_t *json = json_loads(definition, 0, NULL);
+    const json_t *registered = json_object_get(json, "lookup");
+    const json_t *wanted = json_object_get(view->json, "lookup");
+    bool equal = registered == NULL || wanted == NULL ? registered == wanted
+                                                      : json_equal(registered, wanted);
+    json_decref(json);
+    return equal;
+}
+
+static bool is_equal(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static enum status rebind(struct postgres *postgres, const struct view *view, int version,
+                          const char *binding, struct error *error)
+{
+    struct view *copy = NULL; /* to be bound */
+    enum status status = view_create(view->json, "definition", view->source, &copy, error);
+    if (status == STATUS_OK)
+        status = catalog_rebind(postgres, version, copy, binding, error);
+    view_destroy(copy);
+    return status;
+}
+
+/* Makes the lookups of the version that computes this definition those of the definition. A version
+ * that is building takes its own when it becomes current. */
+static enum status register_lookups(struct postgres *postgres, const struct view *view,
+                                    const char *canonical, const char *binding,
+                                    enum catalog_change *change, struct error *error)
+{
+    enum { VERSION, IS_CURRENT, DEFINITION, LOOKUPS, HAS_SQL_VIEW };
+    PGresult *result = NULL;
+    bool changed = false;
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT version, state = 'current', definition, lookups,"
+                       " to_regclass('dovetail.' || quote_ident(view)) IS NOT NULL "
+                       "FROM dovetail_internal.view_version "
+                       "WHERE view = $1 AND canonical = $2 AND state <> 'retired'",
+                       2, (const char *const[]){view->name, canonical}, &result, error);
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
+        const char *version = PQgetvalue(result, row, VERSION);
+        const char *bound =
+            PQgetisnull(result, row, LOOKUPS) ? NULL : PQgetvalue(result, row, LOOKUPS);
+        if (!has_lookups_of(PQgetvalue(result, row, DEFINITION), view)) {
+            changed = true;
+            status = write_definition(postgres, version, view, error);
+        }
+        /* A table that was dropped has taken the SQL view with it. */
+        bool whole = is_equal(bound, binding) &&
+                     (binding == NULL || postgres_bool(result, row, HAS_SQL_VIEW));
+        if (status == STATUS_OK && postgres_bool(result, row, IS_CURRENT) && !whole) {
+            changed = true;
+            status = rebind(postgres, view, atoi(version), binding, error);
+        }
+    }
+    if (changed && *change == CATALOG_UNCHANGED)
+        *change = CATALOG_CHANGED;
+    PQclear(result);
+    return status;
+}
+
 enum status catalog_register_view(struct postgres *postgres, const struct view *view,
                                   enum catalog_change *change, struct error *error)
 {
+    char *binding = NULL;
     *change = CATALOG_UNCHANGED;
     char *canonical = view_canonical_text(view);
     if (canonical == NULL)
         return error_no_memory(error);
-    enum status status = register_canonical(postgres, view, canonical, change, error);
+    enum status status = catalog_lookups_resolve(postgres, view, &binding, error);
+    if (status == STATUS_OK)
+        status = register_canonical(postgres, view, canonical, change, error);
+    if (status == STATUS_OK)
+        status = register_lookups(postgres, view, canonical, binding, change, error);
+    free(binding);
     free(canonical);
     return status == STATUS_OK ? status : error_wrap(error, "view %s", view->name);
 }

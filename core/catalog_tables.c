@@ -25,7 +25,8 @@
  * dovetail.<view> reads both in one statement, hence in one snapshot; panes become windows there as
  * core/window.h says. A window is provisional while
  * it ends after dovetail_internal.watermark(topic). Every name is qualified, so the reader's
- * search_path has no say. */
+ * search_path has no say. Looked-up columns are joined to the finished rows
+ * (core/catalog_lookup.h). */
 #include "core/catalog_tables.h"
 
 #include <assert.h>
@@ -35,6 +36,7 @@
 #include <string.h>
 
 #include "core/catalog.h"
+#include "core/catalog_lookup.h"
 
 /* Text is built in memory streams: only closing one can fail, for want of memory. */
 static FILE *text_open(char **text, size_t *length)
@@ -100,7 +102,13 @@ static void put_key_columns(FILE *out, const struct view *view, const char *pref
 {
     fprintf(out, "%s\"window_start\"", prefix);
     for (size_t i = 0; i < view->key_count; i++) {
-        fprintf(out, ", %s\"%s\"", prefix, view->keys[i].name);
+        const struct view_key *key = &view->keys[i];
+        if (key->lookup != NULL) { /* the cast keeps the type that the reader was prepared for */
+            fprintf(out, ", l%zu.\"%s\"::%s", key->lookup->number, key->name,
+                    value_type_sql(key->type));
+        } else {
+            fprintf(out, ", %s\"%s\"", prefix, key->name);
+        }
     }
 }
 
@@ -297,6 +305,32 @@ static enum status put_rows(FILE *out, const struct view *view, int version)
     return STATUS_OK;
 }
 
+/* The columns of the view, the looked-up ones among them, over the rows that follow as "g". */
+static void begin_lookups(FILE *out, const struct view *view)
+{
+    fputs("SELECT g.window_start, g.window_end", out);
+    for (size_t i = 0; i < view->key_count; i++) {
+        fprintf(out, ", g.\"%s\"", view->keys[i].name);
+    }
+    for (size_t i = 0; i < view->looked_up_count; i++) {
+        const struct view_key *column = &view->keys[view->key_count + i];
+        fprintf(out, ",\n       l%zu.\"%s\"", column->lookup->number, column->name);
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        fprintf(out, ",\n       g.\"%s\"", view->measures[i].name);
+    }
+    fputs(", g.provisional\nFROM (\n", out);
+}
+
+static void end_lookups(FILE *out, const struct view *view, int version)
+{
+    fputs("\n) AS g", out);
+    for (size_t i = 0; i < view->lookup_count; i++) {
+        fputc('\n', out);
+        catalog_lookup_put_join(out, view, &view->lookups[i], version, "g");
+    }
+}
+
 char *catalog_view_sql(const struct view *view, int version)
 {
     const struct window_kind *kind = view->window.kind;
@@ -306,8 +340,11 @@ char *catalog_view_sql(const struct view *view, int version)
     if (out == NULL) {
         return NULL;
     }
-    fprintf(out, "CREATE OR REPLACE VIEW dovetail.\"%s\" AS\nSELECT %s AS window_start,\n       ",
-            view->name, kind->sql_start);
+    fprintf(out, "CREATE OR REPLACE VIEW dovetail.\"%s\" AS\n", view->name);
+    if (view->lookup_count > 0) {
+        begin_lookups(out, view);
+    }
+    fprintf(out, "SELECT %s AS window_start,\n       ", kind->sql_start);
     kind->put_end(&view->window, out);
     fputs(" AS window_end", out);
     for (size_t i = 0; i < view->key_count; i++) {
@@ -324,6 +361,9 @@ char *catalog_view_sql(const struct view *view, int version)
     fprintf(out, ") AS u\nGROUP BY %s", kind->sql_group);
     for (size_t i = 0; i < view->key_count; i++) {
         fprintf(out, ", u.\"%s\"", view->keys[i].name);
+    }
+    if (view->lookup_count > 0) {
+        end_lookups(out, view, version);
     }
     if (text_close(out, &text) != NULL && status != STATUS_OK) {
         free(text);
@@ -356,7 +396,7 @@ char *catalog_view_comments_sql(const struct view *view)
                 timeless ? "NULL: there are no windows" : "start of the window, inclusive");
     put_comment(out, view, "window_end",
                 timeless ? "NULL: there are no windows" : "end of the window, exclusive");
-    for (size_t i = 0; i < view->key_count; i++) {
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++) {
         put_comment(out, view, view->keys[i].name, view->keys[i].text);
     }
     for (size_t i = 0; i < view->measure_count; i++) {
@@ -376,9 +416,8 @@ char *catalog_view_signature(const struct view *view)
         return NULL;
     }
     fputs("window_start timestamptz,window_end timestamptz", out);
-    for (size_t i = 0; i < view->key_count; i++) {
-        fprintf(out, ",%s %s", view->keys[i].name,
-                value_type_sql(expression_type(view->keys[i].expression)));
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++) {
+        fprintf(out, ",%s %s", view->keys[i].name, value_type_sql(view->keys[i].type));
     }
     for (size_t i = 0; i < view->measure_count; i++) {
         fprintf(out, ",%s %s", view->measures[i].name,

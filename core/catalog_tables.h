@@ -13,7 +13,7 @@ char *catalog_tables_sql(const struct view *view, int version) MUST_CHECK;
 /* DROP TABLE for both. */
 char *catalog_tables_drop_sql(int version) MUST_CHECK;
 
-/* CREATE OR REPLACE VIEW dovetail.<view>, which reads `version`'s tables. */
+/* CREATE OR REPLACE VIEW dovetail.<view>, which reads `version`'s tables; lookups must be bound. */
 char *catalog_view_sql(const struct view *view, int version) MUST_CHECK;
 
 /* COMMENT ON the view and its columns. */

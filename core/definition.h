@@ -18,11 +18,14 @@ extern "C" {
 #endif
 
 enum {
-    NAME_MAX_BYTES = 48,    /* [a-z][a-z0-9_]{0,47} */
-    SOURCE_FIELD_MAX = 256, /* fields of one source, derived ones too */
-    SOURCE_MASK_MAX = 64,   /* masked fields of one source */
-    VIEW_KEY_MAX = 16,      /* group_by entries of one view */
-    VIEW_MEASURE_MAX = 64,  /* measures of one view */
+    NAME_MAX_BYTES = 48,         /* [a-z][a-z0-9_]{0,47} */
+    SOURCE_FIELD_MAX = 256,      /* fields of one source, derived ones too */
+    SOURCE_MASK_MAX = 64,        /* masked fields of one source */
+    VIEW_KEY_MAX = 16,           /* group_by entries of one view */
+    VIEW_MEASURE_MAX = 64,       /* measures of one view */
+    VIEW_LOOKUP_MAX = 8,         /* reference tables of one view */
+    VIEW_LOOKED_UP_MAX = 32,     /* their columns together */
+    LOOKED_UP_BYTES_MAX = 65536, /* string bytes of one row's looked-up columns together */
     KEY_BYTES_MAX = 2000, /* string bytes of one group's keys together: PostgreSQL's index limit */
 };
 
@@ -66,10 +69,28 @@ struct source {
     struct arena arena;        /* owns everything above */
 };
 
+/* A key, or a looked-up column, which answers treat like one. */
 struct view_key {
     const char *name;
-    const char *text; /* the expression as written */
-    struct expression *expression;
+    const char *text; /* the expression as written; of a looked-up column "airports.city" */
+    enum value_type type;
+    struct expression *expression;    /* NULL of a looked-up column */
+    const struct view_lookup *lookup; /* NULL of a key */
+    const char *column;               /* of the reference table */
+};
+
+/* A reference table in PostgreSQL, joined to the rows of an answer by one of the view's keys. It is
+ * no part of what a view computes. Names are as PostgreSQL has them, valid identifiers. */
+struct view_lookup {
+    size_t number; /* 1, 2, ... */
+    const char *schema;
+    const char *table;
+    const char *shown;     /* "airports" or "ref.airports", as written */
+    size_t key;            /* index into view->keys */
+    const char *on;        /* the table's column that is equal to the key */
+    const char *collation; /* of that column, quoted; NULL: none, or not known yet */
+    size_t first;          /* its columns are view->keys[first] and the following */
+    size_t column_count;
 };
 
 struct view_measure {
@@ -83,8 +104,11 @@ struct view {
     const struct source *source; /* borrowed */
     const char *where_text;      /* NULL: every record */
     struct expression *where;
-    struct view_key *keys;
+    struct view_key *keys; /* the keys, and behind them the looked-up columns */
     size_t key_count;
+    size_t looked_up_count;
+    struct view_lookup *lookups;
+    size_t lookup_count;
     struct window window;
     struct view_measure *measures;
     size_t measure_count;
@@ -126,7 +150,8 @@ enum status definitions_load(const char *directory, struct definitions *out,
 void definitions_deinit(struct definitions *definitions);
 
 /* Canonical text of what a view computes (its definition, its source's, the engine's version): two
- * views with equal text have equal rows, so their stored states may be shared. Owned by the caller
+ * views with equal text have equal rows, so their stored states may be shared. Lookups are no part
+ * of it: they are joined to the rows when somebody asks. Owned by the caller
  * (free). NULL when out of memory. */
 char *view_canonical_text(const struct view *view) MUST_CHECK;
 

@@ -29,4 +29,14 @@ enum status definition_get_string(const json_t *json, const char *key, const cha
 struct source;
 enum status definition_load_rules(struct source *source, struct error *error) MUST_CHECK;
 
+/* The lookups of a view whose keys and measures are loaded; view->keys has room for
+ * VIEW_LOOKED_UP_MAX more. definition_lookup.c. */
+struct view;
+enum status definition_load_lookups(struct view *view, struct error *error) MUST_CHECK;
+
+/* Refuses what is no name, names that mean something else in a row of the view, and names that are
+ * in use in it. definition_view.c. */
+enum status definition_check_column(const struct view *view, const char *name,
+                                    struct error *error) MUST_CHECK;
+
 #endif

@@ -19,8 +19,7 @@ static const char *copy(struct arena *arena, const char *text)
     return arena_copy(arena, text, strlen(text));
 }
 
-/* Refuses names that mean something else in a row, and names used before. */
-static enum status check_name(const struct view *view, const char *name, struct error *error)
+enum status definition_check_column(const struct view *view, const char *name, struct error *error)
 {
     /* columns of every row, and PostgreSQL's system columns */
     static const char *const taken[] = {"window_start", "window_end", "provisional",
@@ -37,7 +36,7 @@ static enum status check_name(const struct view *view, const char *name, struct 
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
         used = used || strcmp(taken[i], name) == 0;
     }
-    for (size_t i = 0; i < view->key_count; i++) {
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++) {
         used = used || strcmp(view->keys[i].name, name) == 0;
     }
     for (size_t i = 0; i < view->measure_count; i++) {
@@ -122,13 +121,14 @@ static enum status load_key(struct view *view, const json_t *json, struct error 
     bool plain = json_is_string(json);
     enum status status = plain ? load_plain_key(view, &key, json_string_value(json), error)
                                : load_named_key(view, &key, json, error);
-    status = status == STATUS_OK ? check_name(view, key.name, error) : status;
+    status = status == STATUS_OK ? definition_check_column(view, key.name, error) : status;
     if (status != STATUS_OK) {
         return status;
     }
     if (expression_create(key.text, view->source, &key.expression, error) != STATUS_OK) {
         return plain ? error->status : error_wrap(error, "expr");
     }
+    key.type = expression_type(key.expression);
     view->keys[view->key_count++] = key;
     return STATUS_OK;
 }
@@ -144,7 +144,7 @@ static enum status load_keys(struct view *view, struct error *error)
     if (count > VIEW_KEY_MAX) {
         return error_set(error, STATUS_REJECT, "group_by: more than %d keys", VIEW_KEY_MAX);
     }
-    view->keys = arena_alloc(&view->arena, (count + 1) * sizeof *view->keys);
+    view->keys = arena_alloc(&view->arena, (count + VIEW_LOOKED_UP_MAX) * sizeof *view->keys);
     if (view->keys == NULL) {
         return error_no_memory(error);
     }
@@ -161,7 +161,7 @@ static enum status load_measure(struct view *view, const char *name, const json_
 {
     struct view_measure *measure = &view->measures[view->measure_count];
 
-    enum status status = check_name(view, name, error);
+    enum status status = definition_check_column(view, name, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -225,8 +225,8 @@ void view_add_hidden_measure(struct view *view)
 
 static enum status load(struct view *view, struct error *error)
 {
-    static const char *const known[] = {"view",   "source",   "where", "group_by",
-                                        "window", "measures", NULL};
+    static const char *const known[] = {"view",   "source",   "where",  "group_by",
+                                        "window", "measures", "lookup", NULL};
     const char *source = NULL;
 
     if (!json_is_object(view->json)) {
@@ -249,7 +249,8 @@ static enum status load(struct view *view, struct error *error)
                                                 &view->window, error) != STATUS_OK) {
         return error_wrap(error, "window");
     }
-    return status == STATUS_OK ? load_measures(view, error) : status;
+    status = status == STATUS_OK ? load_measures(view, error) : status;
+    return status == STATUS_OK ? definition_load_lookups(view, error) : status;
 }
 
 enum status view_create(json_t *json, const char *place, const struct source *source,

@@ -29,11 +29,13 @@ struct groups {
     struct group *changed;
     struct measure_input *inputs; /* of one record: one for each measure */
     unsigned char *key;           /* of one record: room for any accepted key */
+    size_t key_room;
 };
 
 enum { SLOTS_AT_FIRST = 64 };
 
-/* Room for the keys of any record that is accepted. */
+/* Room for the keys of any record that is accepted, and at first for those of any row that is read.
+ * Only looked-up columns need more (read_key). */
 static size_t key_room(const struct view *view)
 {
     return view->key_count * VALUE_KEY_FIXED_BYTES + KEY_BYTES_MAX;
@@ -53,7 +55,8 @@ enum status groups_create(const struct view *view, struct groups **out, struct e
     groups->slot_count = SLOTS_AT_FIRST;
     groups->slots = calloc(groups->slot_count, sizeof *groups->slots);
     groups->inputs = aligned_alloc(16, view->state_count * sizeof *groups->inputs);
-    groups->key = malloc(key_room(view));
+    groups->key_room = key_room(view);
+    groups->key = malloc(groups->key_room);
     if (groups->slots == NULL || groups->inputs == NULL || groups->key == NULL) {
         groups_destroy(groups);
         return error_no_memory(error);
@@ -405,7 +408,7 @@ void group_keys(const struct view *view, const struct group *group, struct value
     const unsigned char *next = group->key;
 
     for (size_t i = 0; i < view->key_count; i++) {
-        next += value_key_decode(expression_type(view->keys[i].expression), next, &out[i]);
+        next += value_key_decode(view->keys[i].type, next, &out[i]);
     }
 }
 
@@ -420,7 +423,7 @@ static int compare_groups(const void *left, const void *right, void *context)
     }
     const unsigned char *at_a = a->key, *at_b = b->key;
     for (size_t i = 0; i < view->key_count; i++) {
-        enum value_type type = expression_type(view->keys[i].expression);
+        enum value_type type = view->keys[i].type;
         struct value value_a, value_b;
         at_a += value_key_decode(type, at_a, &value_a);
         at_b += value_key_decode(type, at_b, &value_b);
@@ -471,7 +474,7 @@ enum status group_encode_row(const struct view *view, const struct group *group,
     pgbinary_put_timestamp(writer, group->window_start_us);
     for (size_t i = 0; i < view->key_count; i++) {
         struct value value;
-        next += value_key_decode(expression_type(view->keys[i].expression), next, &value);
+        next += value_key_decode(view->keys[i].type, next, &value);
         pgbinary_put_value(writer, &value);
     }
     for (size_t i = 0; i < view->state_count; i++) {
@@ -485,26 +488,69 @@ enum status group_encode_row(const struct view *view, const struct group *group,
     return pgbinary_writer_check(writer, error);
 }
 
+/* Room for `more` bytes behind the first `length` of the key. */
+static enum status reserve_key(struct groups *groups, size_t length, size_t more,
+                               struct error *error)
+{
+    if (length + more <= groups->key_room) {
+        return STATUS_OK;
+    }
+    size_t room = 2 * (length + more);
+    unsigned char *key = realloc(groups->key, room);
+    if (key == NULL) {
+        return error_no_memory(error);
+    }
+    groups->key = key;
+    groups->key_room = room;
+    return STATUS_OK;
+}
+
+/* What is wrong with a value from a reference table, which is not ours to keep right. */
+static enum status bad_lookup(const struct view_key *key, struct error *error)
+{
+    error_wrap(error, "lookup: column \"%s\" (%s)", key->name, key->text);
+    return error->status = STATUS_RETRY;
+}
+
+static enum status check_string_bytes(const struct view_key *key, const size_t bytes[2],
+                                      struct error *error)
+{
+    if (bytes[0] > KEY_BYTES_MAX) {
+        return error_set(error, STATUS_FATAL, "stored state: keys longer than %d bytes",
+                         KEY_BYTES_MAX);
+    }
+    if (bytes[1] > LOOKED_UP_BYTES_MAX) {
+        (void)error_set(error, STATUS_FATAL, "more than %d bytes in one row of an answer",
+                        LOOKED_UP_BYTES_MAX);
+        return bad_lookup(key, error);
+    }
+    return STATUS_OK;
+}
+
 static enum status read_key(struct groups *groups, const struct pgbinary_field *fields,
                             int64_t *window_start_us, size_t *key_length, struct error *error)
 {
     const struct view *view = groups->view;
-    size_t length = 0, string_bytes = 0;
+    size_t length = 0, string_bytes[2] = {0}; /* of keys, of looked-up columns */
 
     enum status status = pgbinary_get_timestamp(&fields[0], window_start_us, error);
     for (size_t i = 0; status == STATUS_OK && i < view->key_count; i++) {
+        const struct view_key *key = &view->keys[i];
         struct value value;
-        status = pgbinary_get_value(&fields[1 + i], expression_type(view->keys[i].expression),
-                                    &value, error);
+        status = pgbinary_get_value(&fields[1 + i], key->type, &value, error);
         if (status != STATUS_OK) {
-            break;
+            return key->lookup != NULL ? bad_lookup(key, error) : status;
         }
-        string_bytes += value.type == VALUE_STRING && !value.is_null ? value.string.length : 0;
-        if (string_bytes > KEY_BYTES_MAX) {
-            return error_set(error, STATUS_FATAL, "stored state: keys longer than %d bytes",
-                             KEY_BYTES_MAX);
+        if (value.type == VALUE_STRING && !value.is_null) {
+            string_bytes[key->lookup != NULL] += value.string.length;
         }
-        length += value_key_encode(&value, groups->key + length);
+        status = check_string_bytes(key, string_bytes, error);
+        if (status == STATUS_OK) {
+            status = reserve_key(groups, length, value_key_size(&value), error);
+        }
+        if (status == STATUS_OK) {
+            length += value_key_encode(&value, groups->key + length);
+        }
     }
     *key_length = length;
     return status;

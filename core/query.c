@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/catalog_lookup.h"
 #include "core/query_plan.h"
 #include "core/query_statements.h"
 #include "core/timestamp.h"
@@ -28,9 +29,11 @@
 static const char begin_sql[] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 static const char commit_sql[] = "COMMIT";
 
-/* $1 topic, $2 view, $3 version. Every row repeats what is not of one partition. */
+/* $1 topic, $2 view, $3 version, $4 what its lookups are bound to. Every row repeats what is not of
+ * one partition. */
 static const char receipt_sql[] =
-    "SELECT r.run, v.version, v.built_run, pg_catalog.now(), p.partition, p.base_offset,"
+    "SELECT r.run, v.version, v.lookups IS NOT DISTINCT FROM $4, v.built_run, pg_catalog.now(), "
+    "p.partition, p.base_offset,"
     " coalesce(c.next_offset, p.base_offset), p.next_offset,"
     " s.speed_from, p.watermark, c.watermark, p.as_of, c.as_of"
     " FROM dovetail_internal.current_run r"
@@ -45,6 +48,7 @@ static const char receipt_sql[] =
 enum {
     RECEIPT_RUN,
     RECEIPT_VERSION,
+    RECEIPT_LOOKUPS_ARE_EQUAL,
     RECEIPT_BUILT_RUN,
     RECEIPT_NOW,
     RECEIPT_PARTITION,
@@ -101,15 +105,17 @@ static void receipt_parameters(const struct reader *reader, uint8_t version[4],
                                struct query_parameters *out)
 {
     const struct view *view = reader->plan->view;
+    const char *lookups = reader->version->lookups;
     uint32_t number = (uint32_t)reader->version->version;
     for (int i = 0; i < 4; i++)
         version[i] = (uint8_t)(number >> (24 - 8 * i));
     *out = (struct query_parameters){
-        .types = {PG_OID_TEXT, PG_OID_TEXT, PG_OID_INT4},
-        .values = {view->source->topic, view->name, (const char *)version},
-        .lengths = {(int)strlen(view->source->topic), (int)strlen(view->name), 4},
-        .formats = {1, 1, 1},
-        .count = 3,
+        .types = {PG_OID_TEXT, PG_OID_TEXT, PG_OID_INT4, PG_OID_TEXT},
+        .values = {view->source->topic, view->name, (const char *)version, lookups},
+        .lengths = {(int)strlen(view->source->topic), (int)strlen(view->name), 4,
+                    lookups != NULL ? (int)strlen(lookups) : 0},
+        .formats = {1, 1, 1, 1},
+        .count = 4,
     };
 }
 
@@ -286,6 +292,13 @@ static enum status check_version(const struct reader *reader, const PGresult *re
     if (status == STATUS_OK && version != reader->version->version)
         status = error_set(error, STATUS_FENCED, "another version of the view \"%s\" is current",
                            view->name);
+    bool same_lookups = true;
+    field = postgres_field(result, 0, RECEIPT_LOOKUPS_ARE_EQUAL);
+    if (status == STATUS_OK)
+        status = pgbinary_get_bool(&field, &same_lookups, error);
+    if (status == STATUS_OK && !same_lookups)
+        status =
+            error_set(error, STATUS_FENCED, "the view \"%s\" has other lookups now", view->name);
     return status;
 }
 
@@ -424,6 +437,44 @@ static enum status combine_panes(struct reader *reader, struct error *error)
 
 /* --- receiving --- */
 
+/* The reference tables of the query, or the one that a message of PostgreSQL names. */
+static void list_lookups(const struct reader *reader, const char *message, char *out, size_t size)
+{
+    const struct view *view = reader->plan->view;
+    char name[CATALOG_NAME_BYTES];
+    out[0] = '\0';
+    for (size_t i = 0; i < view->lookup_count; i++) {
+        const struct view_lookup *lookup = &view->lookups[i];
+        if (!reader->plan->joins[i])
+            continue;
+        catalog_lookup_view(reader->version->version, lookup, name);
+        const char *found = strstr(message, name);
+        if (found != NULL && (found[strlen(name)] < '0' || found[strlen(name)] > '9')) {
+            snprintf(out, size, "%s", lookup->shown);
+            return;
+        }
+        size_t length = strlen(out);
+        snprintf(out + length, size - length, "%s%s", length > 0 ? ", " : "", lookup->shown);
+    }
+}
+
+/* A statement that PostgreSQL refuses. Where it reads reference tables the reason is most likely
+ * there, for those are not ours: anybody can drop one, or take the right to it away. */
+static enum status refused(const struct reader *reader, const PGresult *result, enum step step,
+                           struct error *error)
+{
+    char tables[VIEW_LOOKUP_MAX * 132];
+    enum status status = postgres_error(postgres_handle(reader->postgres), result, "query", error);
+    bool timeout = strcmp(error->sqlstate, "57014") == 0;
+    if ((step != STEP_BATCH && step != STEP_SPEED) || status != STATUS_FATAL || timeout)
+        return status;
+    list_lookups(reader, error->text, tables, sizeof tables);
+    if (tables[0] == '\0')
+        return status;
+    (void)error_wrap(error, "lookup: cannot read the reference table %s", tables);
+    return error->status = STATUS_RETRY;
+}
+
 static enum status take_result(struct reader *reader, enum step step, const PGresult *result,
                                struct error *error)
 {
@@ -435,7 +486,7 @@ static enum status take_result(struct reader *reader, enum step step, const PGre
         return step == STEP_RECEIPT ? read_receipt(reader, result, error)
                                     : merge_rows(reader, result, step, error);
     default:
-        return postgres_error(postgres_handle(reader->postgres), result, "query", error);
+        return refused(reader, result, step, error);
     }
 }
 
@@ -466,7 +517,7 @@ static enum status take_prepared(struct reader *reader, enum step step, enum sta
         if (PQresultStatus(result) == PGRES_COMMAND_OK)
             reader->statements[step]->prepared = true;
         else if (status == STATUS_OK)
-            status = postgres_error(connection, result, "query", error);
+            status = refused(reader, result, step, error);
         PQclear(result);
     }
     return status;

@@ -1,8 +1,10 @@
 /* Merged queries: batch(offsets < C) + speed(C <= offsets < P) from one snapshot of PostgreSQL.
  *
  * Invariant: run, C, P, batch rows and speed rows of one answer come from one REPEATABLE READ
- * snapshot, so the answer is exact for its receipt whatever is published meanwhile. Serving and the
- * command line both answer with this; dovetail.<view> says the same in SQL. */
+ * snapshot, so the answer is exact for its receipt whatever is published meanwhile. So do the rows
+ * of reference tables that are looked up; the receipt does not cover them, so an answer with
+ * lookups may not be kept for a later request. Serving and the command line both answer with this;
+ * dovetail.<view> says the same in SQL. */
 #ifndef DOVETAIL_QUERY_H
 #define DOVETAIL_QUERY_H
 
@@ -13,7 +15,7 @@
 enum query_layer { QUERY_MERGED, QUERY_BATCH, QUERY_SPEED };
 
 struct query_filter {
-    const char *key;
+    const char *key;  /* or a looked-up column, as wherever keys are meant here */
     const char *text; /* NULL: the key is NULL */
 };
 
@@ -31,7 +33,8 @@ struct query_request {
     const char *to;   /* exclusive; not before `from` */
     const struct query_filter *filters;
     size_t filter_count;
-    const char *const *group_by; /* NULL: every key of the view; count 0 with non-NULL: none */
+    const char *const
+        *group_by; /* NULL: every key and looked-up column; count 0 and not NULL: none */
     size_t group_by_count;
     const char
         *granularity;     /* NULL: the view's window; a multiple of it; "all": one row over all */
@@ -75,7 +78,8 @@ struct query_row {
 
 struct query_answer {
     const struct view *view; /* borrowed from the catalogue, which must outlive the answer */
-    size_t *keys;            /* indexes into view->keys, in the order of the answer */
+    size_t *keys; /* indexes into view->keys, in the order of the answer; looked-up columns
+             are there behind the keys */
     size_t key_count;
     size_t *measures;
     size_t measure_count;

@@ -450,8 +450,7 @@ static void table_names(struct table *table, const struct query_answer *answer)
     cell_text(table, column++, "window_end");
     for (size_t i = 0; i < answer->key_count; i++) {
         const struct view_key *key = &answer->view->keys[answer->keys[i]];
-        enum value_type type = expression_type(key->expression);
-        table->right[column] = type == VALUE_INTEGER || type == VALUE_DECIMAL;
+        table->right[column] = key->type == VALUE_INTEGER || key->type == VALUE_DECIMAL;
         cell_text(table, column++, key->name);
     }
     for (size_t i = 0; i < answer->measure_count; i++) {

@@ -2,7 +2,10 @@
  *
  * Invariant: the text of a statement has nothing from the request in it. Names come from the
  * registered definition, values go as typed parameters, so that the same question with other values
- * is the same prepared statement and `key = $n` can use the index on that key. Pure; any thread. */
+ * is the same prepared statement and `key = $n` can use the index on that key. Looked-up columns
+ * are joined in these same statements, so they are of the same snapshot as the states. Pure; any
+ * thread.
+ */
 #include "core/query_plan.h"
 
 #include <stdarg.h>
@@ -10,14 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/catalog_lookup.h"
 #include "core/timestamp.h"
 #include "core/utf8.h"
 
 /* --- names --- */
 
+/* A key or a looked-up column. */
 static bool find_key(const struct view *view, const char *name, size_t *index)
 {
-    for (size_t i = 0; i < view->key_count; i++) {
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++) {
         if (strcmp(view->keys[i].name, name) == 0) {
             *index = i;
             return true;
@@ -47,12 +52,13 @@ static void append(char *text, size_t size, const char *part)
 /* "origin, destination", cut where it is long. */
 static void list_keys(const struct view *view, char *text, size_t size)
 {
+    size_t count = view->key_count + view->looked_up_count;
     text[0] = '\0';
-    for (size_t i = 0; i < view->key_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         append(text, size, i > 0 ? ", " : "");
         append(text, size, view->keys[i].name);
     }
-    if (view->key_count == 0)
+    if (count == 0)
         append(text, size, "(none)");
 }
 
@@ -77,6 +83,12 @@ static const char *shown(const char *name, char *buffer, size_t size)
     return buffer;
 }
 
+static void join(struct query_plan *plan, const struct view_key *key)
+{
+    if (key->lookup != NULL)
+        plan->joins[key->lookup->number - 1] = true;
+}
+
 static bool repeated(const size_t *indexes, size_t count, size_t index)
 {
     for (size_t i = 0; i < count; i++)
@@ -90,8 +102,9 @@ static enum status choose_keys(struct query_plan *plan, const struct query_reque
 {
     const struct view *view = plan->view;
     bool all = request->group_by == NULL;
-    size_t count = all ? view->key_count : request->group_by_count;
-    if (count > view->key_count)
+    size_t column_count = view->key_count + view->looked_up_count;
+    size_t count = all ? column_count : request->group_by_count;
+    if (count > column_count)
         return error_set(error, STATUS_REJECT, "group_by: more names than the view has keys");
     plan->keys = arena_alloc(arena, count * sizeof *plan->keys);
     plan->shape.keys = arena_alloc(arena, count * sizeof *plan->shape.keys);
@@ -111,6 +124,7 @@ static enum status choose_keys(struct query_plan *plan, const struct query_reque
                              view->keys[index].name);
         plan->keys[i] = index;
         plan->shape.keys[i] = view->keys[index];
+        join(plan, &view->keys[index]);
     }
     plan->shape.key_count = count;
     return STATUS_OK;
@@ -249,7 +263,7 @@ static enum status choose_sort(const struct query_plan *plan, const struct query
 static enum status choose_order(struct query_plan *plan, const struct query_request *request,
                                 struct arena *arena, struct error *error)
 {
-    if (request->order_count > 2 + VIEW_KEY_MAX + VIEW_MEASURE_MAX)
+    if (request->order_count > 2 + VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX + VIEW_MEASURE_MAX)
         return error_set(error, STATUS_REJECT, "order: more names than the answer has columns");
     plan->order = arena_alloc(arena, request->order_count * sizeof *plan->order);
     if (plan->order == NULL)
@@ -300,23 +314,26 @@ static enum status add_time(struct query_plan *plan, FILE *sql, const char *comp
 static enum status add_filter(struct query_plan *plan, FILE *sql, const struct view_key *key,
                               const char *text, struct arena *arena, struct error *error)
 {
+    char row[8] = "t";
+    if (key->lookup != NULL)
+        snprintf(row, sizeof row, "l%zu", key->lookup->number);
+    join(plan, key);
     if (text == NULL) {
-        fprintf(sql, " AND t.\"%s\" IS NULL", key->name);
+        fprintf(sql, " AND %s.\"%s\" IS NULL", row, key->name);
         return STATUS_OK;
     }
     struct value value;
     size_t length = strlen(text);
-    enum value_type type = expression_type(key->expression);
     enum status status;
     if (!utf8_is_text(text, length))
         status = error_set(error, STATUS_REJECT, "is not valid UTF-8");
     else
-        status = value_parse(type, text, length, &value, error);
+        status = value_parse(key->type, text, length, &value, error);
     if (status == STATUS_REJECT)
         return error_wrap(error, "%s", key->name);
     if (status == STATUS_OK)
         status = add_parameter(plan, &value, arena, error);
-    fprintf(sql, " AND t.\"%s\" = $%d", key->name, plan->parameters.count);
+    fprintf(sql, " AND %s.\"%s\" = $%d", row, key->name, plan->parameters.count);
     return status;
 }
 
@@ -335,7 +352,7 @@ static enum status add_filters(struct query_plan *plan, const struct query_reque
         return error_set(error, STATUS_REJECT, "%s: the view has no such key; its keys are: %s",
                          shown(request->filters[i].key, name, sizeof name), list);
     }
-    for (size_t k = 0; k < view->key_count; k++) {
+    for (size_t k = 0; k < view->key_count + view->looked_up_count; k++) {
         bool seen = false;
         for (size_t i = 0; i < request->filter_count; i++) {
             const struct query_filter *filter = &request->filters[i];
@@ -409,22 +426,44 @@ static const char *in_arena(struct arena *arena, const char *format, ...)
     return copy;
 }
 
+/* The reference tables of the query, joined to a row of states "t". Caller frees; NULL when out of
+ * memory. */
+static char *make_joins(const struct query_plan *plan, int version)
+{
+    char *text = NULL;
+    size_t length = 0;
+    FILE *sql = open_memstream(&text, &length);
+    if (sql == NULL)
+        return NULL;
+    for (size_t i = 0; i < plan->view->lookup_count; i++)
+        if (plan->joins[i])
+            catalog_lookup_put_join(sql, plan->view, &plan->view->lookups[i], version, "t");
+    if (fclose(sql) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 static enum status make_statements(struct query_plan *plan, const struct catalog_version *version,
                                    enum query_layer layer, const char *conditions,
                                    struct arena *arena, struct error *error)
 {
     char table[CATALOG_NAME_BYTES];
+    char *joins = make_joins(plan, version->version);
     char *columns = catalog_state_columns(&plan->shape, "t.");
-    if (columns == NULL)
+    if (columns == NULL || joins == NULL) {
+        free(columns);
+        free(joins);
         return error_no_memory(error);
+    }
     if (layer != QUERY_SPEED) {
         catalog_batch_table(version->version, table);
         plan->batch_sql =
             in_arena(arena,
-                     "SELECT %s FROM %s t"
+                     "SELECT %s FROM %s t%s"
                      " WHERE t._run_from <= (SELECT run FROM dovetail_internal.current_run)"
                      " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s",
-                     columns, table, conditions);
+                     columns, table, joins, conditions);
     }
     if (layer != QUERY_BATCH) {
         catalog_speed_table(version->version, table);
@@ -435,10 +474,11 @@ static enum status make_statements(struct query_plan *plan, const struct catalog
                                    " AND c.run = (SELECT run FROM dovetail_internal.current_run)"
                                    " JOIN %s t ON t._partition = p.partition"
                                    " AND t._slice_start >= coalesce(c.next_offset, p.base_offset)"
-                                   " WHERE p.topic = $%d%s",
-                                   columns, table, plan->parameters.count + 1, conditions);
+                                   "%s WHERE p.topic = $%d%s",
+                                   columns, table, joins, plan->parameters.count + 1, conditions);
     }
     free(columns);
+    free(joins);
     if ((layer != QUERY_SPEED && plan->batch_sql == NULL) ||
         (layer != QUERY_BATCH && plan->speed_sql == NULL))
         return error_no_memory(error);

@@ -1,8 +1,8 @@
 /* What one query asks for, checked: used by core/query.c only.
  *
  * The plan holds a view of its own, `shape`: the chosen keys and measures under the asked window.
- * Rows of states that are selected in its columns merge into groups over it, so that a roll-up is
- * the same code as a plain query. */
+ * Looked-up columns are keys of it like any other. Rows of states that are selected in its columns
+ * merge into groups over it, so that a roll-up is the same code as a plain query. */
 #ifndef DOVETAIL_QUERY_PLAN_H
 #define DOVETAIL_QUERY_PLAN_H
 
@@ -16,7 +16,7 @@ struct query_sort {
     bool descending;
 };
 
-enum { QUERY_PARAMETER_MAX = 3 + VIEW_KEY_MAX };
+enum { QUERY_PARAMETER_MAX = 3 + VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX };
 
 /* Parameters in PostgreSQL's binary formats. The statement of the speed rows has one more than that
  * of the batch rows: the topic, last. */
@@ -31,7 +31,8 @@ struct query_parameters {
 struct query_plan {
     const struct view *view;
     struct view shape;
-    size_t *keys; /* indexes into view->keys */
+    size_t *keys;                /* indexes into view->keys, looked-up columns included */
+    bool joins[VIEW_LOOKUP_MAX]; /* the lookups that the query has a column of */
     size_t *measures;
     bool window_is_all;
     bool window_is_coarser;    /* window starts have to be mapped to shape.window's */
