@@ -13,11 +13,12 @@ struct catalogue_holder {
     struct catalogue *newest; /* counts as one user */
 };
 
-/* Everything that changes what catalog_load answers: versions, their states, and the run, which
- * decides about readability. */
+/* Everything that changes what catalog_load answers: versions, their states and lookups, and the
+ * run, which decides about readability. */
 static const char fingerprint_sql[] =
     "SELECT r.run, pg_catalog.concat(r.run, '/',"
-    " (SELECT pg_catalog.string_agg(v.version || v.state, ',' ORDER BY v.version)"
+    " (SELECT pg_catalog.string_agg(pg_catalog.concat(v.version, v.state,"
+    "   pg_catalog.md5(v.lookups)), ',' ORDER BY v.version)"
     "  FROM dovetail_internal.view_version v WHERE v.state <> 'retired'), '/',"
     " (SELECT pg_catalog.string_agg(s.source || s.registered_at, ',' ORDER BY s.source)"
     "  FROM dovetail_internal.source s))"

@@ -17,7 +17,7 @@
 enum {
     WAIT_DEFAULT_MS = 5000,
     WAIT_MAX_MS = 30000,
-    NAME_LIST_MAX = 2 + VIEW_KEY_MAX + VIEW_MEASURE_MAX,
+    NAME_LIST_MAX = 2 + VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX + VIEW_MEASURE_MAX,
     AT_LEAST_MAX = 4096, /* partitions */
 };
 
@@ -53,9 +53,10 @@ static bool is_reserved(const char *name)
     return false;
 }
 
+/* Of a key or a looked-up column. */
 static const char *view_key_name(const struct view *view, const char *name, size_t length)
 {
-    for (size_t i = 0; i < view->key_count; i++)
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++)
         if (strlen(view->keys[i].name) == length && memcmp(view->keys[i].name, name, length) == 0)
             return view->keys[i].name;
     return NULL;
@@ -180,7 +181,7 @@ static enum status unknown_parameter(const struct view *view, const char *name, 
     for (char *c = shown; *c != '\0'; c++)
         if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7E || *c == ':')
             *c = '?';
-    for (size_t i = 0; i < view->key_count; i++) {
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++) {
         size_t length = strlen(keys);
         snprintf(keys + length, sizeof keys - length, ", %s", view->keys[i].name);
     }
@@ -399,10 +400,23 @@ static bool is_outdated(const struct error *error)
            (error->status == STATUS_RETRY && error->sqlstate[0] == '\0');
 }
 
+/* A request may name what has been registered since the catalogue was loaded. */
+static bool is_behind(struct server *server, struct postgres *postgres,
+                      const struct catalogue *catalogue)
+{
+    struct error ignored;
+    if (catalogue_refresh(server->catalogues, postgres, &ignored) != STATUS_OK)
+        return false;
+    struct catalogue *newest = catalogue_take(server->catalogues);
+    catalogue_release(server->catalogues, newest);
+    return newest != catalogue;
+}
+
 /* One attempt with the catalogue that is in memory. Anything but STATUS_OK and STATUS_REJECT is
  * left for the caller to repair or to tell; for those two *outcome and *response say what to do. */
 static enum status attempt(struct server *server, struct http_request *request,
-                           struct postgres *postgres, const struct catalog_version *version,
+                           struct postgres *postgres, const struct catalogue *catalogue,
+                           const struct catalog_version *version, bool last,
                            enum http_outcome *outcome, struct http_response *response,
                            struct error *error)
 {
@@ -415,6 +429,8 @@ static enum status attempt(struct server *server, struct http_request *request,
     *outcome = HTTP_RESPOND;
     if (status == STATUS_OK)
         *outcome = respond_answer(server, request, &rows, answer, response);
+    else if (status == STATUS_REJECT && !last && is_behind(server, postgres, catalogue))
+        status = error_set(error, STATUS_FENCED, "the catalogue has changed");
     else if (status == STATUS_REJECT)
         respond_refusal(&rows, response, error);
     query_answer_destroy(answer);
@@ -447,7 +463,8 @@ static bool attempt_newest(struct server *server, struct http_request *request,
     const struct catalog_version *version = find_version(catalogue, view);
     enum status status;
     if (version != NULL)
-        status = attempt(server, request, postgres, version, outcome, response, error);
+        status =
+            attempt(server, request, postgres, catalogue, version, last, outcome, response, error);
     else
         status = error_set(error, STATUS_FENCED, "the view \"%s\" is not in the catalogue", view);
     bool missing = version == NULL && last && catalogue != NULL;

@@ -22,6 +22,19 @@ static json_t *describe_keys(const struct view *view)
     return keys;
 }
 
+static json_t *describe_lookups(const struct view *view)
+{
+    json_t *lookups = json_array();
+    for (size_t i = 0; i < view->looked_up_count; i++) {
+        const struct view_key *column = &view->keys[view->key_count + i];
+        json_array_append_new(lookups, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", column->name,
+                                                 "type", value_type_name(column->type), "key",
+                                                 view->keys[column->lookup->key].name, "table",
+                                                 column->lookup->shown, "column", column->column));
+    }
+    return lookups;
+}
+
 static json_t *describe_measures(const struct view *view)
 {
     json_t *measures = json_array();
@@ -48,19 +61,21 @@ static json_t *describe(const struct catalogue *catalogue, const struct catalog_
     char rows[128];
     snprintf(self, sizeof self, "/v1/views/%s", view->name);
     snprintf(rows, sizeof rows, "/v1/views/%s/rows", view->name);
-    return json_pack("{s:s, s:o, s:s, s:s, s:i, s:s, s:b, s:I, s:o, s:o, s:o, s:o, s:{s:s, s:s}}",
-                     "view", view->name,                                         /* s:s */
-                     "description", given(view, "description"),                  /* s:o */
-                     "source", view->source->name, "topic", view->source->topic, /* s:s s:s */
-                     "version", version->version,                                /* s:i */
-                     "state", current ? "current" : "building",                  /* s:s */
-                     "readable", current && version->readable,                   /* s:b */
-                     "run", (json_int_t)catalogue->run,                          /* s:I */
-                     "where", given(view, "where"),                              /* s:o */
-                     "window", given(view, "window"),                            /* s:o */
-                     "keys", describe_keys(view),                                /* s:o */
-                     "measures", describe_measures(view),                        /* s:o */
-                     "links", "self", self, "rows", rows);                       /* s:{} */
+    return json_pack(
+        "{s:s, s:o, s:s, s:s, s:i, s:s, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:s}}", "view",
+        view->name,                                                 /* s:s */
+        "description", given(view, "description"),                  /* s:o */
+        "source", view->source->name, "topic", view->source->topic, /* s:s s:s */
+        "version", version->version,                                /* s:i */
+        "state", current ? "current" : "building",                  /* s:s */
+        "readable", current && version->readable,                   /* s:b */
+        "run", (json_int_t)catalogue->run,                          /* s:I */
+        "where", given(view, "where"),                              /* s:o */
+        "window", given(view, "window"),                            /* s:o */
+        "keys", describe_keys(view),                                /* s:o */
+        "lookups", describe_lookups(view),                          /* s:o */
+        "measures", describe_measures(view),                        /* s:o */
+        "links", "self", self, "rows", rows);                       /* s:{} */
 }
 
 /* The version that answers queries, else the one that is being built. Versions are sorted by view,
