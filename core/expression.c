@@ -1,17 +1,20 @@
 /* Evaluating expressions.
  *
  * Every form of expression has one function here, which evaluates its children in the order
- * PostgreSQL's executor does: AND, OR, CASE, COALESCE and IN stop as soon as the answer is known, so
- * that `x <> 0 AND 1 / x > 2` does not fail. The only failures are those that SQL has too, division
- * by zero and numbers out of range (STATUS_REJECT), and being out of memory. Nothing is shared:
- * any number of threads may evaluate one expression. */
+ * PostgreSQL's executor does: AND, OR, CASE, COALESCE and IN stop as soon as the answer is known,
+ * so that `x <> 0 AND 1 / x > 2` does not fail. The only failures are those that SQL has too,
+ * division by zero and numbers out of range (STATUS_REJECT), and being out of memory. Nothing is
+ * shared: any number of threads may evaluate one expression. */
 #include "core/expression.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/expression_node.h"
 #include "core/expression_parser.h"
+#include "core/functions/functions.h"
 
 enum status expression_create(const char *text, const struct source *source,
                               struct expression **out, struct error *error)
@@ -91,26 +94,53 @@ enum status expression_constant(const struct expression *node, struct evaluation
     return STATUS_OK;
 }
 
-static enum status integer_out_of_range(struct evaluation *in)
+const char *expression_type_name(enum value_type type)
 {
-    return error_set(in->error, STATUS_REJECT, "integer out of range");
+    return type == TYPE_INTERVAL ? "interval" : value_type_name(type);
 }
 
-static enum status decimal_failed(enum decimal_status status, struct evaluation *in)
+enum status expression_fail(struct evaluation *in, const char *sqlstate, const char *format, ...)
+{
+    char text[ERROR_TEXT_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    enum status status = error_set(in->error, STATUS_REJECT, "%s", text);
+    if (in->error != NULL) {
+        snprintf(in->error->sqlstate, sizeof in->error->sqlstate, "%s", sqlstate);
+    }
+    return status;
+}
+
+enum status expression_fail_integer(struct evaluation *in)
+{
+    return expression_fail(in, "22003", "integer out of range");
+}
+
+enum status expression_fail_decimal(struct evaluation *in, enum decimal_status status)
 {
     if (status == DECIMAL_DIVISION_BY_ZERO) {
-        return error_set(in->error, STATUS_REJECT, "division by zero");
+        return expression_fail(in, "22012", "division by zero");
     }
-    return error_set(in->error, STATUS_REJECT, "decimal out of range: more than %d digits",
-                     DECIMAL_MAX_DIGITS);
+    return expression_fail(in, "", "decimal out of range: more than %d digits", DECIMAL_MAX_DIGITS);
+}
+
+/* Whether the node's integers have the bits for it. */
+static bool has_width(const struct expression *node, int64_t integer)
+{
+    return !node->is_int4 || integer == (int32_t)integer;
 }
 
 enum status expression_negate_integer(const struct expression *node, struct evaluation *in,
                                       struct value *out)
 {
     enum status status = expression_run(node->children[0], in, out);
-    if (status == STATUS_OK && !out->is_null && __builtin_sub_overflow(0, out->integer, &out->integer)) {
-        return integer_out_of_range(in);
+    if (status == STATUS_OK && !out->is_null &&
+        (__builtin_sub_overflow(0, out->integer, &out->integer) ||
+         !has_width(node, out->integer))) {
+        return expression_fail_integer(in);
     }
     return status;
 }
@@ -154,7 +184,7 @@ enum status expression_integer_arithmetic(const struct expression *node, struct 
     }
     int64_t a = left.integer, b = right.integer;
     if (b == 0 && (node->operator== '/' || node->operator== '%')) {
-        return decimal_failed(DECIMAL_DIVISION_BY_ZERO, in);
+        return expression_fail_decimal(in, DECIMAL_DIVISION_BY_ZERO);
     }
     switch (node->operator) {
     case '+':
@@ -177,8 +207,8 @@ enum status expression_integer_arithmetic(const struct expression *node, struct 
         result = b == -1 ? 0 : a % b;
         break;
     }
-    if (overflow) {
-        return integer_out_of_range(in);
+    if (overflow || !has_width(node, result)) {
+        return expression_fail_integer(in);
     }
     *out = value_integer(result);
     return STATUS_OK;
@@ -218,7 +248,7 @@ enum status expression_decimal_arithmetic(const struct expression *node, struct 
         break;
     }
     if (result != DECIMAL_OK) {
-        return decimal_failed(result, in);
+        return expression_fail_decimal(in, result);
     }
     *out = value_decimal(decimal);
     return STATUS_OK;
@@ -250,10 +280,10 @@ enum status expression_concatenate(const struct expression *node, struct evaluat
         *out = value_null(VALUE_STRING);
         return STATUS_OK;
     }
-    size_t length = left.string.length + right.string.length;
-    char *text = arena_alloc(in->scratch, length + 1);
-    if (text == NULL) {
-        return error_no_memory(in->error);
+    char *text;
+    status = function_new_string(in, left.string.length + right.string.length, &text, out);
+    if (status != STATUS_OK) {
+        return status;
     }
     if (left.string.length != 0) {
         memcpy(text, left.string.data, left.string.length);
@@ -261,8 +291,6 @@ enum status expression_concatenate(const struct expression *node, struct evaluat
     if (right.string.length != 0) {
         memcpy(text + left.string.length, right.string.data, right.string.length);
     }
-    text[length] = '\0';
-    *out = value_string(text, length);
     return STATUS_OK;
 }
 
@@ -293,9 +321,10 @@ enum status expression_compare(const struct expression *node, struct evaluation 
 
     enum status status = run_both(node, in, &left, &right, &is_null);
     if (status == STATUS_OK) {
-        *out = is_null ? value_null(VALUE_BOOLEAN)
-                       : value_boolean(comparison_holds(node->comparison,
-                                                        value_compare(&left, &right)));
+        *out =
+            is_null
+                ? value_null(VALUE_BOOLEAN)
+                : value_boolean(comparison_holds(node->comparison, value_compare(&left, &right)));
     }
     return status;
 }
@@ -468,6 +497,42 @@ enum status expression_coalesce(const struct expression *node, struct evaluation
         enum status status = expression_run(node->children[i], in, out);
         if (status != STATUS_OK || !out->is_null) {
             return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* NULL where both are equal, else the first; both are evaluated. */
+enum status expression_nullif(const struct expression *node, struct evaluation *in,
+                              struct value *out)
+{
+    struct value right;
+    bool is_null;
+
+    enum status status = run_both(node, in, out, &right, &is_null);
+    if (status == STATUS_OK && !is_null && value_compare(out, &right) == 0) {
+        *out = value_null(node->type);
+    }
+    return status;
+}
+
+/* LEAST and GREATEST: of those that are not NULL; of equal ones the first. */
+enum status expression_extreme(const struct expression *node, struct evaluation *in,
+                               struct value *out)
+{
+    *out = value_null(node->type);
+    for (size_t i = 0; i < node->child_count; i++) {
+        struct value child;
+        enum status status = expression_run(node->children[i], in, &child);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (child.is_null) {
+            continue;
+        }
+        int order = out->is_null ? 0 : value_compare(&child, out);
+        if (out->is_null || (node->greatest ? order > 0 : order < 0)) {
+            *out = child;
         }
     }
     return STATUS_OK;

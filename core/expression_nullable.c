@@ -33,8 +33,12 @@ bool expression_is_nullable(const struct expression *node, const struct source *
 {
     if (node->kind == EXPRESSION_FIELD)
         return source->fields[node->field].nullable;
-    if (node->kind == EXPRESSION_CONSTANT)
+    if (node->evaluate == expression_constant)
         return node->constant.is_null;
+    if (node->kind == EXPRESSION_INTERVAL_LITERAL)
+        return false;
+    if (node->evaluate == expression_nullif)
+        return true;
     if (node->evaluate == expression_is_null || node->evaluate == expression_is_boolean ||
         node->evaluate == expression_is_distinct)
         return false;

@@ -12,18 +12,106 @@
 /* PostgreSQL's reserved words: documentation, appendix C, "reserved" and "reserved (can be function
  * or type)". Sorted. */
 static const char *const reserved[] = {
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization",
-    "binary", "both", "case", "cast", "check", "collate", "collation", "column", "concurrently",
-    "constraint", "create", "cross", "current_catalog", "current_date", "current_role",
-    "current_schema", "current_time", "current_timestamp", "current_user", "default", "deferrable",
-    "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for", "foreign",
-    "freeze", "from", "full", "grant", "group", "having", "ilike", "in", "initially", "inner",
-    "intersect", "into", "is", "isnull", "join", "lateral", "leading", "left", "like", "limit",
-    "localtime", "localtimestamp", "natural", "not", "notnull", "null", "offset", "on", "only",
-    "or", "order", "outer", "overlaps", "placing", "primary", "references", "returning", "right",
-    "select", "session_user", "similar", "some", "symmetric", "table", "tablesample", "then", "to",
-    "trailing", "true", "union", "unique", "user", "using", "variadic", "verbose", "when", "where",
-    "window", "with",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "binary",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "group",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "intersect",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "natural",
+    "not",
+    "notnull",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "outer",
+    "overlaps",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "right",
+    "select",
+    "session_user",
+    "similar",
+    "some",
+    "symmetric",
+    "table",
+    "tablesample",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
 };
 
 static int compare_words(const void *a, const void *b)
@@ -64,9 +152,8 @@ static enum status fault(const struct expression_lexer *lexer, const char *what,
     return error_set(error, STATUS_REJECT, "column %zu: %s", lexer->token.column, what);
 }
 
-static enum status set_token(struct expression_lexer *lexer, enum token_kind kind,
-                             const char *text, size_t length, struct arena *arena,
-                             struct error *error)
+static enum status set_token(struct expression_lexer *lexer, enum token_kind kind, const char *text,
+                             size_t length, struct arena *arena, struct error *error)
 {
     lexer->token.kind = kind;
     lexer->token.text = arena_copy(arena, text, length);
@@ -110,8 +197,9 @@ static enum status lex_quoted(struct expression_lexer *lexer, char quote, struct
         end += *end == quote ? 2 : 1;
     }
     if (*end == '\0') {
-        return fault(lexer, quote == '\'' ? "the string does not end"
-                                          : "the quoted name does not end", error);
+        return fault(lexer,
+                     quote == '\'' ? "the string does not end" : "the quoted name does not end",
+                     error);
     }
     char *text = arena_alloc(arena, (size_t)(end - start) + 1);
     if (text == NULL) {
@@ -161,10 +249,10 @@ static enum status lex_number(struct expression_lexer *lexer, struct arena *aren
     }
     bool has_fraction = fraction_end != fraction && fraction != whole_end;
     bool is_bare_point = fraction != whole_end && !has_fraction && end == fraction_end;
-    int length = sprintf(text, "%s%.*s%s%.*s%.*s%s", whole_end == whole ? "0" : "",
-                         (int)(whole_end - whole), whole, has_fraction ? "." : "",
-                         has_fraction ? (int)(fraction_end - fraction) : 0, fraction,
-                         (int)(end - fraction_end), fraction_end, is_bare_point ? "e0" : "");
+    int length =
+        sprintf(text, "%s%.*s%s%.*s%.*s%s", whole_end == whole ? "0" : "", (int)(whole_end - whole),
+                whole, has_fraction ? "." : "", has_fraction ? (int)(fraction_end - fraction) : 0,
+                fraction, (int)(end - fraction_end), fraction_end, is_bare_point ? "e0" : "");
     lexer->next = end;
     lexer->token.kind = TOKEN_NUMBER;
     lexer->token.text = text;
@@ -175,9 +263,9 @@ static enum status lex_number(struct expression_lexer *lexer, struct arena *aren
 static enum status lex_symbol(struct expression_lexer *lexer, struct arena *arena,
                               struct error *error)
 {
-    static const char *const symbols[] = {"||", "<=", ">=", "<>", "!=", "=", "<", ">",
-                                          "+",  "-",  "*",  "/",  "%",  "(", ")", ",",
-                                          "[",  "]"};
+    static const char *const symbols[] = {"||", "<=", ">=", "<>", "!=", "!~", "::", "=",
+                                          "<",  ">",  "+",  "-",  "*",  "/",  "%",  "^",
+                                          "~",  "(",  ")",  ",",  "[",  "]"};
     const char *start = lexer->next;
 
     if (strncmp(start, "--", 2) == 0 || strncmp(start, "/*", 2) == 0) {
@@ -189,12 +277,11 @@ static enum status lex_symbol(struct expression_lexer *lexer, struct arena *aren
             continue;
         }
         /* PostgreSQL reads an operator with one of ~!@#%^&|`? as far as operator characters go */
-        bool greedy = strpbrk(symbols[i], "%|!") != NULL;
+        bool greedy = strpbrk(symbols[i], "%|!^~") != NULL;
         bool sign_follows = start[length] == '+' || start[length] == '-';
         if (is_operator_part(start[0]) && is_operator_part(start[length]) &&
             (greedy || !sign_follows)) {
-            return fault(lexer, "SQL reads this as one operator; put a space in between",
-                            error);
+            return fault(lexer, "SQL reads this as one operator; put a space in between", error);
         }
         lexer->next += length;
         const char *text = strcmp(symbols[i], "!=") == 0 ? "<>" : symbols[i];

@@ -11,7 +11,7 @@ enum token_kind {
     TOKEN_QUOTED_NAME, /* "field", without the quotes */
     TOKEN_NUMBER,      /* in JSON's grammar: 1, 0.5, 1e3; digits alone are an integer */
     TOKEN_STRING,      /* without the quotes */
-    TOKEN_SYMBOL,      /* ( ) [ ] , + - * / % || = <> < <= > >= */
+    TOKEN_SYMBOL,      /* ( ) [ ] , + - * / % ^ || ~ !~ :: = <> < <= > >= */
 };
 
 struct token {

@@ -52,7 +52,7 @@ int64_t timestamp_days_from_date(int64_t year, uint32_t month, uint32_t day)
     return days_from_civil((uint32_t)(year - era * 400), month, day) + era * DAYS_PER_ERA;
 }
 
-static uint32_t days_in_month(uint32_t year, uint32_t month)
+uint32_t timestamp_days_in_month(int64_t year, uint32_t month)
 {
     static const uint8_t days[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -81,7 +81,7 @@ static bool read_date(const char *text, int64_t *days)
     uint32_t day = two_digits(text + 8, &bad);
     if (bad || month - 1 > 11 || day == 0 || day > 28) {
         /* The rare cases: a fault, or the end of a month. */
-        if (bad || month - 1 > 11 || day == 0 || day > days_in_month(year, month)) {
+        if (bad || month - 1 > 11 || day == 0 || day > timestamp_days_in_month(year, month)) {
             return false;
         }
     }

@@ -69,6 +69,7 @@ struct timestamp_date {
 };
 struct timestamp_date timestamp_date_from_days(int64_t days);
 int64_t timestamp_days_from_date(int64_t year, uint32_t month, uint32_t day);
+uint32_t timestamp_days_in_month(int64_t year, uint32_t month);
 
 /*
  * Writes `2001-01-01T00:47:00Z` and a NUL, with a fraction, free of trailing zeros, only where it

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/definition.h"
+#include "core/functions/functions.h"
 #include "core/groups.h"
 
 enum { SOURCES_MAX = 16, TEXT_MAX = 100000 };
@@ -118,9 +119,6 @@ static void test_measures_and_limits_are_told(void **state)
         {"use, 1 to %d |", SOURCE_FIELD_MAX},
         {"the keys, at most %d:", VIEW_KEY_MAX},
         {"call of each measure, 1 to %d |", VIEW_MEASURE_MAX},
-        {"At most %d lookups", VIEW_LOOKUP_MAX},
-        {"lookups and %d columns", VIEW_LOOKED_UP_MAX},
-        {"together at most %d KiB", LOOKED_UP_BYTES_MAX / 1024},
         {"then up to %d letters", NAME_MAX_BYTES - 1},
         {"at most %d digits, at most", DECIMAL_MAX_DIGITS},
         {"nested more than %d deep", EVENT_DEPTH_MAX},
@@ -140,9 +138,41 @@ static void test_measures_and_limits_are_told(void **state)
     assert_non_null(strstr(text, "2,000 bytes together"));
 }
 
+/* The page's tables of functions have the rows of core/functions, in their order, and no others. */
+static void test_functions_are_told(void **state)
+{
+    (void)state;
+    char row[1000];
+
+    read_page();
+    const char *at = strstr(text, "### Functions\n");
+    assert_non_null(at);
+    for (size_t i = 0; function_tables[i] != NULL; i++) {
+        at = strstr(at, "\n| call | result | meaning |\n|---|---|---|\n");
+        assert_non_null(at);
+        at = strstr(at, "|---|\n") + strlen("|---|\n");
+        for (const struct function *one = function_tables[i]; one->name != NULL; one++) {
+            if (one->form == NULL) {
+                continue;
+            }
+            const char *gives = one->gives != NULL
+                                    ? one->gives
+                                    : value_type_name(function_type_of_letter(one->result));
+            snprintf(row, sizeof row, "| `%s` | %s | %s |\n", one->form, gives, one->meaning);
+            if (strncmp(at, row, strlen(row)) != 0) {
+                fail_msg("docs/VIEWS.md should have the row\n%s  instead of\n%.*s", row,
+                         (int)strcspn(at, "\n"), at);
+            }
+            at += strlen(row);
+        }
+        assert_true(*at == '\n'); /* no more rows */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_functions_are_told),
         cmocka_unit_test(test_examples_load),
         cmocka_unit_test(test_measures_and_limits_are_told),
     };
