@@ -603,7 +603,7 @@ char *verify_reject_sql(const struct view *view)
     put_groups(out, view, "SELECT (_event).*, 0 AS _partition, 0::bigint AS _offset", NULL);
     fputs(";\n"
           "  RETURN true;\n"
-          "EXCEPTION WHEN data_exception THEN RETURN false;\n"
+          "EXCEPTION WHEN data_exception OR program_limit_exceeded THEN RETURN false;\n"
           "END $f$;\n"
           "DELETE FROM verify_parsed WHERE NOT pg_temp.verify_counts(_event)",
           out);
