@@ -35,6 +35,9 @@ static inline size_t below(size_t bound)
     return (size_t)(generator_next() % bound);
 }
 
+/* How often an expression is a call, in percent. */
+static unsigned generator_calls = 40;
+
 static inline bool chance(unsigned percent)
 {
     return below(100) < percent;
@@ -65,8 +68,8 @@ static const struct generator_field generator_fields[] = {
 
 enum { GENERATOR_FIELDS = sizeof generator_fields / sizeof generator_fields[0] };
 
-/* Literal n is column c<n> in the unfolded text. 2^63 is not among them: a minus before it makes it
- * a bigint, which no column can imitate. */
+/* Literal n is column c<n> in the unfolded text. 2^63 and -2^31 are not among them: a minus makes
+ * them of another type, which no column can imitate. */
 static const struct generator_literal {
     const char *text;
     enum value_type type;
@@ -78,7 +81,11 @@ static const struct generator_literal {
     {"10", VALUE_INTEGER},
     {"100", VALUE_INTEGER},
     {"86400", VALUE_INTEGER},
-    {"2147483648", VALUE_INTEGER},
+    {"9731", VALUE_INTEGER},
+    {"55296", VALUE_INTEGER},
+    {"2147483647", VALUE_INTEGER},
+    {"2147483649", VALUE_INTEGER},
+    {"-2147483647", VALUE_INTEGER},
     {"9223372036854775807", VALUE_INTEGER},
     {"-1", VALUE_INTEGER},
     {"-3", VALUE_INTEGER},
@@ -98,14 +105,24 @@ static const struct generator_literal {
     {"'a'", VALUE_STRING},
     {"'ab'", VALUE_STRING},
     {"'it''s'", VALUE_STRING},
-    {"'\xC3\xA9'", VALUE_STRING},
+    {"'\xE2\x98\x83'",
+     VALUE_STRING}, /* no letter: of literals alone, PostgreSQL's are not ASCII's */
     {"'Z\\'", VALUE_STRING},
+    {"'%_'", VALUE_STRING},
+    {"' 12'", VALUE_STRING},
     {"TRUE", VALUE_BOOLEAN},
     {"false", VALUE_BOOLEAN},
     {"'2001-01-01'", VALUE_TIMESTAMP},
     {"'2001-01-01T00:00:00Z'", VALUE_TIMESTAMP},
     {"'1969-12-31 23:59:59.999999+02:00'", VALUE_TIMESTAMP},
 };
+
+/* Whether PostgreSQL gives the integer 32 bits. */
+static inline bool generator_is_int4(const char *literal)
+{
+    long long value = strtoll(literal, NULL, 10);
+    return value >= INT32_MIN && value <= INT32_MAX;
+}
 
 enum { GENERATOR_LITERALS = sizeof generator_literals / sizeof generator_literals[0] };
 
@@ -143,9 +160,11 @@ static inline char *generator_table(void)
     }
     for (size_t i = 0; i < GENERATOR_LITERALS; i++) {
         enum value_type type = generator_literals[i].type;
-        fprintf(out, ", c%zu %s%s DEFAULT %s", i, value_type_sql(type),
+        bool is_int4 = type == VALUE_INTEGER && generator_is_int4(generator_literals[i].text);
+        fprintf(out, ", c%zu %s%s DEFAULT %s", i, is_int4 ? "integer" : value_type_sql(type),
                 type == VALUE_STRING ? " COLLATE \"C\"" : "", generator_literals[i].text);
     }
+    fputs(", n0 integer", out); /* NULL as an integer, which is narrowed or widened by others */
     for (int type = VALUE_STRING; type <= VALUE_TIMESTAMP; type++) {
         fprintf(out, ", n%d %s%s", type, value_type_sql((enum value_type)type),
                 type == VALUE_STRING ? " COLLATE \"C\"" : "");
@@ -189,9 +208,64 @@ static inline const char *generator_value(enum value_type type, bool tame, struc
                                            "-12345678901234567890123456789012345678",
                                            "0.00000000000000000000000000000000000001",
                                            "3.3333333333333333"};
-    static const char *const strings[] = {
-        "", "a", "A", "ab", "b", "Z\\", "it's", "\xC3\xA9", "\xF0\x9F\x98\x80", "a longer text",
-        " "};
+    static const char *const strings[] = {"",
+                                          "a",
+                                          "A",
+                                          "ab",
+                                          "b",
+                                          "Z\\",
+                                          "it's",
+                                          "\xC3\xA9",
+                                          "\xF0\x9F\x98\x80",
+                                          "a longer text",
+                                          " ",
+                                          "%",
+                                          "a_b%c",
+                                          "12",
+                                          " 7\t",
+                                          "-3.50",
+                                          "+1e2",
+                                          ".5",
+                                          "5.",
+                                          "1e",
+                                          "- 1",
+                                          "2147483648",
+                                          "-9223372036854775808",
+                                          "9223372036854775808x",
+                                          "0x1F",
+                                          "1_000",
+                                          "\xD9\xA3",
+                                          "true",
+                                          " oF ",
+                                          "o",
+                                          "YES",
+                                          "n",
+                                          "2001-02-28",
+                                          "2001-02-29",
+                                          "2000-02-29T23:59:60Z",
+                                          "2001-01-01 24:00",
+                                          "2001-01-01 10:11:12.3456785+05:30",
+                                          "2001-01-01t00:00:00.9999996-0030",
+                                          "9999-12-31T23:00-02",
+                                          "0001-01-01",
+                                          "2001-1-1",
+                                          "2001-13-01",
+                                          "a,b,,c",
+                                          ",",
+                                          "aaa",
+                                          "abab",
+                                          "x\xC3\x9Fy\xC4\xB0",
+                                          "\xC3\x89t\xC3\xA9 \xC3\xA0 PARIS",
+                                          "e\xCC\x81",
+                                          "\xC2\xA0x\xC2\xA0",
+                                          "\xEF\xBC\xA1\xEF\xBD\x81",
+                                          "\xE2\x82\xAC",
+                                          "\xF0\x9F\x91\xA8\xE2\x80\x8D\xF0\x9F\x91\xA9",
+                                          "\xF4\x8F\xBF\xBF",
+                                          "\n",
+                                          "\r\na",
+                                          "\x01",
+                                          "\x7F"};
     char text[64];
 
     if (chance(15)) {
@@ -212,7 +286,7 @@ static inline const char *generator_value(enum value_type type, bool tame, struc
         }
         return decimals[below(tame ? 11 : 16)];
     case VALUE_STRING:
-        return strings[below(11)];
+        return strings[below(tame ? 30 : sizeof strings / sizeof strings[0])];
     case VALUE_BOOLEAN:
         return chance(50) ? "true" : "false";
     case VALUE_TIMESTAMP:
@@ -243,7 +317,9 @@ enum generator_level {
     LEVEL_CONCATENATION,
     LEVEL_SUM,
     LEVEL_PRODUCT,
+    LEVEL_POWER,
     LEVEL_SIGN,
+    LEVEL_CAST,
     LEVEL_PRIMARY,
 };
 
@@ -324,7 +400,9 @@ static inline enum value_type generate_companion(enum value_type type)
 static inline struct generated generate_leaf(struct arena *arena, enum value_type type, bool typed)
 {
     if (!typed && chance(8)) {
-        return (struct generated){"NULL", generator_format(arena, "n%d", (int)type), LEVEL_PRIMARY};
+        return (struct generated){
+            "NULL", generator_format(arena, "n%d", type == VALUE_INTEGER ? 0 : (int)type),
+            LEVEL_PRIMARY};
     }
     while (chance(40) && !(typed && type == VALUE_TIMESTAMP)) {
         size_t i = below(GENERATOR_LITERALS);
@@ -371,6 +449,8 @@ static inline struct generated generate_arithmetic(struct arena *arena, enum val
         return COMBINE(level, "%s %% %s", a, b);
     }
 }
+
+#include "tests/integration/function_generator.h"
 
 static inline struct generated generate_case(struct arena *arena, enum value_type type, int depth)
 {
@@ -515,8 +595,11 @@ static inline struct generated generate(struct arena *arena, enum value_type typ
     if (depth <= 0 || chance(15)) {
         return generate_leaf(arena, type, typed);
     }
-    if (chance(type == VALUE_TIMESTAMP ? 50 : 12)) {
+    if (chance(type == VALUE_TIMESTAMP ? 25 : 12)) {
         return generate_case(arena, type, depth);
+    }
+    if (chance(generator_calls)) {
+        return generate_call(arena, type, depth);
     }
     if (chance(type == VALUE_TIMESTAMP ? 60 : 10)) {
         return generate_coalesce(arena, type, depth);

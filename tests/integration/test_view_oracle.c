@@ -5,7 +5,8 @@
  *
  * A record that makes an expression fail would fail PostgreSQL's whole statement. So each record is
  * first tried alone there, with columns for literals (see expression_generator.h); what fails must
- * be what we rejected, and is left out. A decimal beyond 38 digits is our limit alone.
+ * be what we rejected, and is left out. A failure without an SQLSTATE, such as a decimal
+ * beyond 38 digits, is a limit of ours alone.
  *
  * The same stored rows are also merged by PostgreSQL, with the measures' templates for the SQL
  * view.
@@ -44,7 +45,7 @@ static const char find_rejected[] =
     "        FOR row_id IN SELECT f.id FROM facts AS f LOOP\n"
     "            BEGIN\n"
     "                EXECUTE checked USING row_id;\n"
-    "            EXCEPTION WHEN division_by_zero OR numeric_value_out_of_range THEN\n"
+    "            EXCEPTION WHEN data_exception OR program_limit_exceeded THEN\n"
     "                INSERT INTO rejected VALUES (row_id);\n"
     "            END;\n"
     "        END LOOP;\n"
@@ -413,7 +414,7 @@ static struct groups *fold_all(const struct view *view, enum fate *fates,
         } else {
             assert_int_equal(status, STATUS_REJECT);
             assert_memory_equal(error.text, "view \"v\": ", 10);
-            fates[i] = strstr(error.text, "decimal out of range") == NULL ? REJECTED : BEYOND_LIMIT;
+            fates[i] = error.sqlstate[0] != '\0' ? REJECTED : BEYOND_LIMIT;
         }
     }
     pgbinary_writer_init(&writer);
@@ -725,7 +726,7 @@ static void compare_view(struct tally *tally)
     char *sql = group_by_sql(&definition, view, false);
     PGresult *result = PQexec(connection, sql);
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    if (state != NULL && (strcmp(state, "22012") == 0 || strcmp(state, "22003") == 0)) {
+    if (state != NULL && (strncmp(state, "22", 2) == 0 || strncmp(state, "54", 2) == 0)) {
         PQclear(result);
         free(sql);
         sql = group_by_sql(&definition, view, true);
