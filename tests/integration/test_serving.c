@@ -1200,7 +1200,7 @@ static void test_openapi_is_true(void **state)
         snprintf(line, sizeof line, "%s, ", text_at(parameter, "name"));
         assert_non_null(strstr(reply.body, line));
     }
-    assert_int_equal(index, 10);
+    assert_int_equal(index, 11);
     free(reply.text);
     json_decref(json);
 }
