@@ -301,7 +301,8 @@ enum status flush_resolve_doubt(struct flush *flush, struct postgres *postgres, 
         snprintf(number, sizeof number, "%" PRId32, entry->partition);
         const char *parameters[] = {entry->topic, number};
         PGresult *result = NULL;
-        /* FOR UPDATE waits until the transaction in doubt has ended. */
+        /* FOR UPDATE waits until the transaction in doubt has ended, but not longer than the
+         * session's lock_timeout; and reconnecting has told the server to end its session. */
         enum status status = postgres_query(postgres,
                                             "SELECT next_offset FROM dovetail_internal.position "
                                             "WHERE topic = $1 AND partition = $2 FOR UPDATE",

@@ -44,6 +44,7 @@ struct flusher {
     /* The thread's own. */
     struct postgres *postgres;
     struct kafka_producer *producer;
+    bool spoiled; /* the session is unfit for another transaction */
     struct flush_staging staging;
     int pause_ms;
     bool postgres_away;
@@ -116,23 +117,28 @@ static void note_success(struct flusher *flusher)
 /* --- PostgreSQL --- */
 
 /* Settings: rows of the staging table find theirs through the unique index. The staging table has
- * no statistics, so the planner is not asked. */
+ * no statistics, so the planner is not asked. A lock is not waited for without end, because a flush
+ * must be able to see that it was abandoned; what was rolled back is tried again. */
 static const char session_sql[] = "SET enable_hashjoin = off; SET enable_mergejoin = off; "
+                                  "SET lock_timeout = '2s'; "
                                   "LISTEN dovetail_cut; LISTEN dovetail_catalog";
 
 static enum status ensure_connected(struct flusher *flusher, struct error *error)
 {
-    if (flusher->postgres != NULL && postgres_is_connected(flusher->postgres))
+    if (flusher->postgres != NULL && postgres_is_connected(flusher->postgres) && !flusher->spoiled)
         return STATUS_OK;
     flusher->staging.count = 0;
     enum status status = flusher->postgres == NULL
                              ? postgres_connect(flusher->config->postgres, "dovetail-speed flush",
                                                 &flusher->postgres, error)
                              : postgres_reconnect(flusher->postgres, error);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        flusher->spoiled = true; /* until it has its settings */
         status = postgres_execute(flusher->postgres, session_sql, error);
+    }
     if (status != STATUS_OK)
         return status;
+    flusher->spoiled = false;
     if (flusher->ever_connected)
         atomic_store(&flusher->reconnected, true);
     flusher->ever_connected = true;
@@ -153,7 +159,7 @@ static void listen_for_notices(struct flusher *flusher)
 {
     bool cut = false;
     bool catalog = false;
-    if (flusher->postgres == NULL || !postgres_is_connected(flusher->postgres))
+    if (flusher->postgres == NULL || flusher->spoiled || !postgres_is_connected(flusher->postgres))
         return;
     /* A lost connection is noticed by the next ensure_connected. */
     if (postgres_poll_notification(flusher->postgres, "dovetail_cut", &cut, NULL) != STATUS_OK ||
@@ -196,17 +202,19 @@ static enum status send_letters(struct flusher *flusher, const struct dead_lette
     return STATUS_RETRY;
 }
 
-/* Leaves the connection fit for the next transaction. */
-static void clean_up(struct flusher *flusher, enum status status, size_t staged_before)
+/* Leaves the connection fit for the next transaction, or says that it is not. */
+static void clean_up(struct flusher *flusher, enum status status, const struct error *error,
+                     size_t staged_before)
 {
     struct error ignored;
+    bool refused = status == STATUS_FENCED || strcmp(error->sqlstate, "55P03") == 0;
     flusher->staging.count = staged_before; /* the others went with their transaction */
-    if (status == STATUS_FENCED && postgres_is_connected(flusher->postgres) &&
+    if (refused && postgres_is_connected(flusher->postgres) &&
         postgres_execute(flusher->postgres, "ROLLBACK", &ignored) == STATUS_OK)
         return;
-    /* A COPY may have broken off in the middle: a new session is the simple way out of all that. */
-    postgres_close(flusher->postgres);
-    flusher->postgres = NULL;
+    /* A COPY may have broken off in the middle: a new session is the simple way out of all that.
+     * postgres_reconnect ends this one, so that its locks are not in our way. */
+    flusher->spoiled = true;
 }
 
 /* One attempt to learn whether the letters are still ours to send. */
@@ -232,7 +240,7 @@ static enum status try_flush(struct flusher *flusher, struct flush *flush, struc
         status = flush_write(flush, flusher->postgres, &flusher->staging, error);
     if (status == STATUS_OK)
         return STATUS_OK;
-    clean_up(flusher, status, staged);
+    clean_up(flusher, status, error, staged);
     return status == STATUS_FATAL && may_pass(error) ? STATUS_RETRY : status;
 }
 

@@ -57,6 +57,32 @@ static enum status take_named(struct postgres *postgres, struct instance *instan
                      instance->name);
 }
 
+/* Tries the first `count` slots of the host, without `avoided`. */
+static enum status try_slots(struct postgres *postgres, struct instance *instance, int count,
+                             int avoided, bool *locked, struct error *error)
+{
+    for (int slot = 0; slot < count && !*locked; slot++) {
+        if (slot == avoided)
+            continue;
+        enum status status = try_lock(postgres, instance->lock, slot, locked, error);
+        if (status != STATUS_OK)
+            return status;
+        instance->slot = slot;
+    }
+    return STATUS_OK;
+}
+
+static enum status name_slot(struct instance *instance, bool locked, struct error *error)
+{
+    char host[HOST_BYTES];
+    read_host(host, sizeof host);
+    snprintf(instance->name, sizeof instance->name, "%s-%d", host, instance->slot);
+    if (locked)
+        return STATUS_OK;
+    return error_set(error, STATUS_REJECT, "all %d instance slots of host %s are taken",
+                     INSTANCE_SLOTS, host);
+}
+
 enum status instance_take(struct postgres *postgres, const char *group, const char *name,
                           struct instance *out, struct error *error)
 {
@@ -76,18 +102,20 @@ enum status instance_take(struct postgres *postgres, const char *group, const ch
         int slots = pass + 1 < PASSES ? pass + 1 : INSTANCE_SLOTS;
         if (pass > 0 && program_wait_ms(PASS_WAIT_MS))
             break;
-        for (int slot = 0; slot < slots && !locked; slot++) {
-            enum status status = try_lock(postgres, out->lock, slot, &locked, error);
-            if (status != STATUS_OK)
-                return status;
-            out->slot = slot;
-        }
+        enum status status = try_slots(postgres, out, slots, -1, &locked, error);
+        if (status != STATUS_OK)
+            return status;
     }
-    snprintf(out->name, sizeof out->name, "%s-%d", host, out->slot);
-    if (locked)
-        return STATUS_OK;
-    return error_set(error, STATUS_REJECT, "all %d instance slots of host %s are taken",
-                     INSTANCE_SLOTS, host);
+    return name_slot(out, locked, error);
+}
+
+enum status instance_take_other(struct postgres *postgres, const struct instance *instance,
+                                struct instance *out, struct error *error)
+{
+    *out = *instance;
+    bool locked = false;
+    enum status status = try_slots(postgres, out, INSTANCE_SLOTS, instance->slot, &locked, error);
+    return status == STATUS_OK ? name_slot(out, locked, error) : status;
 }
 
 enum status instance_take_again(struct postgres *postgres, const struct instance *instance,

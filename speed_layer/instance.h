@@ -3,7 +3,9 @@
  * Kafka gives a member that comes back under the same instance name its partitions at once, without
  * waiting for a session time-out. So the name must be the same after a crash and never shared by
  * two processes: it is the first free slot of this host, a slot being a PostgreSQL advisory lock
- * that lives with a session, which a crash ends. Main thread only. */
+ * that lives with a session, which a crash ends. A session can end without its process, and then
+ * somebody else may take the slot: exactness does not depend on the name, and ownership.c finds
+ * another one. Main thread only. */
 #ifndef DOVETAIL_SPEED_INSTANCE_H
 #define DOVETAIL_SPEED_INSTANCE_H
 
@@ -25,5 +27,9 @@ enum status instance_take(struct postgres *postgres, const char *group, const ch
 /* Takes the same instance in a new session. STATUS_REJECT: another process was faster. */
 enum status instance_take_again(struct postgres *postgres, const struct instance *instance,
                                 struct error *error) MUST_CHECK;
+
+/* Takes another free slot of this host than `instance` has, whose name somebody else uses. */
+enum status instance_take_other(struct postgres *postgres, const struct instance *instance,
+                                struct instance *out, struct error *error) MUST_CHECK;
 
 #endif

@@ -5,8 +5,10 @@
  * decides: a flush whose fence matches no row is thrown away with everything in memory, and what is
  * still ours is claimed again. Assignment and fence take the same way through claim_all. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "core/program.h"
 #include "speed_layer/recall.h"
@@ -20,17 +22,72 @@ enum {
 
 /* --- the session --- */
 
-enum status ownership_ensure_session(struct speed *speed, struct error *error)
+/* A claim waits for position rows and for registrations, but not while polls are due. */
+static const char session_sql[] = "SET lock_timeout = '5s'";
+
+void ownership_name_owner(struct speed *speed)
+{
+    uint64_t number = 0;
+    if (getrandom(&number, sizeof number, 0) != sizeof number)
+        number = (uint64_t)program_clock_us();
+    snprintf(speed->owner, sizeof speed->owner, "%s/%016" PRIx64, speed->instance.name, number);
+}
+
+/* Somebody else has our name: the slot was free while our session was not there, or an operator
+ * gave the name away. Who has it gets our partitions, claims them, and so fences whatever we hold:
+ * nothing depends on being quick. */
+static enum status take_other_instance(struct speed *speed, struct error *error)
+{
+    if (speed->instance_name != NULL)
+        return error_set(error, STATUS_FATAL,
+                         "another process runs as instance \"%s\" (--instance): the names of "
+                         "processes must differ",
+                         speed->instance_name);
+    struct instance instance;
+    enum status status = instance_take_other(speed->postgres, &speed->instance, &instance, error);
+    if (status != STATUS_OK)
+        return status;
+    program_log(LOG_NOTICE, "another process took over instance %s; this one goes on as %s",
+                speed->instance.name, instance.name);
+    speed->instance = instance;
+    speed->instance_held = true;
+    speed->instance_lost = false;
+    speed->must_subscribe = true;
+    ownership_name_owner(speed);
+    return STATUS_OK;
+}
+
+static enum status connect_session(struct speed *speed, struct error *error)
 {
     if (speed->postgres != NULL && postgres_is_connected(speed->postgres) &&
-        postgres_execute(speed->postgres, "SELECT", error) == STATUS_OK)
+        postgres_execute(speed->postgres, session_sql, error) == STATUS_OK)
         return STATUS_OK;
+    speed->instance_held = false;
     enum status status =
         speed->postgres == NULL
             ? postgres_connect(speed->config->postgres, "dovetail-speed", &speed->postgres, error)
             : postgres_reconnect(speed->postgres, error);
-    if (status == STATUS_OK && speed->instance.name[0] != '\0')
-        status = instance_take_again(speed->postgres, &speed->instance, error);
+    return status == STATUS_OK ? postgres_execute(speed->postgres, session_sql, error) : status;
+}
+
+enum status ownership_ensure_session(struct speed *speed, struct error *error)
+{
+    enum status status = connect_session(speed, error);
+    if (status != STATUS_OK || speed->instance_held || speed->instance.name[0] == '\0')
+        return status;
+    status = instance_take_again(speed->postgres, &speed->instance, error);
+    speed->instance_held = status == STATUS_OK;
+    if (status == STATUS_REJECT)
+        status = take_other_instance(speed, error);
+    return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
+}
+
+enum status ownership_replace_instance(struct speed *speed, struct error *error)
+{
+    enum status status = ownership_ensure_session(speed, error);
+    /* Where the lock was ours all the time the name is lost all the same. */
+    if (status == STATUS_OK && speed->instance_lost)
+        status = take_other_instance(speed, error);
     return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
 }
 
@@ -141,6 +198,8 @@ static enum status claim_all(struct speed *speed, bool only_mine, struct error *
     if (speed->in_flight)
         return error_set(error, STATUS_RETRY, "an earlier flush is still under way");
     status = ownership_ensure_session(speed, error);
+    if (status == STATUS_OK && speed->must_subscribe)
+        status = error_set(error, STATUS_RETRY, "the group is to be joined under a new name");
     if (status != STATUS_OK)
         return status;
     struct claim *claims = calloc(speed->partition_count + 1, sizeof *claims);

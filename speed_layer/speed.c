@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "core/program.h"
 
@@ -173,6 +172,7 @@ static void tell_progress(struct speed *speed)
 }
 
 static enum status look_for_sources(struct speed *speed, struct error *error);
+static enum status change_name(struct speed *speed, struct error *error);
 
 static enum status handle_notices(struct speed *speed, struct error *error)
 {
@@ -234,6 +234,8 @@ static int poll_timeout_ms(const struct speed *speed)
 
 static enum status run_once(struct speed *speed, struct error *error)
 {
+    if (speed->instance_lost || speed->must_subscribe)
+        return change_name(speed, error);
     for (int i = 0; i < RECORDS_PER_CLOCK; i++) {
         rd_kafka_message_t *message = NULL;
         enum status status =
@@ -242,6 +244,13 @@ static enum status run_once(struct speed *speed, struct error *error)
             speed_complain(speed, "the consumer", error);
             (void)program_wait_ms(RETRY_PAUSE_MS);
             break;
+        }
+        if (status == STATUS_FENCED && speed->instance_name != NULL)
+            return error_wrap(error, "--instance %s: the names of processes must differ",
+                              speed->instance_name);
+        if (status == STATUS_FENCED) {
+            speed->instance_lost = true;
+            return STATUS_OK;
         }
         if (status != STATUS_OK)
             return status;
@@ -329,6 +338,37 @@ static enum status look_for_sources(struct speed *speed, struct error *error)
     return STATUS_OK;
 }
 
+/* Our name in the group is another process's, or is going to be: goes on under another one. */
+static enum status change_name(struct speed *speed, struct error *error)
+{
+    struct catalog *catalog = NULL;
+    enum status status = STATUS_OK;
+    if (speed->instance_lost) {
+        ownership_drop_partitions(speed); /* whoever has the name has them */
+        if (speed->in_flight)
+            flusher_abandon(speed->flusher);
+        status = ownership_replace_instance(speed, error);
+    }
+    if (status == STATUS_OK)
+        status = ownership_ensure_session(speed, error);
+    if (status == STATUS_OK)
+        status = catalog_load(speed->postgres, &catalog, error);
+    if (status == STATUS_OK) {
+        kafka_consumer_close(speed->consumer); /* drains, by giving back what was not lost */
+        speed->consumer = NULL;
+        ownership_drop_partitions(speed);
+        speed->paused = false;
+        speed->must_subscribe = false;
+        status = subscribe(speed, catalog, error);
+    }
+    catalog_destroy(catalog);
+    if (status != STATUS_RETRY)
+        return status;
+    speed_complain(speed, "the group cannot be joined under a new name", error);
+    (void)program_wait_ms(START_PAUSE_MS);
+    return STATUS_OK;
+}
+
 /* A missing key shall be told now, and not when partitions are assigned. */
 static enum status check_keys(const struct catalog *catalog, struct error *error)
 {
@@ -364,10 +404,13 @@ static enum status connect_all(struct speed *speed, struct catalog **catalog, st
     snprintf(speed->group, sizeof speed->group, "dovetail-%s", (*catalog)->deployment_id);
     struct instance instance;
     status = instance_take(speed->postgres, speed->group, speed->instance_name, &instance, error);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         speed->instance = instance;
-    else
+        speed->instance_held = true;
+        ownership_name_owner(speed);
+    } else {
         catalog_destroy(*catalog);
+    }
     return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
 }
 
@@ -382,10 +425,6 @@ static enum status start(struct speed *speed, struct error *error)
     }
     if (status != STATUS_OK)
         return status;
-    uint64_t number = 0;
-    if (getrandom(&number, sizeof number, 0) != sizeof number)
-        number = (uint64_t)program_clock_us();
-    snprintf(speed->owner, sizeof speed->owner, "%s/%016" PRIx64, speed->instance.name, number);
     speed->open = &speed->flushes[0];
     speed->now_us = program_monotonic_us();
     speed->last_progress_us = speed->now_us;

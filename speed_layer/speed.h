@@ -23,6 +23,9 @@ struct speed {
 
     struct postgres *postgres; /* holds the instance's lock; claims are made with it */
     struct instance instance;
+    bool instance_held;  /* the session has its lock */
+    bool instance_lost;  /* the group gave our name to another process */
+    bool must_subscribe; /* under a new name */
     char group[64];
     char owner[INSTANCE_NAME_BYTES + 24]; /* instance and a number that is this process's alone */
 
@@ -68,9 +71,14 @@ void speed_complain(struct speed *speed, const char *what, const struct error *e
 
 /* --- ownership.c --- */
 
-/* A session with the instance's lock. STATUS_RETRY: PostgreSQL is away. STATUS_FATAL: the instance
- * was taken by another process meanwhile. */
+/* A session with the instance's lock. STATUS_RETRY: PostgreSQL is away. Where another process took
+ * the instance meanwhile, this one gets another name, and `must_subscribe` is set; STATUS_FATAL
+ * where the name was given by the operator. */
 enum status ownership_ensure_session(struct speed *speed, struct error *error) MUST_CHECK;
+/* After the group gave our name to another process (instance_lost): the same. */
+enum status ownership_replace_instance(struct speed *speed, struct error *error) MUST_CHECK;
+/* Makes the name that claims are made in. */
+void ownership_name_owner(struct speed *speed);
 
 struct kafka_group_callbacks ownership_callbacks(struct speed *speed);
 

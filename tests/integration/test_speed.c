@@ -226,7 +226,8 @@ static char *log_path(size_t process)
     return path;
 }
 
-static void start_with(size_t process, const char *config)
+/* `instance` may be NULL. */
+static void start_named(size_t process, const char *config, const char *instance)
 {
     char path[128];
     snprintf(path, sizeof path, "%s/%s", directory, config);
@@ -235,10 +236,16 @@ static void start_with(size_t process, const char *config)
     if (pid == 0) {
         int log = open(log_path(process), O_WRONLY | O_CREAT | O_APPEND, 0600);
         dup2(log, STDERR_FILENO);
-        execl(program_path(), program_path(), "--config", path, (char *)NULL);
+        execl(program_path(), program_path(), "--config", path,
+              instance != NULL ? "--instance" : NULL, instance, (char *)NULL);
         _exit(127);
     }
     processes[process] = pid;
+}
+
+static void start_with(size_t process, const char *config)
+{
+    start_named(process, config, NULL);
 }
 
 static void start_process(size_t process)
@@ -741,6 +748,10 @@ struct proxy_link {
 
 enum { LINKS_MAX = 8, LOSE_EVERY = 5 };
 
+/* True: instead, the COMMIT itself is lost, and the server does not hear that the client is gone.
+ */
+static bool proxy_keeps_sessions;
+
 static int connect_loopback(int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -755,7 +766,8 @@ static int connect_loopback(int port)
 static void close_link(struct proxy_link *link)
 {
     close(link->client);
-    close(link->server);
+    if (!link->committing || !proxy_keeps_sessions)
+        close(link->server);
     *link = (struct proxy_link){.client = -1, .server = -1};
 }
 
@@ -771,6 +783,10 @@ static void forward(struct proxy_link *link, bool from_client)
     }
     if (from_client && memmem(buffer, (size_t)length, "COMMIT", 7) != NULL)
         link->committing = ++commits % LOSE_EVERY == 0;
+    if (link->committing && proxy_keeps_sessions) {
+        close_link(link);
+        return;
+    }
     for (ssize_t at = 0; at < length;) {
         ssize_t written =
             write(from_client ? link->server : link->client, buffer + at, (size_t)(length - at));
@@ -829,10 +845,8 @@ static int start_proxy(void)
     return ntohs(address.sin_port);
 }
 
-/* Every fifth COMMIT takes place without the program's hearing of it. */
-static void test_commits_in_doubt(void **state)
+static void lose_commits(void)
 {
-    (void)state;
     char *server = NULL;
     assert_true(asprintf(&server, "%s port=%d sslmode=disable gssencmode=disable", conninfo,
                          start_proxy()) > 0);
@@ -847,6 +861,22 @@ static void test_commits_in_doubt(void **state)
     assert_false(log_has(0, "fenced"));
     stop_process(0);
     kill_process(3);
+}
+
+/* Every fifth COMMIT takes place without the program's hearing of it. */
+static void test_commits_in_doubt(void **state)
+{
+    (void)state;
+    proxy_keeps_sessions = false;
+    lose_commits();
+}
+
+/* Every fifth never arrives, and the session that should have got it keeps its locks. */
+static void test_sessions_that_outlive_their_client(void **state)
+{
+    (void)state;
+    proxy_keeps_sessions = true;
+    lose_commits();
 }
 
 static void test_two_processes(void **state)
@@ -864,6 +894,109 @@ static void test_two_processes(void **state)
     stop_process(0);
 }
 
+/* --- names --- */
+
+static void end_sessions(void)
+{
+    execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE 'dovetail-speed%'");
+}
+
+static void wait_for_owners(int count)
+{
+    char sql[128];
+    snprintf(sql, sizeof sql,
+             "SELECT (count(DISTINCT owner) = %d)::integer FROM dovetail_internal.position", count);
+    wait_until_sql(sql);
+}
+
+/* Another process takes the name of one that is there and has no session. */
+static void take_name_of_stopped(const char *instance)
+{
+    produce_everywhere(1000);
+    start_named(0, "dovetail.json", instance);
+    wait_until_caught_up();
+    assert_int_equal(kill(processes[0], SIGSTOP), 0);
+    end_sessions();
+    execute("CREATE TABLE before AS SELECT DISTINCT owner FROM dovetail_internal.position");
+    start_named(1, "dovetail.json", instance);
+    wait_until_sql("SELECT (count(*) = 0)::integer FROM dovetail_internal.position "
+                   "WHERE owner IN (SELECT owner FROM before)");
+    produce_everywhere(1000);
+    assert_int_equal(kill(processes[0], SIGCONT), 0);
+}
+
+static void test_name_lost_in_the_group(void **state)
+{
+    (void)state;
+    take_name_of_stopped(NULL);
+    wait_until("it takes another name", log_has_line, "this one goes on as");
+    wait_for_owners(2);
+    produce_everywhere(1000);
+    assert_exact();
+    stop_process(0);
+    stop_process(1);
+}
+
+static void test_given_name_lost_in_the_group(void **state)
+{
+    (void)state;
+    take_name_of_stopped("given");
+    int exit_state = wait_for_exit(0);
+    assert_true(WIFEXITED(exit_state));
+    assert_int_equal(WEXITSTATUS(exit_state), PROGRAM_FAILURE);
+    assert_true(log_has(0, "instance given"));
+    produce_everywhere(1000);
+    assert_exact();
+    stop_process(1);
+}
+
+/* Takes the lock of process 0's slot as soon as its session ends, on the test's own connection. */
+static void take_slot(void)
+{
+    PGresult *result = NULL;
+    assert_ok(postgres_query(postgres,
+                             "SELECT classid::bigint::bit(32)::integer, objid::bigint::bit(32)"
+                             "::integer, pid FROM pg_locks WHERE locktype = 'advisory' "
+                             "AND objsubid = 2 AND database = (SELECT oid FROM pg_database "
+                             "WHERE datname = current_database())",
+                             0, NULL, &result, &error));
+    assert_int_equal(PQntuples(result), 1);
+    assert_ok(postgres_executef(postgres, &error,
+                                "SELECT pg_terminate_backend(%s, 10000); "
+                                "SELECT pg_advisory_lock(%s, %s)",
+                                PQgetvalue(result, 0, 2), PQgetvalue(result, 0, 0),
+                                PQgetvalue(result, 0, 1)));
+    PQclear(result);
+    end_sessions(); /* it notices when the other one, for flushes, is gone */
+}
+
+static void test_slot_lost_with_the_session(void **state)
+{
+    (void)state;
+    produce_everywhere(1000);
+    start_process(0);
+    wait_until_caught_up();
+    take_slot();
+    wait_until("it takes another name", log_has_line, "this one goes on as");
+    produce_everywhere(1000);
+    assert_exact();
+    stop_process(0);
+}
+
+static void test_given_name_lost_with_the_session(void **state)
+{
+    (void)state;
+    start_named(0, "dovetail.json", "given");
+    produce_everywhere(1000);
+    wait_until_caught_up();
+    take_slot();
+    int exit_state = wait_for_exit(0);
+    assert_true(WIFEXITED(exit_state));
+    assert_int_equal(WEXITSTATUS(exit_state), PROGRAM_FAILURE);
+    assert_true(log_has(0, "another process runs as instance \"given\""));
+}
+
 static void test_nothing_to_do(void **state)
 {
     (void)state;
@@ -875,8 +1008,10 @@ static void test_nothing_to_do(void **state)
     assert_true(log_has(0, "no source is registered"));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) /* a pattern for the names of tests */
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_plain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_kill, set_up, tear_down),
@@ -890,7 +1025,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_new_version, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost_connections, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_commits_in_doubt, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_sessions_that_outlive_their_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_processes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_name_lost_in_the_group, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_given_name_lost_in_the_group, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_slot_lost_with_the_session, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_given_name_lost_with_the_session, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_to_do, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
