@@ -22,6 +22,8 @@
 
 enum {
     CLOSE_TIMEOUT_MS = 5000,
+    LEAVE_TIMEOUT_MS = 5000,
+    GROUP_SIZE_TIMEOUT_MS = 2000,
     WATERMARK_TIMEOUT_MS = 2000, /* only to make an error text better */
 };
 
@@ -36,6 +38,8 @@ struct kafka_consumer {
     struct kafka_client client;
     rd_kafka_t *rk;
     struct kafka_group_callbacks callbacks;
+    char *group; /* its name; owned */
+    bool given;  /* the group gave partitions and has not taken them back */
 
     struct track *tracks; /* the current assignment */
     size_t track_count;
@@ -302,6 +306,7 @@ static void receive_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     struct kafka_consumer *consumer = opaque;
     enum status status;
     struct error *error = &consumer->callback_error;
+    consumer->given = code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && partitions->cnt > 0;
     if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
         status = handle_assign(consumer, partitions, error);
     else
@@ -316,6 +321,16 @@ static void receive_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
 _Static_assert(offsetof(struct kafka_consumer, client) == 0, "see receive_rebalance");
 
 /* --- creating --- */
+
+static enum status name_group(struct kafka_consumer *consumer, const rd_kafka_conf_t *conf,
+                              struct error *error)
+{
+    char group[512] = "";
+    size_t size = sizeof group;
+    (void)rd_kafka_conf_get(conf, "group.id", group, &size);
+    consumer->group = strdup(group);
+    return consumer->group != NULL ? STATUS_OK : error_no_memory(error);
+}
 
 static enum status create(const json_t *properties, const char *group_id, const char *instance,
                           const struct kafka_group_callbacks *callbacks,
@@ -344,6 +359,8 @@ static enum status create(const json_t *properties, const char *group_id, const 
         consumer->callbacks = *callbacks;
         rd_kafka_conf_set_rebalance_cb(conf, receive_rebalance);
     }
+    if (status == STATUS_OK)
+        status = name_group(consumer, conf, error);
     if (status == STATUS_OK)
         status = kafka_nudge_init(&consumer->nudge, properties, conf, error);
     if (status == STATUS_OK)
@@ -420,6 +437,25 @@ static void leave(struct kafka_consumer *consumer)
     rd_kafka_queue_destroy(queue);
 }
 
+/* librdkafka has no request to remove a static member, and none is sent when one is closed; but one
+ * that gives up its subscription leaves by its member id, which takes the static name along. The
+ * request is sent when the revocation was answered, and closing waits for the reply. */
+void kafka_consumer_leave_group(struct kafka_consumer *consumer)
+{
+    size_t members;
+    if (kafka_client_check_fatal(consumer->rk, NULL) != STATUS_OK ||
+        kafka_client_group_size(consumer->rk, consumer->group, GROUP_SIZE_TIMEOUT_MS, &members,
+                                NULL) != STATUS_OK ||
+        members < 2 || rd_kafka_unsubscribe(consumer->rk) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    int64_t end_us = program_monotonic_us() + LEAVE_TIMEOUT_MS * INT64_C(1000);
+    while (consumer->given && program_monotonic_us() < end_us) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, 100);
+        if (message != NULL)
+            rd_kafka_message_destroy(message);
+    }
+}
+
 void kafka_consumer_close(struct kafka_consumer *consumer)
 {
     if (consumer == NULL)
@@ -431,6 +467,7 @@ void kafka_consumer_close(struct kafka_consumer *consumer)
     forget_unanswered(consumer);
     clear_tracks(consumer);
     kafka_nudge_deinit(&consumer->nudge);
+    free(consumer->group);
     kafka_client_deinit(&consumer->client);
     free(consumer);
 }

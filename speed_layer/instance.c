@@ -57,12 +57,13 @@ static enum status take_named(struct postgres *postgres, struct instance *instan
                      instance->name);
 }
 
-/* Tries the first `count` slots of the host, without `avoided`. */
-static enum status try_slots(struct postgres *postgres, struct instance *instance, int count,
-                             int avoided, bool *locked, struct error *error)
+/* Takes the first free slot that `wanted` says; locked is false where there is none. */
+static enum status try_slots(struct postgres *postgres, struct instance *instance,
+                             const bool *wanted, bool *locked, struct error *error)
 {
-    for (int slot = 0; slot < count && !*locked; slot++) {
-        if (slot == avoided)
+    *locked = false;
+    for (int slot = 0; slot < INSTANCE_SLOTS && !*locked; slot++) {
+        if (!wanted[slot])
             continue;
         enum status status = try_lock(postgres, instance->lock, slot, locked, error);
         if (status != STATUS_OK)
@@ -70,6 +71,30 @@ static enum status try_slots(struct postgres *postgres, struct instance *instanc
         instance->slot = slot;
     }
     return STATUS_OK;
+}
+
+/* Which slots' names own partitions. An owner is a name, '/' and a number. */
+static enum status find_owners(struct postgres *postgres, const char *host, bool *owning,
+                               bool *found, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT DISTINCT split_part(owner, '/', 1) FROM dovetail_internal.position "
+                       "WHERE owner IS NOT NULL",
+                       0, NULL, &result, error);
+    size_t length = strlen(host);
+    *found = false;
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
+        const char *name = PQgetvalue(result, row, 0);
+        int slot, end = 0;
+        if (strncmp(name, host, length) != 0 || sscanf(name + length, "-%3d%n", &slot, &end) != 1 ||
+            name[length + (size_t)end] != '\0' || slot < 0 || slot >= INSTANCE_SLOTS)
+            continue;
+        owning[slot] = *found = true;
+    }
+    PQclear(result);
+    return status;
 }
 
 static enum status name_slot(struct instance *instance, bool locked, struct error *error)
@@ -95,17 +120,24 @@ enum status instance_take(struct postgres *postgres, const char *group, const ch
     char host[HOST_BYTES];
     read_host(host, sizeof host);
     snprintf(out->lock, sizeof out->lock, "%s host %s", group, host);
+    bool owning[INSTANCE_SLOTS] = {false};
+    bool all[INSTANCE_SLOTS];
+    bool found;
     bool locked = false;
-    /* The server needs a moment to notice that a killed process's session is gone. Its slot is
-     * worth that moment: another one would wait for the dead member's session time-out. */
-    for (int pass = 0; pass < PASSES && !locked; pass++) {
-        int slots = pass + 1 < PASSES ? pass + 1 : INSTANCE_SLOTS;
+    memset(all, true, sizeof all);
+    /* A name that owns partitions and has no session is that of somebody who was killed: the group
+     * gives its partitions to whoever has the name, and to others only after the session time-out.
+     * The server needs a moment to notice that a killed process's session is gone. */
+    enum status status = find_owners(postgres, host, owning, &found, error);
+    for (int pass = 0; status == STATUS_OK && found && !locked && pass < PASSES; pass++) {
         if (pass > 0 && program_wait_ms(PASS_WAIT_MS))
             break;
-        enum status status = try_slots(postgres, out, slots, -1, &locked, error);
-        if (status != STATUS_OK)
-            return status;
+        status = try_slots(postgres, out, owning, &locked, error);
     }
+    if (status == STATUS_OK && !locked)
+        status = try_slots(postgres, out, all, &locked, error);
+    if (status != STATUS_OK)
+        return status;
     return name_slot(out, locked, error);
 }
 
@@ -113,8 +145,11 @@ enum status instance_take_other(struct postgres *postgres, const struct instance
                                 struct instance *out, struct error *error)
 {
     *out = *instance;
+    bool others[INSTANCE_SLOTS];
     bool locked = false;
-    enum status status = try_slots(postgres, out, INSTANCE_SLOTS, instance->slot, &locked, error);
+    memset(others, true, sizeof others);
+    others[instance->slot] = false;
+    enum status status = try_slots(postgres, out, others, &locked, error);
     return status == STATUS_OK ? name_slot(out, locked, error) : status;
 }
 

@@ -2,10 +2,11 @@
  *
  * Kafka gives a member that comes back under the same instance name its partitions at once, without
  * waiting for a session time-out. So the name must be the same after a crash and never shared by
- * two processes: it is the first free slot of this host, a slot being a PostgreSQL advisory lock
- * that lives with a session, which a crash ends. A session can end without its process, and then
- * somebody else may take the slot: exactness does not depend on the name, and ownership.c finds
- * another one. Main thread only. */
+ * two processes: it is a free slot of this host, a slot being a PostgreSQL advisory lock that lives
+ * with a session, which a crash ends; of the free ones the first that owns partitions, which
+ * somebody left without saying so, or else the first. A session can end without its process, and
+ * then somebody else may take the slot: exactness does not depend on the name, and ownership.c
+ * finds another one. Main thread only. */
 #ifndef DOVETAIL_SPEED_INSTANCE_H
 #define DOVETAIL_SPEED_INSTANCE_H
 
@@ -19,7 +20,7 @@ struct instance {
     int slot;                       /* -1: named by the operator */
 };
 
-/* Takes the first free slot of this host in `group`, or, where `name` is not NULL, that name.
+/* Takes a free slot of this host in `group`, or, where `name` is not NULL, that name.
  * STATUS_REJECT: the name, or every slot, is taken. The lock lasts as long as the session. */
 enum status instance_take(struct postgres *postgres, const char *group, const char *name,
                           struct instance *out, struct error *error) MUST_CHECK;

@@ -449,6 +449,10 @@ static enum status stop(struct speed *speed, struct error *error)
     enum status status = handover_drain(speed, STOP_TIMEOUT_MS, &clean, error);
     if (status == STATUS_OK && clean)
         handover_commit_hint(speed);
+    /* A name that the operator gave comes back, as a rule; the next process with an automatic one
+     * takes whichever is free. */
+    if (speed->instance_name == NULL)
+        kafka_consumer_leave_group(speed->consumer);
     program_log(LOG_INFO, "stopped after %" PRId64 " records%s",
                 speed->records_total + speed->records,
                 clean ? "" : "; those not written will be read again");

@@ -170,6 +170,10 @@ static int set_up(void **state)
     write_config("dovetail.json", conninfo, 300, 64 << 20);
     write_config("long-slices.json", conninfo, 3600000, 64 << 20);
     write_config("small.json", conninfo, 100, 1 << 20);
+    /* The group takes nothing from the dead while a test waits. */
+    json_object_set_new(properties, "session.timeout.ms", json_integer(4 * WAIT_MS));
+    write_config("patient.json", conninfo, 300, 64 << 20);
+    json_object_del(properties, "session.timeout.ms");
     return 0;
 }
 
@@ -894,6 +898,35 @@ static void test_two_processes(void **state)
     stop_process(0);
 }
 
+/* Who stops gives its partitions away; who is killed comes back under the same name. */
+static void test_no_session_is_waited_for(void **state)
+{
+    (void)state;
+    start_with(0, "patient.json");
+    start_with(1, "patient.json");
+    produce_everywhere(1000);
+    wait_until_sql("SELECT (count(DISTINCT owner) = 2)::integer FROM dovetail_internal.position");
+    stop_process(1);
+    produce_everywhere(1000);
+    assert_exact();
+    kill_process(0);
+    produce_everywhere(1000);
+    start_with(0, "patient.json");
+    assert_exact();
+    stop_process(0); /* alone: it stays a member, and comes back at once */
+    produce_everywhere(1000);
+    start_with(0, "patient.json");
+    assert_exact();
+    start_with(1, "patient.json");
+    wait_until_sql("SELECT (count(DISTINCT owner) = 2)::integer FROM dovetail_internal.position");
+    stop_process(0);
+    stop_process(1);
+    start_with(1, "patient.json");
+    produce_everywhere(1000);
+    assert_exact();
+    stop_process(1);
+}
+
 /* --- names --- */
 
 static void end_sessions(void)
@@ -1027,6 +1060,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_commits_in_doubt, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sessions_that_outlive_their_client, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_processes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_session_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_name_lost_in_the_group, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_name_lost_in_the_group, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slot_lost_with_the_session, set_up, tear_down),
