@@ -272,12 +272,26 @@ static int set_up(void **state)
     return 0;
 }
 
+/* Roles are the server's, not the database's: those of a test that failed would stay. */
+static void drop_roles(const char *prefix)
+{
+    char sql[200];
+    PGconn *server = PQconnectdb(stack_postgres());
+    snprintf(sql, sizeof sql, "DROP ROLE IF EXISTS %s_reader, %s_owner", prefix, prefix);
+    PQclear(PQexec(server, "SET client_min_messages = error"));
+    PQclear(PQexec(server, sql));
+    PQfinish(server);
+}
+
 static int tear_down(void **state)
 {
     (void)state;
+    char prefix[sizeof deployment->database];
+    snprintf(prefix, sizeof prefix, "%s", deployment->database);
     http_session_destroy(http);
     PQfinish(database);
     deployment_destroy(deployment);
+    drop_roles(prefix);
     http = NULL;
     database = NULL;
     deployment = NULL;
