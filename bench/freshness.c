@@ -144,10 +144,11 @@ int main(int argc, char **argv)
         bench_fail("freshness: %s", error.text);
     CURL *curl = create_client();
     size_t count = 0;
+    (void)take_sample(producer, curl, argv[2], argv[3], first_day, 0);
     while (count == 0 || (count < wanted && bench_seconds() < end)) {
         nanosleep(&(struct timespec){.tv_nsec = random() % PHASE_US * 1000}, NULL);
         struct sample sample =
-            take_sample(producer, curl, argv[2], argv[3], first_day + (long)count, (int)count);
+            take_sample(producer, curl, argv[2], argv[3], first_day + 1 + (long)count, (int)count);
         queryable_ms[count] = sample.queryable_ms;
         acknowledged_ms[count] = sample.acknowledged_ms;
         count++;

@@ -10,7 +10,7 @@
 #   BENCH_SAMPLES   marker records for the freshness (300)
 #   BENCH_SECONDS   length of one measurement over HTTP (5)
 #   BENCH_LOAD      records a second while freshness is measured (half of what was measured)
-#   BENCH_HTTP_PORT (48080), BENCH_KEEP=1: leave the stack up
+#   BENCH_HTTP_PORT (28080), BENCH_KEEP=1: leave the stack up
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -26,7 +26,7 @@ records=${BENCH_RECORDS:-3000000}
 runs=${BENCH_RUNS:-5}
 samples=${BENCH_SAMPLES:-300}
 seconds=${BENCH_SECONDS:-5}
-http_port=${BENCH_HTTP_PORT:-48080}
+http_port=${BENCH_HTTP_PORT:-28080}
 patience=300
 partitions=3
 hz=$(getconf CLK_TCK)

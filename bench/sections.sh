@@ -61,7 +61,10 @@ run_speed() {
     "$tools/watch" "$DOVETAIL_POSTGRES" flights "$produced" "$patience" \
         > "$work/watch.out" 2> "$work/watch.log" &
     watcher=$!
-    until grep -qs watching "$work/watch.log"; do sleep 0.05; done
+    until grep -qs watching "$work/watch.log"; do
+        kill -0 "$watcher" 2> /dev/null || { cat "$work/watch.log" >&2; fail "watch ended"; }
+        sleep 0.05
+    done
     machine=$(cpu_of_machine)
     begin=$EPOCHREALTIME
     start dovetail-speed --config "$config"
@@ -158,11 +161,11 @@ run_decompression() {
 }
 
 section_recompute() {
-    local i rate one_percent=$((records / 100))
+    local i rate one_percent=$((records / 100)) times=$((runs < 3 ? runs : 3))
     section="4 Recompute"
     say "$section"
     config=$work/demo.json
-    for ((i = 1; i <= runs; i++)); do
+    for ((i = 1; i <= times; i++)); do
         fresh_database
         rm -rf "$work/archive"
         run_batch "first run"
@@ -180,7 +183,7 @@ section_recompute() {
         check_total flights_total "$produced"
         step "run $i: first run $(calc %.0f "$produced / $batch_wall") events/s, fold $rate, zstdcat $zstd_rate"
     done
-    for ((i = 1; i <= runs && i <= 3; i++)); do
+    for ((i = 1; i <= times; i++)); do
         produce < <(tail -n "$one_percent" "$flights")
         run_batch "run with 1 % new"
         check_total flights_total "$produced"
@@ -206,7 +209,13 @@ prepare_serving() {
     wait_for_position "$produced"
     produce < <(tail -n "$((records / 100))" "$flights")
     wait_for_position "$produced"
-    until curl -fs --noproxy '*' -o /dev/null "$url/readyz"; do sleep 0.1; done
+    until curl -fs --noproxy '*' -o /dev/null "$url/readyz"; do
+        kill -0 "$serving_pid" 2> /dev/null || {
+            tail -n 1 "$work/dovetail-serving.log" >&2
+            fail "dovetail-serving ended; another port: BENCH_HTTP_PORT"
+        }
+        sleep 0.1
+    done
     check_total flights_total "$produced"
 }
 
@@ -234,7 +243,7 @@ run_select() {
 
 # Keys to ask for, as parameters and as paths; the answers must be those of the SQL view.
 make_queries() {
-    local from to origin want got checked=0
+    local from to origin want got checked=0 begin=2001-01-04T06:00:00Z end=2001-01-08T10:00:00Z
     sql "SELECT window_start, origin FROM $batch_table WHERE window_start >= '2001-01-03'
          ORDER BY hashtext(origin || window_start) LIMIT 1000" |
         tr '|' '\t' > "$work/point.params"
@@ -247,8 +256,8 @@ make_queries() {
     # The busiest airports have a row in nearly every hour.
     sql "SELECT origin FROM $batch_table GROUP BY origin ORDER BY count(*) DESC, origin LIMIT 20" |
         while read -r origin; do
-            echo "/v1/views/delay_by_origin/rows?from=2001-01-04T06:00:00Z&to=2001-01-08T10:00:00Z&origin=$origin"
-            printf '2001-01-04 06:00:00+00\t2001-01-08 10:00:00+00\t%s\n' "$origin" >&3
+            echo "/v1/views/delay_by_origin/rows?from=$begin&to=$end&origin=$origin"
+            printf '%s\t%s\t%s\n' "$begin" "$end" "$origin" >&3
         done > "$work/range.paths" 3> "$work/range.params"
     while IFS=$'\t' read -r from origin; do
         [ $((checked += 1)) -le 20 ] || break
@@ -291,11 +300,11 @@ section_queries() {
 
 # --- 6: freshness ---
 
-# Sends the flights again and again, $1 a second, until it is stopped.
+# Sends a file again and again until it is stopped. usage: background_load FILE RATE
 background_load() {
     trap 'kill "$producer" 2> /dev/null; wait "$producer"; exit 0' TERM
     while :; do
-        "$build/dovetail" produce flights "$flights" --rate "$1" --config "$config" \
+        "$build/dovetail" produce flights "$1" --rate "$2" --config "$config" \
             > /dev/null 2>> "$work/produce.log" &
         producer=$!
         wait "$producer" || exit 1
@@ -307,7 +316,7 @@ run_freshness() {
     local count p50 p99 most acknowledged
     read -r count p50 p99 most acknowledged < <(
         "$tools/freshness" "$DOVETAIL_KAFKA" flights "$url" "$samples" "$2" $((samples / 2 + 1)))
-    produced=$((produced + count))
+    produced=$((produced + count + 1)) # the first does not count
     note "$1: samples" "records" "$count"
     note "$1: median" "ms" "$p50"
     note "$1: p99" "ms" "$p99"
@@ -316,32 +325,39 @@ run_freshness() {
     step "$1: median $p50 ms, p99 $p99 ms, greatest $most ms"
 }
 
-section_freshness() {
-    local load=${BENCH_LOAD:-} before begin rate pid
-    section="6 Freshness: produced to queryable over HTTP"
-    say "$section"
-    run_freshness "idle" 3000
-    [ -n "$load" ] || load=$(calc %.0f "${measured_rate:-600000} / 2")
-    before=$(records_in_topic)
-    background_load "$load" &
+# usage: run_loaded LABEL FILE RATE FIRST_DAY
+run_loaded() {
+    local before begin pid position
+    background_load "$2" "$3" &
     pid=$!
     running="$running $pid"
     sleep 5
+    before=$(records_in_topic)
     begin=$EPOCHREALTIME
-    local at_begin
-    at_begin=$(records_in_topic)
-    run_freshness "half load" 13000
-    rate=$(calc %.0f "($(records_in_topic) - $at_begin) / ($EPOCHREALTIME - $begin)")
-    note "half load: wanted" "events/s" "$load"
-    note "half load: reached" "events/s" "$rate"
-    note "half load: events behind P at its end" "events" \
-        "$(($(records_in_topic) - $(sql "SELECT sum(next_offset) FROM dovetail_internal.position
-            WHERE topic = 'flights'")))"
+    run_freshness "$1" "$4"
+    note "$1: wanted" "events/s" "$3"
+    note "$1: reached" "events/s" \
+        "$(calc %.0f "($(records_in_topic) - $before) / ($EPOCHREALTIME - $begin)")"
+    position=$(sql "SELECT sum(next_offset) FROM dovetail_internal.position WHERE topic = 'flights'")
+    note "$1: events behind P at its end" "events" "$(($(records_in_topic) - position))"
     stop "$pid"
     produced=$(records_in_topic)
     wait_for_position "$produced"
     check_total flights_total "$produced"
-    step "$((produced - before)) records in all; the answer counts every one"
+}
+
+section_freshness() {
+    local load=${BENCH_LOAD:-}
+    section="6 Freshness: produced to queryable over HTTP"
+    say "$section"
+    run_freshness "idle" 3000
+    [ -n "$load" ] || load=$(calc %.0f "${measured_rate:-300000} / 2")
+    # As a stream is: every flight in the present hour, so that the same groups change again and again.
+    sed "s/\"time\":\"[^\"]*\"/\"time\":\"$(date -u +%Y-%m-%dT%H:%M:00Z)\"/" "$flights" \
+        > "$work/live.jsonl"
+    run_loaded "half load, live" "$work/live.jsonl" "$load" 13000
+    # Half a year in seconds: nearly every event makes or changes a row of its own.
+    run_loaded "half load, history" "$flights" "$load" 23000
 }
 
 # --- 7: memory ---
