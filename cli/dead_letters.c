@@ -73,18 +73,20 @@ static json_t *value_json(const rd_kafka_message_t *message)
 
 static void add_letter(struct output *output, const rd_kafka_message_t *message)
 {
-    static const char *const names[] = {"dovetail.topic", "dovetail.partition", "dovetail.offset",
-                                        "dovetail.view", "dovetail.reason"};
-    char texts[5][TEXT_BYTES];
-    bool present[5];
+    enum { REASON = 4, WITHHELD, NAMES };
+    static const char *const names[NAMES] = {"dovetail.topic",  "dovetail.partition",
+                                             "dovetail.offset", "dovetail.view",
+                                             "dovetail.reason", "dovetail.withheld"};
+    char texts[NAMES][TEXT_BYTES];
+    bool present[NAMES];
     rd_kafka_headers_t *headers = NULL;
     if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         headers = NULL;
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i < NAMES; i++)
         present[i] = join_headers(headers, names[i], texts[i], TEXT_BYTES);
     if (output->letters != NULL) {
         json_t *letter = json_object();
-        for (size_t i = 0; i < 5; i++)
+        for (size_t i = 0; i < NAMES; i++)
             json_object_set_new(letter, names[i] + strlen("dovetail."),
                                 !present[i]        ? json_null()
                                 : i == 1 || i == 2 ? json_integer(strtoll(texts[i], NULL, 10))
@@ -93,9 +95,11 @@ static void add_letter(struct output *output, const rd_kafka_message_t *message)
         json_array_append_new(output->letters, letter);
         return;
     }
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i <= REASON; i++)
         table_add(output->table, present[i] ? texts[i] : NULL);
-    if (message->payload == NULL)
+    if (message->payload == NULL && present[WITHHELD])
+        table_addf(output->table, "(withheld: %s)", texts[WITHHELD]);
+    else if (message->payload == NULL)
         table_add(output->table, NULL);
     else if (!utf8_is_text(message->payload, message->len))
         table_addf(output->table, "(%zu bytes that are no text)", message->len);

@@ -8,6 +8,21 @@
 
 #include "core/timestamp.h"
 
+/* What of a record can be left out, where the dead-letter topic takes no letter of its size. */
+enum part { PART_VALUE = 1, PART_HEADERS = 2, PART_KEY = 4 };
+
+/* In this order: as little as possible, and what is of least use first. */
+static const unsigned omissions[] = {
+    0,
+    PART_VALUE,
+    PART_HEADERS,
+    PART_KEY,
+    PART_VALUE | PART_HEADERS,
+    PART_VALUE | PART_KEY,
+    PART_HEADERS | PART_KEY,
+    PART_VALUE | PART_HEADERS | PART_KEY,
+};
+
 struct dead_letter {
     const char *topic;
     char *bytes; /* key, then value; owned */
@@ -16,6 +31,8 @@ struct dead_letter {
     bool has_key;
     bool has_value;
     rd_kafka_headers_t *headers; /* owned; sending takes a copy, so that it can be repeated */
+    size_t original_headers;     /* the first ones are the record's */
+    size_t omission;             /* index into omissions */
 };
 
 void dead_letters_clear(struct dead_letters *letters)
@@ -61,9 +78,10 @@ static bool add_timestamp_header(rd_kafka_headers_t *headers, const rd_kafka_mes
     return add_header(headers, "dovetail.timestamp", text);
 }
 
+/* The record's headers, then ours. */
 static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
                                          const struct disclosure *disclosure,
-                                         const struct rejection *rejection)
+                                         const struct rejection *rejection, size_t *original_count)
 {
     rd_kafka_headers_t *original = NULL;
     rd_kafka_headers_t *headers =
@@ -72,6 +90,7 @@ static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
             : rd_kafka_headers_new(8);
     if (headers == NULL)
         return NULL;
+    *original_count = rd_kafka_header_cnt(headers);
     bool good = add_header(headers, "dovetail.topic", rd_kafka_topic_name(message->rkt)) &&
                 add_number_header(headers, "dovetail.partition", message->partition) &&
                 add_number_header(headers, "dovetail.offset", message->offset) &&
@@ -88,6 +107,65 @@ static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
         return NULL;
     }
     return headers;
+}
+
+/* Those from index `first` on, copied; NULL for want of memory. */
+static rd_kafka_headers_t *copy_headers(const rd_kafka_headers_t *headers, size_t first)
+{
+    if (first == 0)
+        return rd_kafka_headers_copy(headers);
+    rd_kafka_headers_t *copy = rd_kafka_headers_new(8);
+    const char *name;
+    const void *value;
+    size_t length;
+    bool good = copy != NULL;
+    for (size_t i = first; good && rd_kafka_header_get_all(headers, i, &name, &value, &length) ==
+                                       RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++)
+        good = rd_kafka_header_add(copy, name, -1, value, (ssize_t)length) ==
+               RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (good)
+        return copy;
+    if (copy != NULL)
+        rd_kafka_headers_destroy(copy);
+    return NULL;
+}
+
+static rd_kafka_headers_t *headers_to_send(const struct dead_letter *letter)
+{
+    static const struct {
+        enum part part;
+        const char *text;
+    } texts[] = {
+        {PART_VALUE, "value: too large for the dead-letter topic"},
+        {PART_HEADERS, "headers: too large for the dead-letter topic"},
+        {PART_KEY, "key: too large for the dead-letter topic"},
+    };
+    unsigned omitted = omissions[letter->omission];
+    rd_kafka_headers_t *headers =
+        copy_headers(letter->headers, (omitted & PART_HEADERS) != 0 ? letter->original_headers : 0);
+    bool good = headers != NULL;
+    for (size_t i = 0; good && i < sizeof texts / sizeof texts[0]; i++)
+        if ((omitted & texts[i].part) != 0)
+            good = add_header(headers, "dovetail.withheld", texts[i].text);
+    if (good)
+        return headers;
+    if (headers != NULL)
+        rd_kafka_headers_destroy(headers);
+    return NULL;
+}
+
+static size_t header_bytes(const rd_kafka_headers_t *headers)
+{
+    size_t bytes = 0;
+    const char *name;
+    const void *value;
+    size_t length;
+    for (size_t i = 0;
+         rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++)
+        bytes += strlen(name) + length;
+    return bytes;
 }
 
 static bool make_room(struct dead_letters *letters)
@@ -118,7 +196,7 @@ enum status dead_letters_add(struct dead_letters *letters, const char *topic,
         .value_length = disclosure->value != NULL ? disclosure->length : 0,
     };
     letter.bytes = malloc(letter.key_length + letter.value_length + 1);
-    letter.headers = build_headers(message, disclosure, rejection);
+    letter.headers = build_headers(message, disclosure, rejection, &letter.original_headers);
     if (letter.bytes == NULL || letter.headers == NULL) {
         free(letter.bytes);
         if (letter.headers != NULL)
@@ -130,25 +208,49 @@ enum status dead_letters_add(struct dead_letters *letters, const char *topic,
     if (letter.has_value)
         memcpy(letter.bytes + letter.key_length, disclosure->value, letter.value_length);
     letters->letters[letters->count++] = letter;
-    letters->bytes += sizeof letter + letter.key_length + letter.value_length;
+    letters->bytes +=
+        sizeof letter + letter.key_length + letter.value_length + header_bytes(letter.headers);
     return STATUS_OK;
 }
 
-enum status dead_letters_send(const struct dead_letters *letters, struct kafka_producer *producer,
-                              struct error *error)
+static enum status send_letter(const struct dead_letter *letter, struct kafka_producer *producer,
+                               struct error *error)
+{
+    unsigned omitted = omissions[letter->omission];
+    bool has_key = letter->has_key && (omitted & PART_KEY) == 0;
+    bool has_value = letter->has_value && (omitted & PART_VALUE) == 0;
+    rd_kafka_headers_t *headers = headers_to_send(letter);
+    if (headers == NULL)
+        return error_no_memory(error);
+    enum status status = kafka_producer_send(
+        producer, letter->topic, RD_KAFKA_PARTITION_UA, has_key ? letter->bytes : NULL,
+        has_key ? letter->key_length : 0, has_value ? letter->bytes + letter->key_length : NULL,
+        has_value ? letter->value_length : 0, headers, error);
+    if (status != STATUS_OK)
+        rd_kafka_headers_destroy(headers);
+    return status;
+}
+
+enum status dead_letters_send(const struct dead_letters *letters, size_t first, size_t count,
+                              struct kafka_producer *producer, struct error *error)
 {
     enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < letters->count; i++) {
-        const struct dead_letter *letter = &letters->letters[i];
-        rd_kafka_headers_t *headers = rd_kafka_headers_copy(letter->headers);
-        if (headers == NULL)
-            return error_no_memory(error);
-        status = kafka_producer_send(producer, letter->topic, RD_KAFKA_PARTITION_UA,
-                                     letter->has_key ? letter->bytes : NULL, letter->key_length,
-                                     letter->has_value ? letter->bytes + letter->key_length : NULL,
-                                     letter->value_length, headers, error);
-        if (status != STATUS_OK)
-            rd_kafka_headers_destroy(headers);
-    }
+    for (size_t i = first; status == STATUS_OK && i < first + count; i++)
+        status = send_letter(&letters->letters[i], producer, error);
     return status;
+}
+
+bool dead_letters_withhold(struct dead_letters *letters, size_t index)
+{
+    struct dead_letter *letter = &letters->letters[index];
+    unsigned present = (letter->value_length > 0 ? PART_VALUE : 0) |
+                       (letter->original_headers > 0 ? PART_HEADERS : 0) |
+                       (letter->key_length > 0 ? PART_KEY : 0);
+    size_t next = letter->omission + 1;
+    while (next < sizeof omissions / sizeof omissions[0] && (omissions[next] & ~present) != 0)
+        next++;
+    if (next == sizeof omissions / sizeof omissions[0])
+        return false;
+    letter->omission = next;
+    return true;
 }

@@ -12,6 +12,10 @@
  * Where the source has a mask the value is the masked one; that of a record without the source's
  * fields is withheld, and so is the key where the definition says so.
  *
+ * Where the dead-letter topic takes no letter of that size, the value is left out, or what else is
+ * too large of the record's headers, key and value: "dovetail.withheld" says "value: too large for
+ * the dead-letter topic". The record is in the source's topic and in the archive, at its place.
+ *
  * Invariant: P never passes a bad record whose letter is not acknowledged. Letters are collected by
  * the main thread and sent by the flusher, before the transaction that moves P; a crash in between
  * sends them again. */
@@ -35,7 +39,7 @@ struct dead_letters {
     struct dead_letter *letters;
     size_t count;
     size_t capacity;
-    size_t bytes; /* of keys and values */
+    size_t bytes; /* of keys, values and headers */
 };
 
 void dead_letters_clear(struct dead_letters *letters); /* keeps the array */
@@ -54,8 +58,12 @@ enum status dead_letters_add(struct dead_letters *letters, const char *topic,
                              const rd_kafka_message_t *message, const struct disclosure *disclosure,
                              const struct rejection *rejection, struct error *error) MUST_CHECK;
 
-/* Queues all of them; kafka_producer_flush tells when they have arrived. */
-enum status dead_letters_send(const struct dead_letters *letters, struct kafka_producer *producer,
-                              struct error *error) MUST_CHECK;
+/* Queues `count` of them; kafka_producer_flush tells when they have arrived. */
+enum status dead_letters_send(const struct dead_letters *letters, size_t first, size_t count,
+                              struct kafka_producer *producer, struct error *error) MUST_CHECK;
+
+/* Leaves something else of the record out, from now on, because the letter is too large; false
+ * where nothing smaller is left to try. */
+bool dead_letters_withhold(struct dead_letters *letters, size_t index) MUST_CHECK;
 
 #endif

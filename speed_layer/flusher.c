@@ -50,6 +50,7 @@ struct flusher {
     bool postgres_away;
     bool ever_connected;
     int64_t complained_us;
+    int64_t withheld_us; /* the same about parts of letters */
 };
 
 /* --- waiting --- */
@@ -87,13 +88,19 @@ static void pause_before_retry(struct flusher *flusher)
         flusher->pause_ms * 2 > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS : flusher->pause_ms * 2;
 }
 
-static void complain(struct flusher *flusher, const char *what, const struct error *error)
+static bool may_complain(int64_t *last_us)
 {
     int64_t now_us = program_monotonic_us();
-    if (flusher->complained_us != 0 && now_us - flusher->complained_us < COMPLAIN_EVERY_US)
-        return;
-    flusher->complained_us = now_us;
-    program_log(LOG_WARNING, "%s; waiting: %s", what, error->text);
+    if (*last_us != 0 && now_us - *last_us < COMPLAIN_EVERY_US)
+        return false;
+    *last_us = now_us;
+    return true;
+}
+
+static void complain(struct flusher *flusher, const char *what, const struct error *error)
+{
+    if (may_complain(&flusher->complained_us))
+        program_log(LOG_WARNING, "%s; waiting: %s", what, error->text);
 }
 
 /* Errors without an SQLSTATE are the connection's own; class 57 is a server that goes or comes. */
@@ -174,9 +181,68 @@ static void listen_for_notices(struct flusher *flusher)
 
 /* --- one flush --- */
 
+/* Until nothing is under way. STATUS_REJECT: a letter was refused, `error` has the first reason;
+ * STATUS_RETRY: abandoned. */
+static enum status await_letters(struct flusher *flusher, struct error *error)
+{
+    struct error refusal = {0};
+    for (;;) {
+        enum status status = kafka_producer_flush(flusher->producer, ACKNOWLEDGE_STEP_MS, error);
+        if (status == STATUS_OK && refusal.status == STATUS_REJECT) {
+            *error = refusal;
+            return STATUS_REJECT;
+        }
+        if (status == STATUS_OK || status == STATUS_FATAL)
+            return status;
+        if (is_abandoned(flusher))
+            return STATUS_RETRY;
+        if (status == STATUS_REJECT && refusal.status != STATUS_REJECT)
+            refusal = *error;
+        if (status == STATUS_RETRY)
+            complain(flusher, "dead letters are not acknowledged yet", error);
+    }
+}
+
+static bool is_too_large(enum status status, const struct error *error)
+{
+    return status == STATUS_REJECT &&
+           (error->kafka_code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
+            error->kafka_code == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE);
+}
+
+/* Sends some letters and waits for them. A broker refuses a whole batch for its size, so halves are
+ * sent until it takes them, or one letter is left that is too large by itself. */
+static enum status send_range(struct flusher *flusher, struct dead_letters *letters, size_t first,
+                              size_t count, struct error *error)
+{
+    enum status status;
+    for (;;) {
+        struct error sending;
+        enum status queued = dead_letters_send(letters, first, count, flusher->producer, &sending);
+        status = await_letters(flusher, error); /* those that were queued before a failure, too */
+        if (queued != STATUS_OK && status != STATUS_RETRY) {
+            status = queued;
+            *error = sending;
+        }
+        if (!is_too_large(status, error))
+            return status;
+        if (count > 1)
+            break;
+        if (!dead_letters_withhold(letters, first))
+            return status;
+        if (may_complain(&flusher->withheld_us))
+            program_log(LOG_WARNING, "dead letters are sent without what is too large: %s",
+                        error->text);
+    }
+    status = send_range(flusher, letters, first, count / 2, error);
+    if (status == STATUS_OK)
+        status = send_range(flusher, letters, first + count / 2, count - count / 2, error);
+    return status;
+}
+
 /* Until every letter is acknowledged. A producer that refused one is made anew, and all are sent
  * again: a letter may come twice, never not at all. */
-static enum status send_letters(struct flusher *flusher, const struct dead_letters *letters)
+static enum status send_letters(struct flusher *flusher, struct dead_letters *letters)
 {
     while (!is_abandoned(flusher)) {
         struct error error = {0};
@@ -184,16 +250,9 @@ static enum status send_letters(struct flusher *flusher, const struct dead_lette
         if (flusher->producer == NULL)
             status = kafka_producer_create(flusher->config->kafka, &flusher->producer, &error);
         if (status == STATUS_OK)
-            status = dead_letters_send(letters, flusher->producer, &error);
-        while (status == STATUS_OK) {
-            status = kafka_producer_flush(flusher->producer, ACKNOWLEDGE_STEP_MS, &error);
-            if (status == STATUS_OK)
-                return STATUS_OK;
-            if (status != STATUS_RETRY || is_abandoned(flusher))
-                break;
-            complain(flusher, "dead letters are not acknowledged yet", &error);
-            status = STATUS_OK;
-        }
+            status = send_range(flusher, letters, 0, letters->count, &error);
+        if (status == STATUS_OK)
+            return STATUS_OK;
         complain(flusher, "dead letters were not taken", &error);
         kafka_producer_destroy(flusher->producer);
         flusher->producer = NULL;
