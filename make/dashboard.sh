@@ -18,7 +18,7 @@ content_type() {
 echo '#include "serving/dashboard.h"'
 number=0
 for file; do
-    echo "static const unsigned char file_$number[] = {"
+    echo "static const unsigned char file_${number}[] = {"
     od -An -v -t u1 "$file" | sed 's/  *\([0-9][0-9]*\)/\1,/g'
     echo '0};'
     number=$((number + 1))

@@ -4,6 +4,7 @@
 #
 #   deps.sh          everything
 #   deps.sh build    only what the compiler needs (docker/Dockerfile)
+#   deps.sh browser  only what the dashboard's tests need besides: Chromium, node, npm
 set -eu
 
 packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
@@ -11,6 +12,7 @@ packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-
 case ${1-} in
     '') packages="$packages libcmocka-dev libcurl4-openssl-dev maven kcat ca-certificates zstd curl jq procps tzdata" ;;
     build) ;;
+    browser) packages=chromium ;;
     *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac
 what=${1:-all}
@@ -28,8 +30,12 @@ missing_packages() {
             *) printf '%s ' "$package" ;;
         esac
     done
-    [ "$what" = all ] || return 0
     # Any version from anywhere will do.
+    if [ "$what" = browser ]; then
+        command -v node > /dev/null || printf 'nodejs '
+        command -v npm > /dev/null || printf 'npm '
+    fi
+    [ "$what" = all ] || return 0
     command -v psql > /dev/null || printf 'postgresql-client '
     ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || printf 'postgresql '
     command -v java > /dev/null || printf 'default-jre-headless '

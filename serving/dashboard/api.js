@@ -2,7 +2,7 @@
 
 const TIMEOUT_MS = 15000;
 
-/* A number that a double cannot hold: its digits as they came. Arithmetic takes the nearest double. */
+/* A number that a double cannot hold: its digits as they came. In arithmetic the nearest double. */
 export class Exact {
   constructor(text) {
     this.text = text;
@@ -90,7 +90,8 @@ export class BatchAnswers {
     }
     if (!this.#answers.has(address)) {
       const answer = await getJson(address, signal);
-      if (answer.receipt.run !== run) return null; /* published meanwhile: the next refresh has it */
+      if (answer.receipt.run !== run)
+        return null; /* published meanwhile: the next refresh has it */
       if (this.#answers.size >= 64) this.#answers.clear();
       this.#answers.set(address, answer);
     }

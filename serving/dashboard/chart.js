@@ -1,8 +1,9 @@
 /* The chart: the only file that knows uPlot (a classic script, window.uPlot).
  *
  * Bars show one value per window, the batch layer's share below and the speed layer's above, or one
- * colour where shares are not known; lines show several series, dashed where the speed layer takes part. The time from the first provisional
- * window on is hatched. Everything is drawn in the colours of the style sheet. */
+ * colour where shares are not known; lines show several series, dashed where the speed layer takes
+ * part. The time from the first provisional window on is hatched. Everything is drawn in the colours
+ * of the style sheet. */
 import { axisTimes, compact, short, span } from "./format.js";
 
 const HEIGHT = 300;
@@ -86,7 +87,9 @@ export class Chart {
     if (batch === null) return [values, values.map(() => null)];
     const mixed = values.map((value, i) => value !== null && value !== (batch[i] ?? 0));
     const solid = values.map((value, i) => (mixed[i] ? null : value));
-    const dashed = values.map((value, i) => (mixed[i] || mixed[i - 1] || mixed[i + 1] ? value : null));
+    const dashed = values.map((value, i) =>
+      mixed[i] || mixed[i - 1] || mixed[i + 1] ? value : null,
+    );
     return [solid, dashed];
   }
 
@@ -94,8 +97,10 @@ export class Chart {
     const { windows, series } = this.#data;
     if (windows.length === 0) return "Chart without windows";
     const times = span(windows[0].start, windows.at(-1).end);
-    return `Chart of ${series.map(({ label }) => label).join(", ")} over ${windows.length} windows, ${times} UTC. ` +
-      "The arrow keys read it window by window.";
+    return (
+      `Chart of ${series.map(({ label }) => label).join(", ")} over ${windows.length} windows, ${times} UTC. ` +
+      "The arrow keys read it window by window."
+    );
   }
 
   /* --- drawing --- */
@@ -116,19 +121,49 @@ export class Chart {
 
   #series() {
     const { kind, series } = this.#data;
-    if (kind === "bars") return [{}, { label: series[0].label, stroke: colour("batch"), paths: () => null, points: { show: false } }];
+    if (kind === "bars")
+      return [
+        {},
+        {
+          label: series[0].label,
+          stroke: colour("batch"),
+          paths: () => null,
+          points: { show: false },
+        },
+      ];
     const few = this.#data.windows.length <= 100;
-    return [{}, ...series.flatMap(({ label }, i) => {
-      const stroke = series.length === 1 ? colour("merged") : seriesColour(i);
-      const line = { label, stroke, width: 2, spanGaps: false, points: { show: few, size: 5, fill: stroke } };
-      return [line, { ...line, dash: [5, 4], points: { show: few, size: 5, fill: colour("surface"), width: 1.5 } }];
-    })];
+    return [
+      {},
+      ...series.flatMap(({ label }, i) => {
+        const stroke = series.length === 1 ? colour("merged") : seriesColour(i);
+        const line = {
+          label,
+          stroke,
+          width: 2,
+          spanGaps: false,
+          points: { show: few, size: 5, fill: stroke },
+        };
+        return [
+          line,
+          {
+            ...line,
+            dash: [5, 4],
+            points: { show: few, size: 5, fill: colour("surface"), width: 1.5 },
+          },
+        ];
+      }),
+    ];
   }
 
   #options() {
     const text = colour("muted");
     const line = colour("line");
-    const axis = { stroke: text, font: "12px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
+    const axis = {
+      stroke: text,
+      font: "12px system-ui, sans-serif",
+      grid: { stroke: line, width: 1 },
+      ticks: { stroke: line, width: 1, size: 4 },
+    };
     return {
       width: Math.max(200, Math.floor(this.#box.clientWidth)),
       height: HEIGHT,
@@ -140,12 +175,21 @@ export class Chart {
       },
       tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       axes: [
-        { ...axis, grid: { show: false }, size: 44, gap: 4, space: 70,
-          values: (plot, splits, index, space, step) => axisTimes(splits, step) },
+        {
+          ...axis,
+          grid: { show: false },
+          size: 44,
+          gap: 4,
+          space: 70,
+          values: (plot, splits, index, space, step) => axisTimes(splits, step),
+        },
         { ...axis, size: 56, gap: 4, values: (plot, splits) => splits.map(compact) },
       ],
-      cursor: { y: false, points: { show: this.#data.kind === "lines" },
-        drag: { x: true, y: false, setScale: false } },
+      cursor: {
+        y: false,
+        points: { show: this.#data.kind === "lines" },
+        drag: { x: true, y: false, setScale: false },
+      },
       hooks: {
         drawClear: [(plot) => this.#drawProvisional(plot)],
         draw: [(plot) => this.#draw(plot)],
@@ -164,11 +208,14 @@ export class Chart {
   #yRange(low, high) {
     if (low === null || high === null) return [0, 1];
     if (this.#data.kind === "bars") {
-      low = Math.min(0, low, ...this.#data.series[0].batch ?? []);
-      high = Math.max(0, high, ...this.#data.series[0].batch ?? []);
+      low = Math.min(0, low, ...(this.#data.series[0].batch ?? []));
+      high = Math.max(0, high, ...(this.#data.series[0].batch ?? []));
     }
     if (low === high) return low === 0 ? [0, 1] : [Math.min(0, 2 * low), Math.max(0, 2 * high)];
-    return window.uPlot.rangeNum(low, high, { min: { pad: 0.1, soft: 0, mode: 1 }, max: { pad: 0.1, soft: 0, mode: 1 } });
+    return window.uPlot.rangeNum(low, high, {
+      min: { pad: 0.1, soft: 0, mode: 1 },
+      max: { pad: 0.1, soft: 0, mode: 1 },
+    });
   }
 
   #drawProvisional(plot) {
@@ -188,7 +235,10 @@ export class Chart {
 
   #drawBars(plot) {
     const { ctx, bbox } = plot;
-    const { windows, series: [{ values, batch }] } = this.#data;
+    const {
+      windows,
+      series: [{ values, batch }],
+    } = this.#data;
     const zero = plot.valToPos(0, "y", true);
     const colours = [colour("batch"), colour(batch === null ? "merged" : "speed")];
     ctx.save();
@@ -213,7 +263,12 @@ export class Chart {
       if (i === this.#index) {
         ctx.strokeStyle = colour("text");
         ctx.lineWidth = 2;
-        ctx.strokeRect(left + gap / 2, Math.min(zero, top, middle), width, Math.max(2, Math.abs(top - zero)));
+        ctx.strokeRect(
+          left + gap / 2,
+          Math.min(zero, top, middle),
+          width,
+          Math.max(2, Math.abs(top - zero)),
+        );
       }
     });
     ctx.restore();
@@ -271,9 +326,15 @@ export class Chart {
       this.#readout(null);
       return;
     }
-    this.#readout({ ...windows[index], pointed: this.#index !== null,
-      values: series.map(({ label, shown, values, batch }) => ({ label,
-        value: shown?.[index] ?? values[index], text: short(shown?.[index] ?? values[index]),
-        batch: batch === null ? null : batch[index] ?? 0 })) });
+    this.#readout({
+      ...windows[index],
+      pointed: this.#index !== null,
+      values: series.map(({ label, shown, values, batch }) => ({
+        label,
+        value: shown?.[index] ?? values[index],
+        text: short(shown?.[index] ?? values[index]),
+        batch: batch === null ? null : (batch[index] ?? 0),
+      })),
+    });
   }
 }

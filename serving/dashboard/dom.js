@@ -71,13 +71,19 @@ export function morphChildren(parent, children) {
 
 /* Sets what an element shows. */
 export function show(parent, ...children) {
-  morphChildren(parent, children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
+  morphChildren(
+    parent,
+    children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false),
+  );
 }
 
 /* usage: choice("Measure", "measure", [[value, label], ...], current, (value) => ...) */
 export function choice(label, id, options, current, onchange) {
-  const select = h("select", { id, onchange: (event) => onchange(event.target.value) },
-    options.map(([value, text]) => h("option", { value }, text)));
+  const select = h(
+    "select",
+    { id, onchange: (event) => onchange(event.target.value) },
+    options.map(([value, text]) => h("option", { value }, text)),
+  );
   select.value = current;
   return h("div", { class: "field" }, h("label", { for: id }, label), select);
 }
@@ -86,8 +92,11 @@ export function choice(label, id, options, current, onchange) {
  * content security policy allows where inline styles are not. */
 export function shareBar(batch, speed, whole, label) {
   const percent = (n) => `${Math.max(0, Math.min(100, whole > 0 ? (100 * n) / whole : 0))}%`;
-  return svg("svg", { class: "bar", role: "img", "aria-label": label, width: "100%", height: "8" },
+  return svg(
+    "svg",
+    { class: "bar", role: "img", "aria-label": label, width: "100%", height: "8" },
     svg("rect", { class: "rest", width: "100%", height: "8" }),
     svg("rect", { class: "batch", width: percent(batch), height: "8" }),
-    svg("rect", { class: "speed", x: percent(batch), width: percent(speed), height: "8" }));
+    svg("rect", { class: "speed", x: percent(batch), width: percent(speed), height: "8" }),
+  );
 }

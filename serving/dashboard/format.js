@@ -1,7 +1,14 @@
 /* Values, times and lengths as people read them. Pure functions. */
 import { Exact } from "./api.js";
 
-const SI = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
+const SI = [
+  [1e18, "E"],
+  [1e15, "P"],
+  [1e12, "T"],
+  [1e9, "G"],
+  [1e6, "M"],
+  [1e3, "k"],
+];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 export const SECOND = 1000;
@@ -26,13 +33,21 @@ export function exact(value) {
   return isNumber(value) ? groupDigits(String(value)) : String(value);
 }
 
+/* "12.345" to "12.35": half away from zero, in digits, because a double has not enough of them. */
+function rounded(text, digits) {
+  const [, sign, whole, fraction = ""] = /^(-?)(\d+)(?:\.(\d+))?$/.exec(text);
+  if (fraction.length <= digits) return text;
+  const kept = BigInt(whole + fraction.slice(0, digits)) + (fraction[digits] >= "5" ? 1n : 0n);
+  const shown = kept.toString().padStart(digits + 1, "0");
+  return `${sign}${shown.slice(0, -digits)}.${shown.slice(-digits)}`;
+}
+
 /* Whole numbers with every digit, fractions with as many as help. */
 export function short(value) {
-  if (!isNumber(value) || !String(value).includes(".")) return exact(value);
-  const number = Number(value);
-  const size = Math.abs(number);
-  const digits = size >= 1000 ? 1 : size >= 1 ? 2 : 4;
-  return groupDigits(number.toFixed(digits));
+  const text = String(value);
+  if (!isNumber(value) || !/^-?\d+\.\d+$/.test(text)) return exact(value);
+  const size = Math.abs(Number(value));
+  return groupDigits(rounded(text, size >= 1000 ? 1 : size >= 1 ? 2 : 4));
 }
 
 /* 12.3k */
@@ -72,7 +87,9 @@ export function day(ms) {
 function clock(ms) {
   const d = new Date(ms);
   const seconds = d.getUTCSeconds() || d.getUTCMilliseconds() ? `:${two(d.getUTCSeconds())}` : "";
-  const fraction = d.getUTCMilliseconds() ? `.${String(d.getUTCMilliseconds()).padStart(3, "0")}` : "";
+  const fraction = d.getUTCMilliseconds()
+    ? `.${String(d.getUTCMilliseconds()).padStart(3, "0")}`
+    : "";
   return `${two(d.getUTCHours())}:${two(d.getUTCMinutes())}${seconds}${fraction}`;
 }
 
@@ -104,22 +121,25 @@ export function axisTimes(splits, stepSeconds) {
     const newDay = last === null || day(last.getTime()) !== day(d.getTime());
     last = d;
     if (stepSeconds >= 365 * 86400) return String(year);
-    if (stepSeconds >= 28 * 86400) return newYear ? `${MONTHS[d.getUTCMonth()]}\n${year}` : MONTHS[d.getUTCMonth()];
+    if (stepSeconds >= 28 * 86400)
+      return newYear ? `${MONTHS[d.getUTCMonth()]}\n${year}` : MONTHS[d.getUTCMonth()];
     if (stepSeconds >= 86400) return newYear ? `${date}\n${year}` : date;
-    return newDay ? `${clock(d.getTime())}\n${date}${newYear ? ` ${year}` : ""}` : clock(d.getTime());
+    return newDay
+      ? `${clock(d.getTime())}\n${date}${newYear ? ` ${year}` : ""}`
+      : clock(d.getTime());
   });
 }
 
 /* A view's window in words. */
 export function windowText(window) {
   switch (window.type) {
-  case "tumbling":
-    return `windows of ${window.size}${window.timezone ? `, ${window.timezone}` : ""}`;
-  case "hopping":
-    return `windows of ${window.size} every ${window.slide}`;
-  case "session":
-    return `sessions, gap ${window.gap}`;
-  default:
-    return "over all time";
+    case "tumbling":
+      return `windows of ${window.size}${window.timezone ? `, ${window.timezone}` : ""}`;
+    case "hopping":
+      return `windows of ${window.size} every ${window.slide}`;
+    case "session":
+      return `sessions, gap ${window.gap}`;
+    default:
+      return "over all time";
   }
 }

@@ -1,4 +1,4 @@
-/* The frame around the pages: which one is shown, its refreshing, and what is said when that fails. */
+/* The frame around the pages: which one is shown, its refreshing, and what is said when it fails. */
 import { h, show } from "./dom.js";
 import { duration } from "./format.js";
 import { Overview } from "./overview.js";
@@ -51,7 +51,8 @@ function route() {
   page.render();
   document.title = `${page.title} – Dovetail`;
   for (const link of document.querySelectorAll("nav a"))
-    if (link.dataset.page === (path === "/pipeline" ? "pipeline" : "overview")) link.setAttribute("aria-current", path === "/" || path === "/pipeline" ? "page" : "true");
+    if (link.dataset.page === (path === "/pipeline" ? "pipeline" : "overview"))
+      link.setAttribute("aria-current", path === "/" || path === "/pipeline" ? "page" : "true");
     else link.removeAttribute("aria-current");
   window.scrollTo(0, 0);
   poller.restart();
@@ -79,23 +80,73 @@ function renderBanner() {
     show(banner);
     return;
   }
-  const next = poller.nextAt === null ? null : Math.max(0, Math.ceil((poller.nextAt - performance.now()) / 1000));
+  const next =
+    poller.nextAt === null
+      ? null
+      : Math.max(0, Math.ceil((poller.nextAt - performance.now()) / 1000));
   const known = age();
-  show(banner, h("div", { class: "banner" }, h("div", { class: "inner" },
-    h("p", { role: "alert" }, h("b", {}, HEADLINES[problem.kind] ?? "Something is wrong"), ": ", problem.kind ? problem.message : String(problem), "."),
-    h("p", {}, known === null ? "There is nothing to show yet. " : `What you see is ${duration(Math.round(known / 1000) * 1000)} old. `,
-      poller.paused ? "Refreshing is paused." : next === null ? "Trying again…" : `Trying again in ${next} s.`),
-    h("button", { type: "button", onclick: () => poller.now() }, "Try now"))));
+  show(
+    banner,
+    h(
+      "div",
+      { class: "banner" },
+      h(
+        "div",
+        { class: "inner" },
+        h(
+          "p",
+          { role: "alert" },
+          h("b", {}, HEADLINES[problem.kind] ?? "Something is wrong"),
+          ": ",
+          problem.kind ? problem.message : String(problem),
+          ".",
+        ),
+        h(
+          "p",
+          {},
+          known === null
+            ? "There is nothing to show yet. "
+            : `What you see is ${duration(Math.round(known / 1000) * 1000)} old. `,
+          poller.paused
+            ? "Refreshing is paused."
+            : next === null
+              ? "Trying again…"
+              : `Trying again in ${next} s.`,
+        ),
+        h("button", { type: "button", onclick: () => poller.now() }, "Try now"),
+      ),
+    ),
+  );
 }
 
 function renderLive() {
   const known = page?.live?.() ?? null;
-  if (poller.problem !== null) show(live, h("i", { class: "dot bad" }), h("span", {}, poller.lastGoodAt === null ? "no data" : "stale"));
-  else if (poller.paused) show(live, h("i", { class: "dot idle" }), h("span", {}, `paused ${duration(Math.round((age() ?? 0) / 1000) * 1000)} ago`));
-  else if (known === null || known.note) show(live, h("i", { class: "dot idle" }), h("span", {}, known?.note ?? "loading"));
+  if (poller.problem !== null)
+    show(
+      live,
+      h("i", { class: "dot bad" }),
+      h("span", {}, poller.lastGoodAt === null ? "no data" : "stale"),
+    );
+  else if (poller.paused)
+    show(
+      live,
+      h("i", { class: "dot idle" }),
+      h("span", {}, `paused ${duration(Math.round((age() ?? 0) / 1000) * 1000)} ago`),
+    );
+  else if (known === null || known.note)
+    show(live, h("i", { class: "dot idle" }), h("span", {}, known?.note ?? "loading"));
   else {
     const { level, text } = freshness(known.freshness);
-    show(live, h("i", { class: `dot ${level}` }), h("span", {}, text, known.run > 0 ? h("span", { class: "run" }, ` · run ${known.run}`) : null));
+    show(
+      live,
+      h("i", { class: `dot ${level}` }),
+      h(
+        "span",
+        {},
+        text,
+        known.run > 0 ? h("span", { class: "run" }, ` · run ${known.run}`) : null,
+      ),
+    );
   }
 }
 

@@ -3,7 +3,16 @@ import { getJson } from "./api.js";
 import { h, show, svg } from "./dom.js";
 import { duration, short, windowText } from "./format.js";
 import { badge, freshness } from "./receipt.js";
-import { bounds, chartable, isAdditive, resolve, parseState, rollsUp, rowsAddress, windowKind } from "./query.js";
+import {
+  bounds,
+  chartable,
+  isAdditive,
+  resolve,
+  parseState,
+  rollsUp,
+  rowsAddress,
+  windowKind,
+} from "./query.js";
 
 const PICTURES_EVERY_MS = 6000;
 const PICTURES_MAX = 24;
@@ -15,12 +24,21 @@ function picture(values, label) {
   const high = Math.max(...values, 0);
   const low = Math.min(...values, 0);
   const x = (i) => (values.length > 1 ? (i * PICTURE_WIDTH) / (values.length - 1) : 0);
-  const y = (value) => PICTURE_HEIGHT - 2 - ((value - low) * (PICTURE_HEIGHT - 4)) / (high - low || 1);
+  const y = (value) =>
+    PICTURE_HEIGHT - 2 - ((value - low) * (PICTURE_HEIGHT - 4)) / (high - low || 1);
   const points = values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-  return svg("svg", { class: "spark", viewBox: `0 0 ${PICTURE_WIDTH} ${PICTURE_HEIGHT}`, preserveAspectRatio: "none",
-    role: "img", "aria-label": label },
-  svg("polygon", { points: `0,${y(0)} ${points} ${PICTURE_WIDTH},${y(0)}` }),
-  svg("polyline", { points }));
+  return svg(
+    "svg",
+    {
+      class: "spark",
+      viewBox: `0 0 ${PICTURE_WIDTH} ${PICTURE_HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": label,
+    },
+    svg("polygon", { points: `0,${y(0)} ${points} ${PICTURE_WIDTH},${y(0)}` }),
+    svg("polyline", { points }),
+  );
 }
 
 export class Overview {
@@ -38,7 +56,10 @@ export class Overview {
   close() {}
 
   async poll(signal) {
-    const [views, status] = await Promise.all([getJson("/v1/views", signal), getJson("/v1/status", signal)]);
+    const [views, status] = await Promise.all([
+      getJson("/v1/views", signal),
+      getJson("/v1/status", signal),
+    ]);
     this.#views = views.views;
     this.#status = status;
     this.render();
@@ -55,10 +76,24 @@ export class Overview {
     const chosen = resolve(parseState(""), view);
     const [from, to] = bounds(chosen, view, this.#watermark(view));
     try {
-      const answer = await getJson(rowsAddress(view, { from, to, group_by: "", granularity: chosen.granularity,
-        measures: measure.name, order: "-window_start", limit: 120 }), signal);
+      const answer = await getJson(
+        rowsAddress(view, {
+          from,
+          to,
+          group_by: "",
+          granularity: chosen.granularity,
+          measures: measure.name,
+          order: "-window_start",
+          limit: 120,
+        }),
+        signal,
+      );
       const values = answer.rows.map((row) => Number(row[measure.name] ?? 0)).reverse();
-      this.#pictures.set(view.view, { values, measure: measure.name, newest: answer.rows[0]?.[measure.name] ?? null });
+      this.#pictures.set(view.view, {
+        values,
+        measure: measure.name,
+        newest: answer.rows[0]?.[measure.name] ?? null,
+      });
     } catch (error) {
       if (signal.aborted || error.isGlobal) throw error;
       this.#pictures.delete(view.view);
@@ -76,51 +111,117 @@ export class Overview {
 
   live() {
     if (this.#status === null) return null;
-    const ages = this.#status.sources.map(({ freshness_ms }) => freshness_ms).filter((ms) => ms !== null);
+    const ages = this.#status.sources
+      .map(({ freshness_ms }) => freshness_ms)
+      .filter((ms) => ms !== null);
     return { run: this.#status.run, freshness: ages.length > 0 ? Math.max(...ages) : null };
   }
 
   render() {
     if (this.#views === null) {
-      show(this.#root, h("h1", {}, "Views"), h("div", { class: "cards", "aria-busy": "true" },
-        [1, 2, 3].map(() => h("div", { class: "card skeleton" }))));
+      show(
+        this.#root,
+        h("h1", {}, "Views"),
+        h(
+          "div",
+          { class: "cards", "aria-busy": "true" },
+          [1, 2, 3].map(() => h("div", { class: "card skeleton" })),
+        ),
+      );
       return;
     }
-    show(this.#root, h("h1", {}, "Views"), this.#views.length === 0 ? this.#empty()
-      : h("ul", { class: "cards" }, this.#views.map((view) => this.#card(view))));
+    show(
+      this.#root,
+      h("h1", {}, "Views"),
+      this.#views.length === 0
+        ? this.#empty()
+        : h(
+            "ul",
+            { class: "cards" },
+            this.#views.map((view) => this.#card(view)),
+          ),
+    );
   }
 
   #empty() {
-    return h("div", { class: "empty" }, h("h2", {}, "No views yet"),
-      h("p", {}, "Describe one in ", h("code", {}, "schemas/views/"), ", then run ", h("code", {}, "dovetail init"),
-        ". It appears here by itself."));
+    return h(
+      "div",
+      { class: "empty" },
+      h("h2", {}, "No views yet"),
+      h(
+        "p",
+        {},
+        "Describe one in ",
+        h("code", {}, "schemas/views/"),
+        ", then run ",
+        h("code", {}, "dovetail init"),
+        ". It appears here by itself.",
+      ),
+    );
   }
 
   #card(view) {
     const ms = this.#source(view)?.freshness_ms ?? null;
     const fresh = freshness(ms);
     const seen = this.#pictures.get(view.view);
-    return h("li", { class: "card" },
-      h("div", { class: "card-head" },
+    return h(
+      "li",
+      { class: "card" },
+      h(
+        "div",
+        { class: "card-head" },
         h("h2", {}, h("a", { href: `#/views/${encodeURIComponent(view.view)}` }, view.view)),
-        view.readable ? badge(fresh.level, fresh.text) : badge("warn", "being built")),
-      h("p", { class: "description" }, view.description ?? `${view.measures.map(({ name }) => name).join(", ")} of ${view.source}.`),
+        view.readable ? badge(fresh.level, fresh.text) : badge("warn", "being built"),
+      ),
+      h(
+        "p",
+        { class: "description" },
+        view.description ??
+          `${view.measures.map(({ name }) => name).join(", ")} of ${view.source}.`,
+      ),
       seen?.values.length > 1
-        ? h("figure", {}, picture(seen.values, `${seen.measure} of the newest ${seen.values.length} windows`),
-          h("figcaption", {}, h("b", {}, seen.measure), rollsUp(view) ? " over time, newest " : ", newest ", h("b", {}, short(seen.newest))))
+        ? h(
+            "figure",
+            {},
+            picture(seen.values, `${seen.measure} of the newest ${seen.values.length} windows`),
+            h(
+              "figcaption",
+              {},
+              h("b", {}, seen.measure),
+              rollsUp(view) ? " over time, newest " : ", newest ",
+              h("b", {}, short(seen.newest)),
+            ),
+          )
         : h("figure", { class: "blank" }, h("figcaption", {}, this.#reason(view, seen))),
-      h("dl", { class: "pairs" },
-        h("dt", {}, "Source"), h("dd", {}, view.source === view.topic ? view.source : `${view.source} (topic ${view.topic})`),
-        h("dt", {}, "Windows"), h("dd", {}, windowText(view.window)),
-        h("dt", {}, "Keys"), h("dd", {}, view.keys.map(({ name }) => name).join(", ") || "none"),
-        h("dt", {}, "State"), h("dd", {}, `version ${view.version}, ${view.state}${view.run > 0 ? `, run ${view.run}` : ", no run yet"}`),
-        h("dt", {}, "Fresh"), h("dd", {}, ms === null ? "not read yet" : `as of ${duration(ms)} ago`)));
+      h(
+        "dl",
+        { class: "pairs" },
+        h("dt", {}, "Source"),
+        h(
+          "dd",
+          {},
+          view.source === view.topic ? view.source : `${view.source} (topic ${view.topic})`,
+        ),
+        h("dt", {}, "Windows"),
+        h("dd", {}, windowText(view.window)),
+        h("dt", {}, "Keys"),
+        h("dd", {}, view.keys.map(({ name }) => name).join(", ") || "none"),
+        h("dt", {}, "State"),
+        h(
+          "dd",
+          {},
+          `version ${view.version}, ${view.state}${view.run > 0 ? `, run ${view.run}` : ", no run yet"}`,
+        ),
+        h("dt", {}, "Fresh"),
+        h("dd", {}, ms === null ? "not read yet" : `as of ${duration(ms)} ago`),
+      ),
+    );
   }
 
   #reason(view, seen) {
     if (!view.readable) return "The next batch run publishes it.";
-    if (windowKind(view) === "none") return "One row for each group, over all time.";
     if (this.#source(view)?.watermark === null) return "No records yet.";
+    if (windowKind(view) === "none") return "One row for each group, over all time.";
     return seen ? "One window so far." : "Reading…";
   }
 }

@@ -62,7 +62,9 @@ export class Poller {
     if (this.paused || document.hidden) return;
     let delay = Math.max(INTERVAL_MS, 2 * tookMs);
     if (this.#failures > 0)
-      delay = Math.min(BACK_OFF_MAX_MS, INTERVAL_MS * 2 ** (this.#failures - 1)) * (0.9 + 0.2 * Math.random());
+      delay =
+        Math.min(BACK_OFF_MAX_MS, INTERVAL_MS * 2 ** (this.#failures - 1)) *
+        (0.9 + 0.2 * Math.random());
     this.nextAt = performance.now() + delay;
     this.#timer = setTimeout(() => this.#run(), delay);
   }

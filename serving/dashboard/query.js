@@ -4,12 +4,61 @@
  * a bookmark and the back button all lead to the same picture. Pure functions. */
 import { MINUTE, HOUR, DAY, duration } from "./format.js";
 
-const UNITS = { ms: 1, s: 1000, m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY, mo: 30 * DAY, y: 365 * DAY };
-const STEPS = ["1s", "5s", "10s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "3h", "6h", "12h", "1d", "1w"];
+const UNITS = {
+  ms: 1,
+  s: 1000,
+  m: MINUTE,
+  h: HOUR,
+  d: DAY,
+  w: 7 * DAY,
+  mo: 30 * DAY,
+  y: 365 * DAY,
+};
+const STEPS = [
+  "1s",
+  "5s",
+  "10s",
+  "30s",
+  "1m",
+  "5m",
+  "10m",
+  "15m",
+  "30m",
+  "1h",
+  "3h",
+  "6h",
+  "12h",
+  "1d",
+  "1w",
+];
 const CALENDAR_STEPS = ["1d", "1w", "1mo", "3mo", "1y"];
-const RANGES = [5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY, 3650 * DAY];
-const RESERVED = ["from", "to", "group_by", "granularity", "timezone", "measures", "order", "limit",
-  "layer", "at_least", "wait_ms", "key", "is"];
+const RANGES = [
+  5 * MINUTE,
+  15 * MINUTE,
+  HOUR,
+  6 * HOUR,
+  DAY,
+  7 * DAY,
+  30 * DAY,
+  90 * DAY,
+  365 * DAY,
+  3650 * DAY,
+];
+const RESERVED = [
+  "from",
+  "to",
+  "group_by",
+  "granularity",
+  "timezone",
+  "measures",
+  "order",
+  "limit",
+  "layer",
+  "at_least",
+  "wait_ms",
+  "key",
+  "is",
+];
 const WINDOWS_SHOWN_FIRST = 60;
 const WINDOWS_COMFORTABLE = 400;
 export const WINDOWS_MAX = 2000;
@@ -56,7 +105,12 @@ export function granularities(view) {
   if (kind !== "calendar") return [""];
   const [, count, unit] = /^(\d+)(d|w|mo|y)$/.exec(view.window.size) ?? [null, "1", "y"];
   if (unit === "d" && count === "1") return ["", ...CALENDAR_STEPS.slice(1)];
-  if (unit === "mo") return ["", ...(["1"].includes(count) ? ["3mo"] : []), ...(12 % Number(count) === 0 ? ["1y"] : [])];
+  if (unit === "mo")
+    return [
+      "",
+      ...(["1"].includes(count) ? ["3mo"] : []),
+      ...(12 % Number(count) === 0 ? ["1y"] : []),
+    ];
   return [""];
 }
 
@@ -71,14 +125,27 @@ export function isCount(measure) {
 }
 
 export function chartable(view) {
-  return view.measures.filter((measure) => measure.type === "integer" || measure.type === "decimal");
+  return view.measures.filter(
+    (measure) => measure.type === "integer" || measure.type === "decimal",
+  );
 }
 
 /* --- the address --- */
 
 export function parseState(text) {
-  const state = { measure: null, chart: null, granularity: null, range: null, from: null, to: null,
-    group: null, table: null, sort: null, digits: null, filters: [] };
+  const state = {
+    measure: null,
+    chart: null,
+    granularity: null,
+    range: null,
+    from: null,
+    to: null,
+    group: null,
+    table: null,
+    sort: null,
+    digits: null,
+    filters: [],
+  };
   for (const [name, value] of new URLSearchParams(text)) {
     if (name.startsWith("is.")) state.filters.push({ key: name.slice(3), value });
     else if (name.startsWith("null.")) state.filters.push({ key: name.slice(5), value: null });
@@ -114,7 +181,10 @@ function chosenRange(state, view) {
 export function ranges(view) {
   const own = windowMs(view);
   const fit = RANGES.filter((ms) => ms >= 4 * own);
-  return [...fit.map((ms) => [String(ms), `last ${duration(ms).replace(/^1 /, "")}`]), ["all", "everything"]];
+  return [
+    ...fit.map((ms) => [String(ms), `last ${duration(ms).replace(/^1 /, "")}`]),
+    ["all", "everything"],
+  ];
 }
 
 function chosenGranularity(state, view, range) {
@@ -122,7 +192,8 @@ function chosenGranularity(state, view, range) {
   if (allowed.includes(state.granularity)) return state.granularity;
   const length = range === "custom" ? Date.parse(state.to) - Date.parse(state.from) : Number(range);
   if (!Number.isFinite(length)) return "";
-  const fits = (step) => length / (step === "" ? windowMs(view) : lengthMs(step)) <= WINDOWS_COMFORTABLE;
+  const fits = (step) =>
+    length / (step === "" ? windowMs(view) : lengthMs(step)) <= WINDOWS_COMFORTABLE;
   return allowed.find(fits) ?? allowed.at(-1);
 }
 
@@ -132,22 +203,40 @@ export function resolve(state, view) {
   const keys = groupables(view).map(({ name }) => name);
   const measure = measures.find(({ name }) => name === state.measure) ?? measures[0] ?? null;
   const range = chosenRange(state, view);
-  const wanted = state.group === null ? keys.slice(0, 1) : state.group.split(",").filter((name) => keys.includes(name));
+  const wanted =
+    state.group === null
+      ? keys.slice(0, 1)
+      : state.group.split(",").filter((name) => keys.includes(name));
   const group = wanted.length > 0 ? wanted : keys.slice(0, 1);
   const filters = state.filters.filter(({ key }) => keys.includes(key));
-  const table = group.length > 0 && (rollsUp(view) || windowKind(view) === "none")
-    ? pick(state.table, ["groups", "windows"], "groups") : "windows";
-  const columns = [...groupables(view), ...view.measures].map(({ name }) => name).concat("window_start");
+  const table =
+    group.length > 0 && (rollsUp(view) || windowKind(view) === "none")
+      ? pick(state.table, ["groups", "windows"], "groups")
+      : "windows";
+  const columns = [...groupables(view), ...view.measures]
+    .map(({ name }) => name)
+    .concat("window_start");
   const sorted = state.sort !== null && columns.includes(state.sort.replace(/^-/, ""));
   /* By size rather than by an average, in which the groups of one record come first. */
-  const weight = measure === null || isAdditive(measure) ? measure : view.measures.find(isCount) ?? measure;
-  const otherwise = table === "windows" && windowKind(view) !== "none" ? "-window_start" : weight && `-${weight.name}`;
-  return { measure, range, group, filters, table,
+  const weight =
+    measure === null || isAdditive(measure) ? measure : (view.measures.find(isCount) ?? measure);
+  const otherwise =
+    table === "windows" && windowKind(view) !== "none"
+      ? "-window_start"
+      : weight && `-${weight.name}`;
+  return {
+    measure,
+    range,
+    group,
+    filters,
+    table,
     chart: group.length > 0 ? pick(state.chart, ["total", "groups"], "total") : "total",
     granularity: chosenGranularity(state, view, range),
-    from: state.from, to: state.to,
+    from: state.from,
+    to: state.to,
     sort: sorted ? state.sort : otherwise,
-    digits: state.digits === "all" };
+    digits: state.digits === "all",
+  };
 }
 
 /* --- requests --- */
@@ -167,7 +256,10 @@ export function bounds(chosen, view, watermarkMs) {
   if (chosen.range === "custom") return [chosen.from, chosen.to];
   if (watermarkMs === null) return [null, null];
   const step = chosen.granularity || view.window.slide || view.window.size || view.window.gap;
-  return [new Date(floorTo(watermarkMs - Number(chosen.range), step)).toISOString().replace(".000Z", "Z"), null];
+  return [
+    new Date(floorTo(watermarkMs - Number(chosen.range), step)).toISOString().replace(".000Z", "Z"),
+    null,
+  ];
 }
 
 function filterParameter({ key, value }) {
@@ -185,14 +277,18 @@ export function rowsAddress(view, { filters = [], ...parameters }) {
   return `/v1/views/${encodeURIComponent(view.view)}/rows?${out}`;
 }
 
-const quote = (text) => (/^[A-Za-z0-9_.,:@%+=/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const quote = (text) =>
+  /^[A-Za-z0-9_.,:@%+=/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 /* The same for a terminal; null where the command has no way to say it. */
 export function rowsCommand(view, { filters = [], ...parameters }) {
   const words = ["dovetail", "query", view.view];
   for (const [name, value] of Object.entries(parameters)) {
     if (value === null || value === undefined || value === "" || name === "measures") continue;
-    words.push(`--${name.replace("_", "-")}`, quote(Array.isArray(value) ? value.join(",") : String(value)));
+    words.push(
+      `--${name.replace("_", "-")}`,
+      quote(Array.isArray(value) ? value.join(",") : String(value)),
+    );
   }
   if (filters.some(({ value }) => value === null)) return null;
   for (const { key, value } of filters) words.push("--where", quote(`${key}=${value}`));

@@ -17,46 +17,132 @@ export function badge(level, text) {
 }
 
 function partitions(receipt) {
-  return Object.entries(receipt.positions).flatMap(([topic, positions]) =>
-    positions.map((position, partition) => ({ topic, partition, position,
-      cutoff: receipt.cutoffs[topic]?.[partition] ?? null })))
+  return Object.entries(receipt.positions)
+    .flatMap(([topic, positions]) =>
+      positions.map((position, partition) => ({
+        topic,
+        partition,
+        position,
+        cutoff: receipt.cutoffs[topic]?.[partition] ?? null,
+      })),
+    )
     .filter(({ position }) => position !== null);
 }
 
 function offsetsTable(rows) {
   const most = Math.max(1, ...rows.map(({ position }) => position));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Offsets of the receipt" },
-    h("table", {},
-      h("thead", {}, h("tr", {}, ["Partition", "C", "P", "P − C", "Share of each layer"].map((text, i) =>
-        h("th", { scope: "col", class: i >= 1 && i <= 3 ? "number" : null }, text)))),
-      h("tbody", {}, rows.map(({ topic, partition, cutoff, position }) => h("tr", {},
-        h("th", { scope: "row" }, `${topic}/${partition}`),
-        h("td", { class: "number" }, whole(cutoff)),
-        h("td", { class: "number" }, whole(position)),
-        h("td", { class: "number" }, whole(position - cutoff)),
-        h("td", { class: "wide" }, shareBar(cutoff, position - cutoff, most,
-          `batch ${cutoff}, speed ${position - cutoff} offsets`)))))));
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Offsets of the receipt" },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ["Partition", "C", "P", "P − C", "Share of each layer"].map((text, i) =>
+            h("th", { scope: "col", class: i >= 1 && i <= 3 ? "number" : null }, text),
+          ),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map(({ topic, partition, cutoff, position }) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, `${topic}/${partition}`),
+            h("td", { class: "number" }, whole(cutoff)),
+            h("td", { class: "number" }, whole(position)),
+            h("td", { class: "number" }, whole(position - cutoff)),
+            h(
+              "td",
+              { class: "wide" },
+              shareBar(
+                cutoff,
+                position - cutoff,
+                most,
+                `batch ${cutoff}, speed ${position - cutoff} offsets`,
+              ),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 export function receiptPanel(view, receipt) {
   const rows = partitions(receipt);
   const added = rows.reduce((sum, { position, cutoff }) => sum + position - cutoff, 0);
   const fresh = freshness(receipt.freshness_ms);
-  return h("section", { class: "panel", "aria-labelledby": "receipt-title" },
+  return h(
+    "section",
+    { class: "panel", "aria-labelledby": "receipt-title" },
     h("h2", { id: "receipt-title" }, "Receipt"),
-    h("p", {}, receipt.run > 0
-      ? ["Batch run ", h("b", {}, String(receipt.run)), " counted every record below ", h("b", {}, "C"), "; "]
-      : "No batch run has been published yet; ",
-    "the speed layer added ", h("b", {}, added === 0 ? "nothing since" : `the ${whole(added)} offsets from C up to P`),
-    ". Together they are every record below ", h("b", {}, "P"), ", each exactly once."),
+    h(
+      "p",
+      {},
+      receipt.run > 0
+        ? [
+            "Batch run ",
+            h("b", {}, String(receipt.run)),
+            " counted every record below ",
+            h("b", {}, "C"),
+            "; ",
+          ]
+        : "No batch run has been published yet; ",
+      "the speed layer added ",
+      h("b", {}, added === 0 ? "nothing since" : `the ${whole(added)} offsets from C up to P`),
+      ". Together they are every record below ",
+      h("b", {}, "P"),
+      ", each exactly once.",
+    ),
     rows.length > 0 ? offsetsTable(rows) : null,
-    h("dl", { class: "facts" },
+    h(
+      "dl",
+      { class: "facts" },
       h("dt", {}, "Freshness"),
-      h("dd", {}, receipt.freshness_ms === null ? "Not every partition has been read yet."
-        : ["Every record that was in the log ", h("b", {}, `${duration(receipt.freshness_ms)} ago`), " is in this answer. ",
-          fresh.level === "good" ? null : badge(fresh.level, fresh.level === "warn" ? "behind" : "the speed layer is not keeping up, or not running")]),
+      h(
+        "dd",
+        {},
+        receipt.freshness_ms === null
+          ? "Not every partition has been read yet."
+          : [
+              "Every record that was in the log ",
+              h("b", {}, `${duration(receipt.freshness_ms)} ago`),
+              " is in this answer. ",
+              fresh.level === "good"
+                ? null
+                : badge(
+                    fresh.level,
+                    fresh.level === "warn"
+                      ? "behind"
+                      : "the speed layer is not keeping up, or not running",
+                  ),
+            ],
+      ),
       h("dt", {}, "Watermark"),
-      h("dd", {}, receipt.watermark === null ? "No event has been seen."
-        : [h("b", {}, `${time(receipt.watermark)} UTC`), ": windows that end later are provisional, more may come."])),
-    h("p", { class: "note" }, "Anyone can recompute it: ", h("code", {}, `dovetail verify ${view.view}`)));
+      h(
+        "dd",
+        {},
+        receipt.watermark === null
+          ? "No event has been seen."
+          : [
+              h("b", {}, `${time(receipt.watermark)} UTC`),
+              ": windows that end later are provisional, more may come.",
+            ],
+      ),
+    ),
+    h(
+      "p",
+      { class: "note" },
+      "Anyone can recompute it: ",
+      h("code", {}, `dovetail verify ${view.view}`),
+    ),
+  );
 }
