@@ -1,5 +1,5 @@
 # Tests of the dashboard in a real browser. They are not part of `make test`, because Chromium and node
-# are several hundred megabytes that nothing else needs; continuous integration runs both.
+# are several hundred megabytes that nothing else needs.
 BROWSER_STACK := DOVETAIL_RUN_DIR=.run/browser DOVETAIL_KAFKA_PORT=37192 \
                  DOVETAIL_KAFKA_CONTROLLER_PORT=37193 DOVETAIL_POSTGRES_PORT=37432
 
