@@ -134,13 +134,13 @@ export class Chart {
     const few = this.#data.windows.length <= 100;
     return [
       {},
-      ...series.flatMap(({ label }, i) => {
+      ...series.flatMap(({ label, batch }, i) => {
         const stroke = series.length === 1 ? colour("merged") : seriesColour(i);
         const line = {
           label,
           stroke,
           width: 2,
-          spanGaps: false,
+          spanGaps: batch === null /* nothing is split, and not every window has a value */,
           points: { show: few, size: 5, fill: stroke },
         };
         return [

@@ -75,6 +75,7 @@ function age() {
 
 function renderBanner() {
   const problem = poller.problem;
+  main.classList.toggle("waiting", problem !== null && poller.lastGoodAt === null);
   main.classList.toggle("stale", problem !== null && poller.lastGoodAt !== null);
   if (problem === null) {
     show(banner);

@@ -330,20 +330,22 @@ export class ViewPage {
       h("span", { class: "when" }, told.pointed ? "" : "newest: ", span(told.start, told.end)),
       told.provisional ? badge("warn", "provisional") : null,
       told.values.map(({ label, value, text, batch }, i) =>
-        h(
-          "span",
-          { class: "value" },
-          lines && told.values.length > 1 ? this.#dot(i) : null,
-          told.values.length > 1 ? `${label} ` : null,
-          h("b", {}, text),
-          batch === null || value === null || told.values.length > 1
-            ? null
-            : h(
-                "span",
-                { class: "small" },
-                ` = ${short(batch)} batch + ${short(Number(value) - batch)} speed`,
-              ),
-        ),
+        value === null && told.values.length > 1
+          ? null
+          : h(
+              "span",
+              { class: "value" },
+              lines && told.values.length > 1 ? this.#dot(i) : null,
+              told.values.length > 1 ? `${label} ` : null,
+              h("b", {}, text),
+              batch === null || value === null || told.values.length > 1
+                ? null
+                : h(
+                    "span",
+                    { class: "small" },
+                    ` = ${short(batch)} batch + ${short(Number(value) - batch)} speed`,
+                  ),
+            ),
       ),
     );
   }

@@ -23,6 +23,11 @@ const NULLS_READ = 2000;
 const identity = (row, keys) =>
   JSON.stringify(keys.map((key) => (row[key] === null ? null : String(row[key]))));
 
+function nameOf(value) {
+  if (value === null) return "NULL";
+  return value === "" ? '""' : String(value);
+}
+
 /* A promise's value, or the problem that concerns this part of the page alone. */
 async function part(promise) {
   try {
@@ -140,7 +145,7 @@ export class ViewData {
     const others = chosen.filters.filter(({ key }) => !chosen.group.includes(key));
     const series = await Promise.all(
       groups.map((row) =>
-        this.#series(ask, chosen.group.map((key) => row[key] ?? "NULL").join(" / "), [
+        this.#series(ask, chosen.group.map((key) => nameOf(row[key])).join(" / "), [
           ...others,
           ...chosen.group.map((key) => ({
             key,

@@ -285,6 +285,21 @@ test("NULL and the empty text are groups that can be chosen", async () => {
   }
 });
 
+/* Of the chart: neither grid nor text. */
+function colouredPixels() {
+  return page.locator("#chart canvas").evaluate((canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4)
+      if (
+        Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]) >
+        60
+      )
+        count++;
+    return count;
+  });
+}
+
 test("every kind of window has its page", async () => {
   const pages = {
     sales_total: "#chart",
@@ -299,6 +314,8 @@ test("every kind of window has its page", async () => {
       await page.locator(element).waitFor();
       await page.locator("#rows tbody tr").first().waitFor();
       assert.equal(await page.locator(".problem, .banner").count(), 0, `${view} ${chart}`);
+      if (element === "#chart")
+        await until(`${view} ${chart} is drawn`, async () => (await colouredPixels()) > 300);
       await browser.screenshot(page, `view-${view}-${chart}`);
       await page.close();
     }
