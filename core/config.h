@@ -18,7 +18,7 @@ struct config {
 
     int64_t speed_flush_interval_ms; /* 1..60000, default 100 */
     int64_t speed_slice_interval_ms; /* 100..86400000, default 60000 */
-    int64_t speed_memory_bytes;      /* bound of the open slices' states, default 256 MiB */
+    int64_t speed_memory_bytes;      /* states and rows not yet written, default 256 MiB */
 
     const char *batch_archive;   /* directory; default "archive" beside the configuration file */
     const char *batch_schedule;  /* five-field cron expression, default every 10 minutes */

@@ -68,7 +68,11 @@ const struct option config_options[] = {
      .maximum = TIB,
      .number = 256 * MIB,
      FIELD(speed_memory_bytes),
-     .help = "Bound of the states of open slices. A slice that reaches it is closed early."},
+     .help = "Bound of what records have become and PostgreSQL does not have yet: half for the "
+             "states of open slices, which are closed early beyond it, the other half for rows and "
+             "dead letters on their way, beyond which consumption pauses. Not in it: about 100 MiB "
+             "for the program, with what Kafka's client has fetched (`queued.max.messages.kbytes`, "
+             "`queued.min.messages`), and the ids of `dedupe`."},
 
     {.section = "batch",
      .name = "archive",

@@ -27,6 +27,7 @@ struct groups {
     struct arena arena;   /* groups, keys, states */
     struct arena scratch; /* of one record */
     struct group *changed;
+    size_t changed_count;
     struct measure_input *inputs; /* of one record: one for each measure */
     unsigned char *key;           /* of one record: room for any accepted key */
     size_t key_room;
@@ -83,6 +84,7 @@ void groups_clear(struct groups *groups)
     memset(groups->slots, 0, groups->slot_count * sizeof *groups->slots);
     groups->group_count = 0;
     groups->changed = NULL;
+    groups->changed_count = 0;
     arena_reset(&groups->arena);
 }
 
@@ -225,6 +227,7 @@ static void mark_changed(struct groups *groups, struct group *group)
         group->changed = true;
         group->next_changed = groups->changed;
         groups->changed = group;
+        groups->changed_count++;
     }
 }
 
@@ -242,6 +245,14 @@ void groups_changed_reset(struct groups *groups)
         group = next;
     }
     groups->changed = NULL;
+    groups->changed_count = 0;
+}
+
+size_t groups_changed_bytes(const struct groups *groups)
+{
+    if (groups->changed_count == 0)
+        return 0;
+    return groups->changed_count * (groups_memory_bytes(groups) / groups->group_count);
 }
 
 /* --- folding --- */

@@ -63,6 +63,8 @@ enum status groups_merge(struct groups *into, const struct groups *from,
 /* Groups changed since the last groups_changed_reset, newest first, linked by next_changed. */
 struct group *groups_changed(const struct groups *groups);
 void groups_changed_reset(struct groups *groups);
+/* About what they take here, which is about what their rows will take. */
+size_t groups_changed_bytes(const struct groups *groups);
 
 /* Every group, in no particular order: for (i = 0; (g = groups_next(groups, &i)) != NULL;) */
 struct group *groups_next(const struct groups *groups, size_t *cursor);

@@ -2,8 +2,13 @@
  *
  * Two flushes take turns: one is filled by the main thread while the other is with the flusher. A
  * slice that closes while a flush is under way leaves its rows in the one being filled, so its
- * groups can go. Memory is bounded by open slices (speed.memory) plus two flushes: beyond a bound
- * on the one being filled consumption pauses, while polls keep the membership alive. */
+ * groups can go.
+ *
+ * Memory: speed.memory is divided among what a record may become. Half of it is for the states of
+ * open slices, beyond which they are closed. A quarter is for each of the flushes: changed states,
+ * which the next hand-over will copy, count as part of the one being filled. They are handed over
+ * early, so that flushes stay small; where the flusher cannot keep up consumption pauses, while
+ * polls keep the membership alive. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +17,10 @@
 
 enum {
     DRAIN_STEP_MS = 50,
-    OPEN_FLUSH_SHARE = 4, /* of the memory bound, for what waits for the flusher */
+    /* Of the memory bound: */
+    OPEN_SLICES_SHARE = 2,
+    OPEN_FLUSH_SHARE = 4,
+    EARLY_FLUSH_SHARE = 16,
 };
 
 enum status handover_begin(struct speed *speed, bool touch, struct error *error)
@@ -135,17 +143,20 @@ enum status handover_cut_all(struct speed *speed, bool answer, struct error *err
 enum status handover_apply_limits(struct speed *speed, struct error *error)
 {
     size_t limit = (size_t)speed->config->speed_memory_bytes;
-    size_t bytes = 0;
-    for (size_t i = 0; i < speed->partition_count; i++)
-        bytes += partition_memory_bytes(&speed->partitions[i]);
-    enum status status = STATUS_OK;
-    if (bytes > limit)
-        status = handover_cut_all(speed, false, error);
-    bool full = flush_bytes(speed->open) > limit / OPEN_FLUSH_SHARE;
-    if (status == STATUS_OK && full && !speed->in_flight) {
-        status = handover_begin(speed, false, error);
-        full = false;
+    size_t states = 0;
+    size_t waiting = flush_bytes(speed->open);
+    for (size_t i = 0; i < speed->partition_count; i++) {
+        states += partition_memory_bytes(&speed->partitions[i]);
+        waiting += partition_pending_bytes(&speed->partitions[i]);
     }
+    enum status status = STATUS_OK;
+    if (states > limit / OPEN_SLICES_SHARE)
+        status = handover_cut_all(speed, false, error);
+    if (status == STATUS_OK && !speed->in_flight && waiting > limit / EARLY_FLUSH_SHARE) {
+        status = handover_begin(speed, false, error);
+        waiting = 0;
+    }
+    bool full = waiting > limit / OPEN_FLUSH_SHARE;
     if (status != STATUS_OK || full == speed->paused)
         return status;
     if (full)

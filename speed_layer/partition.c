@@ -11,7 +11,7 @@
 
 enum {
     /* Larger tables are given back when a slice closes: the next one may be smaller. */
-    KEPT_TABLE_BYTES = 1 << 20,
+    KEPT_TABLE_BYTES = 1 << 16,
     AS_OF_STEP_US = 1000000,
 };
 
@@ -110,6 +110,14 @@ size_t partition_memory_bytes(const struct partition *partition)
     size_t bytes = 0;
     for (size_t i = 0; i < partition->view_count; i++)
         bytes += groups_memory_bytes(partition->views[i].groups);
+    return bytes;
+}
+
+size_t partition_pending_bytes(const struct partition *partition)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < partition->view_count; i++)
+        bytes += groups_changed_bytes(partition->views[i].groups);
     return bytes;
 }
 

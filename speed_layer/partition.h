@@ -121,5 +121,7 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
                                 struct error *error) MUST_CHECK;
 
 size_t partition_memory_bytes(const struct partition *partition);
+/* About what the next hand-over adds to a flush. */
+size_t partition_pending_bytes(const struct partition *partition);
 
 #endif

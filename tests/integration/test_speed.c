@@ -51,6 +51,7 @@ static struct postgres *postgres;
 static struct kafka_producer *producer;
 static int64_t produced[PARTITIONS]; /* end offsets */
 static unsigned next_random;
+static unsigned origins; /* how many different ones are produced */
 static pid_t processes[PROCESSES_MAX];
 
 /* --- the world of one test --- */
@@ -147,6 +148,7 @@ static int set_up(void **state)
     bool created;
     assert_int_equal(getrandom(&number, sizeof number, 0), (ssize_t)sizeof number);
     next_random = number;
+    origins = 30;
     snprintf(directory, sizeof directory, "/tmp/dovetail-test-%08x", number);
     snprintf(database, sizeof database, "dovetail_test_%08x", number);
     snprintf(topic, sizeof topic, "test-speed-%08x", number);
@@ -321,7 +323,7 @@ static void produce(int partition, int count)
             snprintf(delay_text, sizeof delay_text, "%d", delay);
         int length = snprintf(value, sizeof value,
                               "{\"time\":%lld,\"delay\":%s,\"distance\":%d,\"origin\":\"O%u\"}",
-                              (long long)time_ms, delay_text, distance, draw(30));
+                              (long long)time_ms, delay_text, distance, draw(origins));
         const char *origin = strrchr(value, ':') + 2;
         snprintf(row, sizeof row, "%d\t%lld\t%lld\t%s\t%d\t%.*s\n", partition,
                  (long long)produced[partition]++, (long long)time_ms,
@@ -795,6 +797,27 @@ static void test_bounded_memory(void **state)
     stop_process(0);
 }
 
+/* Groups that all differ: what waits for the flusher is bounded before it is encoded, too. */
+static void test_bounded_flushes(void **state)
+{
+    (void)state;
+    enum { MEMORY = 16 << 20, ROW_BYTES = 80 /* at least */ };
+    origins = 1000000;
+    write_config("groups.json", conninfo, 3600000, MEMORY);
+    start_with(0, "groups.json");
+    produce_everywhere(100);
+    wait_until_caught_up();
+    execute("BEGIN; SELECT FROM dovetail_internal.position FOR UPDATE");
+    produce_everywhere(50000);
+    wait_until("consumption pauses", log_has_line, "consumption pauses");
+    execute("COMMIT");
+    assert_exact();
+    assert_true(query_int64("SELECT max(count) FROM (SELECT count(*) FROM "
+                            "dovetail_internal.speed_1 GROUP BY xmin) AS flush") <
+                MEMORY / 4 / ROW_BYTES);
+    stop_process(0);
+}
+
 static void test_cut_while_idle(void **state)
 {
     (void)state;
@@ -1173,6 +1196,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_dead_letter_topic_missing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dead_letters_too_large, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounded_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_bounded_flushes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cut_while_idle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_planned_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_version, set_up, tear_down),

@@ -151,6 +151,35 @@ static int64_t copied(const struct pgbinary_writer *writer, size_t row, size_t f
 
 /* --- tests --- */
 
+static void test_pending_bytes(void **state)
+{
+    (void)state;
+    enum { GROUPS = 10000 };
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    assert_int_equal(partition_pending_bytes(&f.partition), 0);
+    for (int i = 0; i < GROUPS; i++) {
+        char value[80];
+        snprintf(value, sizeof value, "{\"time\": 1000, \"delay\": 4, \"origin\": \"A%d\"}", i);
+        assert_int_equal(fold(&f, BASE + i, value), RECORD_COUNTED);
+    }
+    size_t pending = partition_pending_bytes(&f.partition);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    size_t rows = flush_bytes(&f.flush);
+    assert_true(pending >= rows / 2 && pending <= rows * 8);
+    assert_int_equal(partition_pending_bytes(&f.partition), 0);
+    /* What changes again is a small part of what is there. */
+    assert_int_equal(fold(&f, BASE + GROUPS, "{\"time\": 1000, \"delay\": 4, \"origin\": \"A7\"}"),
+                     RECORD_COUNTED);
+    assert_in_range(partition_pending_bytes(&f.partition), 1, pending / (GROUPS / 2));
+    flush_clear(&f.flush);
+    assert_ok(partition_cut(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(partition_pending_bytes(&f.partition), 0);
+    assert_true(partition_memory_bytes(&f.partition) < 1 << 16);
+    stop(&f);
+}
+
 static void test_offsets_and_ledger(void **state)
 {
     (void)state;
@@ -483,6 +512,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_offsets_and_ledger),
+        cmocka_unit_test(test_pending_bytes),
         cmocka_unit_test(test_rows_are_inserted_once_then_updated),
         cmocka_unit_test(test_cut_begins_a_slice),
         cmocka_unit_test(test_planned_cuts),
