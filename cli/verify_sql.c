@@ -421,7 +421,8 @@ static void put_measure(FILE *out, const struct view_measure *view_measure)
         if (strncmp(at, "{filter}", 8) == 0) {
             fputs(measure->filter_text, out);
             at += 8;
-        } else if (*at == '{' && at[1] >= '1' && at[1] <= '9' && at[2] == '}') {
+        } else if (*at == '{' && at[1] >= '1' && at[1] < '1' + MEASURE_ARGUMENT_MAX &&
+                   at[2] == '}') {
             fputs(measure->argument_texts[at[1] - '1'], out);
             at += 3;
         } else {

@@ -37,7 +37,8 @@ struct field_trie {
 };
 
 /* Builds the tree of the source's paths in `arena`. leaf_of_field[i] is where field i's path ends,
- * fields with the same path share one; it is not set for derived fields. NULL when out of memory. */
+ * fields with the same path share one; it is not set for derived fields. NULL when out of memory.
+ */
 struct field_trie *field_trie_create(const struct source *source, struct arena *arena,
                                      uint32_t *leaf_of_field, uint32_t *leaf_count) MUST_CHECK;
 

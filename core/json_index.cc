@@ -19,7 +19,8 @@
 
 #include "core/json_index.h"
 
-namespace {
+namespace
+{
 
 constexpr size_t initial_capacity = 16 * 1024;
 

@@ -21,7 +21,8 @@ enum value_type {
     VALUE_DECIMAL,
     VALUE_BOOLEAN,
     VALUE_TIMESTAMP, /* microseconds since the Unix epoch, UTC */
-    VALUE_INTEGERS,  /* an array of integers without NULL: a measure's result, never a field's type */
+    VALUE_INTEGERS,  /* an array of integers without NULL: a measure's result, never a field's type
+                      */
 };
 
 struct value {
@@ -64,9 +65,10 @@ struct value value_integers(const int64_t *data, size_t count);
 int value_compare(const struct value *a, const struct value *b);
 
 /* The text that query results, CSV and comparisons use: decimals without trailing zeros, times as
- * RFC 3339 UTC, booleans as true and false, arrays as {1,2}, strings as they are. Allocated in `arena`, 0-terminated;
- * NULL for out of memory. The value must not be NULL. */
-const char *value_text(const struct value *value, struct arena *arena, size_t *length_out) MUST_CHECK;
+ * RFC 3339 UTC, booleans as true and false, arrays as {1,2}, strings as they are. Allocated in
+ * `arena`, 0-terminated; NULL for out of memory. The value must not be NULL. */
+const char *value_text(const struct value *value, struct arena *arena,
+                       size_t *length_out) MUST_CHECK;
 
 /* The value of a text, as query parameters have it. Timestamps also accept a date alone.
  * STATUS_REJECT names what is wrong; strings are borrowed. */

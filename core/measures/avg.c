@@ -8,8 +8,8 @@ static enum status avg_bind(struct measure *measure, struct error *error)
 {
     enum status status = measure_sum.bind(measure, error);
     if (status == STATUS_OK) {
-        measure->columns[0] = (struct measure_column){
-            .suffix = "sum", .oid = PG_OID_NUMERIC, .sql_type = "numeric"};
+        measure->columns[0] =
+            (struct measure_column){.suffix = "sum", .oid = PG_OID_NUMERIC, .sql_type = "numeric"};
         measure->columns[1] =
             (struct measure_column){.suffix = "n", .oid = PG_OID_INT8, .sql_type = "bigint"};
         measure->column_count = 2;

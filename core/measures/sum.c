@@ -115,8 +115,8 @@ enum status exact_sum_result(struct decimal_wide *wide, struct arena *arena, str
 
 static enum status sum_bind(struct measure *measure, struct error *error)
 {
-    if (measure->argument_count != 1 || (measure->argument_type != VALUE_INTEGER &&
-                                         measure->argument_type != VALUE_DECIMAL)) {
+    if (measure->argument_count != 1 ||
+        (measure->argument_type != VALUE_INTEGER && measure->argument_type != VALUE_DECIMAL)) {
         return error_set(error, STATUS_REJECT, "wants one argument, an integer or a decimal");
     }
     measure->result_type = VALUE_DECIMAL;
