@@ -259,21 +259,34 @@ static enum status ask_logs(struct archiver *archiver, int64_t *lows, struct err
     return STATUS_OK;
 }
 
-/* Makes missing position rows: a partition's history begins where its log begins now. */
-static enum status add_positions(struct archiver *archiver, const int64_t *lows,
-                                 struct error *error)
+static enum status add_all_positions(struct archiver *archiver, const int64_t *lows,
+                                     struct error *error)
 {
-    for (size_t first = 0, end; first < archiver->count; first = end) {
+    enum status status = catalog_lock(archiver->postgres, error);
+    for (size_t first = 0, end; status == STATUS_OK && first < archiver->count; first = end) {
         const char *topic = archiver->partitions[first].topic;
         for (end = first + 1; end < archiver->count; end++)
             if (strcmp(archiver->partitions[end].topic, topic) != 0)
                 break;
-        enum status status = catalog_add_partitions(archiver->postgres, topic, lows + first,
-                                                    (int)(end - first), error);
-        if (status != STATUS_OK)
-            return status;
+        status = catalog_add_partitions(archiver->postgres, topic, lows + first, (int)(end - first),
+                                        error);
     }
-    return STATUS_OK;
+    return status;
+}
+
+/* Makes missing position rows: a partition's history begins where its log begins now. */
+static enum status add_positions(struct archiver *archiver, const int64_t *lows,
+                                 struct error *error)
+{
+    struct error ignored;
+    enum status status = postgres_execute(archiver->postgres, "BEGIN", error);
+    if (status == STATUS_OK)
+        status = add_all_positions(archiver, lows, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(archiver->postgres, "COMMIT", error);
+    else
+        (void)!postgres_execute(archiver->postgres, "ROLLBACK", &ignored);
+    return status;
 }
 
 static enum status read_positions(struct archiver *archiver, struct error *error)

@@ -123,6 +123,8 @@ static enum status register_once(struct postgres *postgres, const struct definit
             return status;
         status = postgres_execute(postgres, "BEGIN", error);
         if (status == STATUS_OK)
+            status = catalog_lock(postgres, error);
+        if (status == STATUS_OK)
             status = register_all(postgres, definitions, topics, changes, error);
         if (status == STATUS_OK)
             status = postgres_execute(postgres, "COMMIT", error);

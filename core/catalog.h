@@ -51,6 +51,11 @@ enum status catalog_migrate(struct postgres *postgres, bool *changed,
 
 enum catalog_change { CATALOG_UNCHANGED, CATALOG_ADDED, CATALOG_CHANGED };
 
+/* First in a transaction that registers, or that makes position rows: these exclude each other, so
+ * that a version has its coverage for every partition, and a new partition every version. They wait
+ * here, before they hold anything that a flush needs, while a run is published. Readers do not. */
+enum status catalog_lock(struct postgres *postgres, struct error *error) MUST_CHECK;
+
 /* Registers a source or view in the caller's transaction. Where the source has a mask its key is
  * read, and must be the one that was registered first. */
 enum status catalog_register_source(struct postgres *postgres, struct source *source,

@@ -25,6 +25,13 @@ enum status catalog_run(struct postgres *postgres, const char *sql, int paramete
     return status;
 }
 
+enum status catalog_lock(struct postgres *postgres, struct error *error)
+{
+    /* EXCLUSIVE: it begins with row locks, which foreign keys and a publication take, too. */
+    return postgres_execute(postgres, "LOCK TABLE dovetail_internal.view_version IN EXCLUSIVE MODE",
+                            error);
+}
+
 /* --- sources --- */
 
 static enum status check_topic_is_free(struct postgres *postgres, const struct source *source,

@@ -57,13 +57,10 @@ static enum status insert_missing(struct postgres *postgres, const struct claim 
         sql_array_add_int64(&base_array, bases[i]);
     PGresult *result = NULL;
     enum status status = sql_arrays_end(&base_array, 1, error);
-    /* Against a registration that runs at the same time: either it sees the new positions, or we
-     * see its version. EXCLUSIVE, because it begins with row locks, and we want them, too, for the
-     * foreign keys. Views that exist already have seen nothing of a new partition, so their speed
-     * rows begin at its base. */
+    /* Views that exist already have seen nothing of a new partition, so their speed rows begin at
+     * its base. */
     if (status == STATUS_OK)
-        status = postgres_execute(
-            postgres, "LOCK TABLE dovetail_internal.view_version IN EXCLUSIVE MODE", error);
+        status = catalog_lock(postgres, error);
     if (status == STATUS_OK)
         status = query_claims(
             postgres,
