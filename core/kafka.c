@@ -23,7 +23,6 @@
 enum {
     CLOSE_TIMEOUT_MS = 5000,
     LEAVE_TIMEOUT_MS = 5000,
-    GROUP_SIZE_TIMEOUT_MS = 2000,
     WATERMARK_TIMEOUT_MS = 2000, /* only to make an error text better */
 };
 
@@ -38,8 +37,7 @@ struct kafka_consumer {
     struct kafka_client client;
     rd_kafka_t *rk;
     struct kafka_group_callbacks callbacks;
-    char *group; /* its name; owned */
-    bool given;  /* the group gave partitions and has not taken them back */
+    bool given; /* the group gave partitions and has not taken them back */
 
     struct track *tracks; /* the current assignment */
     size_t track_count;
@@ -323,16 +321,6 @@ _Static_assert(offsetof(struct kafka_consumer, client) == 0, "see receive_rebala
 
 /* --- creating --- */
 
-static enum status name_group(struct kafka_consumer *consumer, const rd_kafka_conf_t *conf,
-                              struct error *error)
-{
-    char group[512] = "";
-    size_t size = sizeof group;
-    (void)rd_kafka_conf_get(conf, "group.id", group, &size);
-    consumer->group = strdup(group);
-    return consumer->group != NULL ? STATUS_OK : error_no_memory(error);
-}
-
 static enum status create(const json_t *properties, const char *group_id, const char *instance,
                           const struct kafka_group_callbacks *callbacks,
                           struct kafka_consumer **out, struct error *error)
@@ -360,8 +348,6 @@ static enum status create(const json_t *properties, const char *group_id, const 
         consumer->callbacks = *callbacks;
         rd_kafka_conf_set_rebalance_cb(conf, receive_rebalance);
     }
-    if (status == STATUS_OK)
-        status = name_group(consumer, conf, error);
     if (status == STATUS_OK)
         status = kafka_nudge_init(&consumer->nudge, properties, conf, error);
     if (status == STATUS_OK)
@@ -443,11 +429,8 @@ static void leave(struct kafka_consumer *consumer)
  * request is sent when the revocation was answered, and closing waits for the reply. */
 void kafka_consumer_leave_group(struct kafka_consumer *consumer)
 {
-    size_t members;
     if (kafka_client_check_fatal(consumer->rk, NULL) != STATUS_OK ||
-        kafka_client_group_size(consumer->rk, consumer->group, GROUP_SIZE_TIMEOUT_MS, &members,
-                                NULL) != STATUS_OK ||
-        members < 2 || rd_kafka_unsubscribe(consumer->rk) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_unsubscribe(consumer->rk) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
     int64_t end_us = program_monotonic_us() + LEAVE_TIMEOUT_MS * INT64_C(1000);
     while (consumer->given && program_monotonic_us() < end_us) {
@@ -468,7 +451,6 @@ void kafka_consumer_close(struct kafka_consumer *consumer)
     forget_unanswered(consumer);
     clear_tracks(consumer);
     kafka_nudge_deinit(&consumer->nudge);
-    free(consumer->group);
     kafka_client_deinit(&consumer->client);
     free(consumer);
 }

@@ -103,9 +103,8 @@ enum status kafka_consumer_watermarks(struct kafka_consumer *consumer, const cha
 const char *kafka_consumer_problem(struct kafka_consumer *consumer);
 
 /* For a static member that will not come back under its name: leaves the group, so that the others
- * get its partitions now and not after the session time-out. on_revoke is called. A member that is
- * alone stays, since nobody could take over, and whoever comes next need not wait for a rebalance.
- * Bounded by a few seconds, failures are ignored; only kafka_consumer_close may follow. */
+ * get its partitions now and not after the session time-out. on_revoke is called. Bounded by a few
+ * seconds, failures are ignored; only kafka_consumer_close may follow. */
 void kafka_consumer_leave_group(struct kafka_consumer *consumer);
 
 /* Ends the consumer cleanly, within seconds even where no broker answers. All polled messages must

@@ -1,7 +1,6 @@
-/* Topics, and the size of a group: see core/kafka.h and core/kafka_client.h.
+/* Topics: see core/kafka.h.
  *
- * Each call about topics makes a client of its own, so nothing is kept between calls and any thread
- * may call.
+ * Each call makes a client of its own, so nothing is kept between calls and any thread may call.
  * The client is a consumer, because asking about a topic through a producer creates it where the
  * broker allows that. Bounded by timeout_ms; no broker is STATUS_RETRY. */
 #include <stdio.h>
@@ -176,45 +175,4 @@ enum status kafka_topic_create(const json_t *properties, const char *topic, int 
     }
     close_client(&client, rk);
     return status;
-}
-
-/* --- groups --- */
-
-static rd_kafka_resp_err_t group_result(rd_kafka_event_t *event, size_t *members)
-{
-    const rd_kafka_DescribeConsumerGroups_result_t *result =
-        rd_kafka_event_DescribeConsumerGroups_result(event);
-    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR || result == NULL)
-        return rd_kafka_event_error(event);
-    size_t count = 0;
-    const rd_kafka_ConsumerGroupDescription_t **groups =
-        rd_kafka_DescribeConsumerGroups_result_groups(result, &count);
-    if (count != 1)
-        return RD_KAFKA_RESP_ERR_UNKNOWN;
-    *members = rd_kafka_ConsumerGroupDescription_member_count(groups[0]);
-    const rd_kafka_error_t *failure = rd_kafka_ConsumerGroupDescription_error(groups[0]);
-    return failure != NULL ? rd_kafka_error_code(failure) : RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
-enum status kafka_client_group_size(rd_kafka_t *rk, const char *group, int timeout_ms,
-                                    size_t *members, struct error *error)
-{
-    char reason[256];
-    *members = 0;
-    rd_kafka_AdminOptions_t *options =
-        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-    (void)rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason, sizeof reason);
-    rd_kafka_DescribeConsumerGroups(rk, &group, 1, options, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms + 1000);
-    rd_kafka_resp_err_t code =
-        event != NULL ? group_result(event, members) : RD_KAFKA_RESP_ERR__TIMED_OUT;
-    if (event != NULL)
-        rd_kafka_event_destroy(event);
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_AdminOptions_destroy(options);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        return STATUS_OK;
-    return kafka_client_error(error, STATUS_RETRY, code, "Kafka: asking about group %s: %s", group,
-                              rd_kafka_err2str(code));
 }

@@ -51,10 +51,6 @@ enum status kafka_client_error(struct error *error, enum status status, rd_kafka
 /* The status of a client that cannot go on; STATUS_OK while it can. */
 enum status kafka_client_check_fatal(rd_kafka_t *rk, struct error *error) MUST_CHECK;
 
-/* How many members a consumer group has; asks its coordinator. */
-enum status kafka_client_group_size(rd_kafka_t *rk, const char *group, int timeout_ms,
-                                    size_t *members, struct error *error) MUST_CHECK;
-
 /* Troubles of brokers and networks that librdkafka itself works to overcome. */
 bool kafka_client_is_transient(rd_kafka_resp_err_t code);
 

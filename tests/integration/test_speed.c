@@ -1055,7 +1055,7 @@ static void test_no_session_is_waited_for(void **state)
     produce_everywhere(1000);
     start_with(0, "patient.json");
     assert_exact();
-    stop_process(0); /* alone: it stays a member, and comes back at once */
+    stop_process(0);
     produce_everywhere(1000);
     start_with(0, "patient.json");
     assert_exact();
