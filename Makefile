@@ -40,7 +40,7 @@ LDLIBS   := $(PKG_LIBS) -lm
 
 include make/event_parser.mk make/migrations.mk make/stack.mk
 
-CORE_SOURCES := $(wildcard core/*.c core/functions/*.c core/measures/*.c core/windows/*.c)
+CORE_SOURCES := $(wildcard core/*.c core/*/*.c)
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(OUT)/%.o) $(EVENT_PARSER_OBJECTS) $(MIGRATIONS_OBJECTS)
 CORE := $(OUT)/libdovetail.a
 

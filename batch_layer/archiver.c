@@ -1,17 +1,17 @@
 /* Copies topics from Kafka into the archive: see archiver.h.
  *
- * Order matters twice. The manifest row comes after the file is durable (core/archive.h). And an
- * end of the log is taken down with a time from before it was asked for, so that "every record that
- * was in the log then is below it" holds. */
+ * Order matters twice. The manifest row comes after the file is durable (core/archive/archive.h).
+ * And an end of the log is taken down with a time from before it was asked for, so that "every
+ * record that was in the log then is below it" holds. */
 #include "batch_layer/archiver.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/kafka.h"
-#include "core/mask.h"
-#include "core/program.h"
+#include "core/kafka/kafka.h"
+#include "core/records/mask.h"
+#include "core/program/program.h"
 
 enum {
     KAFKA_TIMEOUT_MS = 10000,

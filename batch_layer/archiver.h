@@ -4,10 +4,10 @@
  * a record is archived once. What Kafka has already deleted before it was archived is STATUS_FATAL
  * with the exact offsets, never a silent hole.
  *
- * Where the newest definition of a source has a mask (core/mask.h), records are masked before they
- * are written, and one that has not the source's fields is archived without its value. A segment is
- * masked by one definition throughout: under another one an open segment is thrown away and read
- * again.
+ * Where the newest definition of a source has a mask (core/records/mask.h), records are masked
+ * before they are written, and one that has not the source's fields is archived without its value.
+ * A segment is masked by one definition throughout: under another one an open segment is thrown
+ * away and read again.
  *
  * One thread, under the batch lock, over the connection that holds the lock: a manifest row cannot
  * be written by a process that has lost it. After any failure the archiver is of no use but to be
@@ -16,10 +16,10 @@
 #define DOVETAIL_BATCH_ARCHIVER_H
 
 #include "batch_layer/progress.h"
-#include "core/archive.h"
-#include "core/catalog.h"
-#include "core/config.h"
-#include "core/postgres.h"
+#include "core/archive/archive.h"
+#include "core/catalog/catalog.h"
+#include "core/program/config.h"
+#include "core/postgres/postgres.h"
 
 struct archiver;
 

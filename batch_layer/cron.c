@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 struct cron_field {
     const char *name;

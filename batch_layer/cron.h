@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 struct cron {
     uint64_t minutes; /* bit i: minute i */

@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/program.h"
-#include "core/timestamp.h"
+#include "core/program/program.h"
+#include "core/time/timestamp.h"
 
 enum { WAIT_MIN_MS = 2000, WAIT_FLUSHES = 20, POLL_MS = 20, NUMBER_BYTES = 24 };
 

@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-#include "core/config.h"
-#include "core/postgres.h"
+#include "core/program/config.h"
+#include "core/postgres/postgres.h"
 
 /* One partition's cut-off. */
 struct cut {

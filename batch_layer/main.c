@@ -8,7 +8,7 @@
 #include "batch_layer/run.h"
 #include "batch_layer/schedule.h"
 #include "batch_layer/session.h"
-#include "core/program.h"
+#include "core/program/program.h"
 
 static const char help[] =
     "Archives topics, recomputes every view from the archive and publishes the result.\n"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum { BAR_CELLS = 24, DRAW_INTERVAL_US = 100000 };
 

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/program.h"
-#include "core/timestamp.h"
+#include "core/program/program.h"
+#include "core/time/timestamp.h"
 
 enum { NUMBER_BYTES = 32 };
 

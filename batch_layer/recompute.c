@@ -7,11 +7,11 @@
  * In `merge` a thread writes to groups of its shard only, and groups never move, so what others
  * read stands still. States are commutative monoids: which thread folded what makes no difference.
  *
- * Where a definition compares ids (core/recent_ids.h), the segments of a partition are folded in
- * stretches: each is several segments that follow each other, folded by one thread in the order of
- * offsets, and before it the thread reads the records within reach below the stretch, only for
- * their ids. So every record is judged as in one pass over the log; a stretch is several times as
- * long as that reach, which bounds what is read twice.
+ * Where a definition compares ids (core/records/recent_ids.h), the segments of a partition are
+ * folded in stretches: each is several segments that follow each other, folded by one thread in the
+ * order of offsets, and before it the thread reads the records within reach below the stretch, only
+ * for their ids. So every record is judged as in one pass over the log; a stretch is several times
+ * as long as that reach, which bounds what is read twice.
  *
  * One event parser serves all versions of a topic whose source definitions are equal; several
  * definitions of one topic are parsed one after the other. */
@@ -27,11 +27,11 @@
 #include <xxhash.h>
 
 #include "batch_layer/progress.h"
-#include "core/event_parser.h"
-#include "core/mask.h"
-#include "core/program.h"
-#include "core/recent_ids.h"
-#include "core/timestamp.h"
+#include "core/records/event_parser.h"
+#include "core/records/mask.h"
+#include "core/program/program.h"
+#include "core/records/recent_ids.h"
+#include "core/time/timestamp.h"
 
 enum {
     THREADS_MAX = 256,

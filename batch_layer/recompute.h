@@ -10,9 +10,9 @@
 #define DOVETAIL_BATCH_RECOMPUTE_H
 
 #include "batch_layer/cut.h"
-#include "core/archive.h"
-#include "core/catalog.h"
-#include "core/config.h"
+#include "core/archive/archive.h"
+#include "core/catalog/catalog.h"
+#include "core/program/config.h"
 #include "core/groups.h"
 
 /* The segments of all topics; archive_segments_free. */

@@ -9,7 +9,7 @@
 
 #include <inttypes.h>
 
-#include "core/catalog.h"
+#include "core/catalog/catalog.h"
 
 /* Cut-offs below which no retained run reads speed rows. */
 #define LOWEST_CUTOFFS                                                                             \

@@ -2,7 +2,7 @@
 #ifndef DOVETAIL_BATCH_RETENTION_H
 #define DOVETAIL_BATCH_RETENTION_H
 
-#include "core/postgres.h"
+#include "core/postgres/postgres.h"
 
 /* Keeps the newest `retained_runs` published runs, and the current one. In one transaction of its
  * own: drops the others, their batch rows, the closed slices below every retained cut-off and the

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "batch_layer/retention.h"
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum { NUMBER_BYTES = 24, ANALYZE_ROWS = 10000 };
 

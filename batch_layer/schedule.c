@@ -11,8 +11,8 @@
 
 #include "batch_layer/run.h"
 #include "batch_layer/session.h"
-#include "core/program.h"
-#include "core/timestamp.h"
+#include "core/program/program.h"
+#include "core/time/timestamp.h"
 
 enum {
     RETRY_MS = 5000,    /* after a failure */

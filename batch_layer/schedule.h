@@ -3,7 +3,7 @@
 #define DOVETAIL_BATCH_SCHEDULE_H
 
 #include "batch_layer/cron.h"
-#include "core/config.h"
+#include "core/program/config.h"
 
 /* Returns the exit code when the program is stopping. A failing run is logged and the next one is
  * tried; a missing Kafka or PostgreSQL is waited for. */

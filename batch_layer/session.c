@@ -3,7 +3,7 @@
 
 #include <inttypes.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 /* "dovetail" in ASCII, and the number after it. Advisory locks are per database. */
 #define BATCH_LOCK INT64_C(0x646f76657461696c)

@@ -9,8 +9,8 @@
 #ifndef DOVETAIL_BATCH_SESSION_H
 #define DOVETAIL_BATCH_SESSION_H
 
-#include "core/config.h"
-#include "core/postgres.h"
+#include "core/program/config.h"
+#include "core/postgres/postgres.h"
 
 /* Connects and takes the lock, for which it waits a few seconds: a process that was killed may
  * linger in the server for as long. STATUS_FENCED: another one keeps it. */

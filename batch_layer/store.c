@@ -1,4 +1,4 @@
-/* Writes one version's result where it differs: see store.h and core/catalog_tables.c.
+/* Writes one version's result where it differs: see store.h and core/catalog/catalog_tables.c.
  *
  * The open rows come by COPY in PostgreSQL's binary format, and so do the computed groups: equal
  * states have equal bytes, so comparing the bytes compares the states, without decoding any. A row
@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/pgbinary.h"
-#include "core/program.h"
+#include "core/postgres/pgbinary.h"
+#include "core/program/program.h"
 
 enum {
     COPY_PIECE_BYTES = 1 << 18,

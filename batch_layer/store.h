@@ -9,7 +9,7 @@
 
 #include "batch_layer/progress.h"
 #include "batch_layer/recompute.h"
-#include "core/postgres.h"
+#include "core/postgres/postgres.h"
 
 struct store_counts {
     int64_t rows; /* of the result */

@@ -14,8 +14,9 @@
 
 enum { PATIENCE_MS = 30000 };
 
-/* The properties of core/kafka.c, so that the same fetches are compared, but with a queue that is
- * never full: librdkafka 2.0 would pause a second then, and the base must be the best there is. */
+/* The properties of core/kafka/kafka.c, so that the same fetches are compared, but with a queue
+ * that is never full: librdkafka 2.0 would pause a second then, and the base must be the best there
+ * is. */
 static const char *const properties[][2] = {
     {"session.timeout.ms", "10000"},
     {"heartbeat.interval.ms", "1000"},

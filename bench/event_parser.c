@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "bench/support.h"
-#include "core/event_parser.h"
-#include "core/timestamp.h"
+#include "core/records/event_parser.h"
+#include "core/time/timestamp.h"
 
 enum { PASSES = 5, JANSSON_PASSES = 2, JANSSON_RECORDS = 400000 };
 

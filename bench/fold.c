@@ -15,7 +15,7 @@
 #include <xxhash.h>
 
 #include "bench/support.h"
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 #include "core/groups.h"
 
 enum { PASSES_MAX = 100 };

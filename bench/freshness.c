@@ -18,7 +18,7 @@
 #include <time.h>
 
 #include "bench/support.h"
-#include "core/kafka.h"
+#include "core/kafka/kafka.h"
 
 enum { SAMPLES_MAX = 100000, PATIENCE_MS = 30000, POLL_PAUSE_NS = 2000000, PHASE_US = 200000 };
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/event_parser.h"
+#include "core/records/event_parser.h"
 
 static double read_clock(clockid_t clock)
 {

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 double bench_seconds(void);       /* since some moment; never goes back */
 double bench_clock_seconds(void); /* since the Unix epoch */

@@ -6,11 +6,11 @@
 #ifndef DOVETAIL_CLI_COMMAND_H
 #define DOVETAIL_CLI_COMMAND_H
 
-#include "core/catalog.h"
-#include "core/config.h"
-#include "core/definition.h"
-#include "core/postgres.h"
-#include "core/program.h"
+#include "core/catalog/catalog.h"
+#include "core/program/config.h"
+#include "core/definitions/definition.h"
+#include "core/postgres/postgres.h"
+#include "core/program/program.h"
 
 struct command {
     const char *name;

@@ -9,8 +9,8 @@
 
 #include "cli/command.h"
 #include "cli/table.h"
-#include "core/kafka.h"
-#include "core/utf8.h"
+#include "core/kafka/kafka.h"
+#include "core/base/utf8.h"
 
 enum {
     KAFKA_TIMEOUT_MS = 15000,

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "cli/command.h"
-#include "core/kafka.h"
+#include "core/kafka/kafka.h"
 
 enum { KAFKA_TIMEOUT_MS = 15000, REGISTER_ATTEMPTS = 5 };
 

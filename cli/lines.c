@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum { CHUNK_BYTES = 1 << 17, LINE_MAX_BYTES = 64 << 20 };
 

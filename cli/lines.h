@@ -2,7 +2,7 @@
 #ifndef DOVETAIL_CLI_LINES_H
 #define DOVETAIL_CLI_LINES_H
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 struct lines;
 

@@ -9,8 +9,8 @@
 
 #include "cli/command.h"
 #include "cli/lines.h"
-#include "core/event_parser.h"
-#include "core/kafka.h"
+#include "core/records/event_parser.h"
+#include "core/kafka/kafka.h"
 
 enum {
     FLUSH_STEP_MS = 500,

@@ -1,5 +1,5 @@
 /* dovetail query: one merged query, straight on PostgreSQL; no serving process is needed. */
-#include "core/query.h"
+#include "core/query/query.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,7 +10,7 @@
 
 #include "cli/command.h"
 #include "cli/table.h"
-#include "core/kafka.h"
+#include "core/kafka/kafka.h"
 
 enum { KAFKA_TIMEOUT_MS = 3000 };
 

@@ -13,8 +13,8 @@
 #include "cli/table.h"
 #include "cli/verify_records.h"
 #include "cli/verify_sql.h"
-#include "core/query.h"
-#include "core/timestamp.h"
+#include "core/query/query.h"
+#include "core/time/timestamp.h"
 
 enum { SHOWN_MAX = 20, NUMBER_BYTES = 32 };
 

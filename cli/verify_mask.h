@@ -4,7 +4,7 @@
 #ifndef DOVETAIL_CLI_VERIFY_MASK_H
 #define DOVETAIL_CLI_VERIFY_MASK_H
 
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 
 struct verify_mask;
 

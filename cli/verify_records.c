@@ -11,8 +11,8 @@
 
 #include "cli/command.h"
 #include "cli/verify_mask.h"
-#include "core/archive.h"
-#include "core/kafka.h"
+#include "core/archive/archive.h"
+#include "core/kafka/kafka.h"
 
 enum { COPY_BYTES = 1 << 20, POLL_MS = 500, IDLE_POLLS_MAX = 120, PROGRESS_EVERY = 1 << 14 };
 

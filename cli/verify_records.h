@@ -2,8 +2,8 @@
 #ifndef DOVETAIL_CLI_VERIFY_RECORDS_H
 #define DOVETAIL_CLI_VERIFY_RECORDS_H
 
-#include "core/config.h"
-#include "core/query.h"
+#include "core/program/config.h"
+#include "core/query/query.h"
 
 /* Where the source has a mask, records are masked before they are copied (cli/verify_mask.h).
  * Copies every record from each partition's base up to the receipt's position: below the archive's

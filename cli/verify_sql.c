@@ -24,8 +24,8 @@
 #include <string.h>
 
 #include "cli/verify_measures.h"
-#include "core/event_parser.h"
-#include "core/timestamp.h"
+#include "core/records/event_parser.h"
+#include "core/time/timestamp.h"
 
 /* --- what does not depend on the source --- */
 
@@ -111,8 +111,8 @@ static const char calendar_function_sql[] =
     "  RETURN extract(epoch FROM dovetail_internal.day_start(_day, _zone)) * 1000000;\n"
     "END $f$;\n";
 
-/* 38 digits, 38 of them behind the point: core/decimal.h. An exponent that numeric cannot read
- * makes no difference to a zero. */
+/* 38 digits, 38 of them behind the point: core/numbers/decimal.h. An exponent that numeric cannot
+ * read makes no difference to a zero. */
 static const char number_functions_sql[] =
     "CREATE FUNCTION pg_temp.verify_decimal(_token text) RETURNS numeric LANGUAGE plpgsql AS $f$\n"
     "DECLARE\n"

@@ -5,7 +5,7 @@
 #ifndef DOVETAIL_CLI_VERIFY_SQL_H
 #define DOVETAIL_CLI_VERIFY_SQL_H
 
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 
 /* Windows that start in [from_us, to_us) count. */
 struct verify_range {

@@ -8,8 +8,8 @@
 #ifndef DOVETAIL_GROUPS_H
 #define DOVETAIL_GROUPS_H
 
-#include "core/definition.h"
-#include "core/event_parser.h"
+#include "core/definitions/definition.h"
+#include "core/records/event_parser.h"
 
 #ifdef __cplusplus
 extern "C" {

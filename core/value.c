@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-#include "core/pgbinary.h"
-#include "core/timestamp.h"
+#include "core/postgres/pgbinary.h"
+#include "core/time/timestamp.h"
 
 static const struct {
     const char *name;

@@ -7,9 +7,9 @@
 
 #include <stdint.h>
 
-#include "core/arena.h"
-#include "core/decimal.h"
-#include "core/error.h"
+#include "core/base/arena.h"
+#include "core/numbers/decimal.h"
+#include "core/base/error.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -7,5 +7,5 @@ $(MIGRATIONS_C): $(MIGRATIONS) make/migrations.sh
 	@mkdir -p $(@D)
 	@sh make/migrations.sh $(MIGRATIONS) > $@.new && mv $@.new $@
 
-$(MIGRATIONS_OBJECTS): $(MIGRATIONS_C) core/migrations.h
+$(MIGRATIONS_OBJECTS): $(MIGRATIONS_C) core/catalog/migrations.h
 	@$(CC) $(CFLAGS) -c -o $@ $<

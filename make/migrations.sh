@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes a C file on stdout that has the files given as arguments, in their order.
 set -eu
-echo '#include "core/migrations.h"'
+echo '#include "core/catalog/migrations.h"'
 number=0
 for file; do
     echo "static const char text_$number[] = {"

@@ -10,8 +10,11 @@ SUPPORT_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/support/*.c))
 FAST_TESTS := $(filter $(OUT)/tests/unit/% $(OUT)/tests/property/%,$(TEST_PROGRAMS))
 STACK_TESTS := $(filter $(OUT)/tests/integration/% $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
 
-TEST_STACK := DOVETAIL_RUN_DIR=.run/test DOVETAIL_KAFKA_PORT=29192 \
-              DOVETAIL_KAFKA_CONTROLLER_PORT=29193 DOVETAIL_POSTGRES_PORT=25432
+# Kafka, its controller, PostgreSQL: another checkout on the same machine takes other ports.
+TEST_PORTS ?= 29192 29193 25432
+TEST_STACK := DOVETAIL_RUN_DIR=.run/test DOVETAIL_KAFKA_PORT=$(word 1,$(TEST_PORTS)) \
+              DOVETAIL_KAFKA_CONTROLLER_PORT=$(word 2,$(TEST_PORTS)) \
+              DOVETAIL_POSTGRES_PORT=$(word 3,$(TEST_PORTS))
 
 test_folder = $(word 3,$(subst /, ,$(1)))
 test_objects = $(if $(filter tests/unit/%,$(1)),$(filter-out %/main.o,$(call objects_of,$(call test_folder,$(1)))))

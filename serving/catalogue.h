@@ -3,7 +3,7 @@
 #ifndef DOVETAIL_SERVING_CATALOGUE_H
 #define DOVETAIL_SERVING_CATALOGUE_H
 
-#include "core/catalog.h"
+#include "core/catalog/catalog.h"
 
 /* One loaded catalogue. Good until it is released. */
 struct catalogue {

@@ -1,6 +1,6 @@
 /* GET /v1/views/{view}/rows: a merged query.
  *
- * Parameters become a struct query_request; whatever core/query.h refuses is told as 400. One
+ * Parameters become a struct query_request; whatever core/query/query.h refuses is told as 400. One
  * attempt is the whole of it in the common case; a second one follows where the connection was lost
  * or another version of the view has become current meanwhile. `at_least` compares with the receipt
  * of the answer itself: only an answer that is too old makes the request wait. */
@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/program.h"
-#include "core/query.h"
+#include "core/program/program.h"
+#include "core/query/query.h"
 #include "serving/problem.h"
 #include "serving/server.h"
 
@@ -248,7 +248,7 @@ static void rows_request_deinit(struct rows_request *rows)
 
 /* --- answering --- */
 
-/* A refusal of core/query.h names the key; the client may have spelt it otherwise. */
+/* A refusal of core/query/query.h names the key; the client may have spelt it otherwise. */
 static void respond_refusal(const struct rows_request *rows, struct http_response *response,
                             const struct error *error)
 {

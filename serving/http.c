@@ -19,8 +19,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/program.h"
-#include "core/utf8.h"
+#include "core/program/program.h"
+#include "core/base/utf8.h"
 
 enum {
     CONNECTION_MAX = 1024,

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 enum {
     HTTP_URI_MAX_BYTES = 8192,

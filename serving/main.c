@@ -4,7 +4,7 @@
  * finished, then the program exits with 0. PostgreSQL being away is no reason to stop. */
 #include <poll.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 #include "serving/server.h"
 
 static const char help[] =

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum { PAUSE_AFTER_FAILURE_MS = 250 };
 

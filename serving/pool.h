@@ -3,7 +3,7 @@
 #ifndef DOVETAIL_SERVING_POOL_H
 #define DOVETAIL_SERVING_POOL_H
 
-#include "core/postgres.h"
+#include "core/postgres/postgres.h"
 
 struct pool;
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 #include "serving/problem.h"
 
 enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */

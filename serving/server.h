@@ -3,7 +3,7 @@
 #ifndef DOVETAIL_SERVING_SERVER_H
 #define DOVETAIL_SERVING_SERVER_H
 
-#include "core/config.h"
+#include "core/program/config.h"
 #include "serving/catalogue.h"
 #include "serving/http.h"
 #include "serving/metrics.h"

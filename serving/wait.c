@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 struct waiter {
     struct waiter *next;

@@ -7,8 +7,8 @@
 #ifndef DOVETAIL_SPEED_CLAIM_H
 #define DOVETAIL_SPEED_CLAIM_H
 
-#include "core/catalog.h"
-#include "core/kafka.h"
+#include "core/catalog/catalog.h"
+#include "core/kafka/kafka.h"
 
 struct claim {
     const char *topic;

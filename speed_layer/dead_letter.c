@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 /* What of a record can be left out, where the dead-letter topic takes no letter of its size. */
 enum part { PART_VALUE = 1, PART_HEADERS = 2, PART_KEY = 4 };

@@ -22,7 +22,7 @@
 #ifndef DOVETAIL_SPEED_DEAD_LETTER_H
 #define DOVETAIL_SPEED_DEAD_LETTER_H
 
-#include "core/kafka.h"
+#include "core/kafka/kafka.h"
 
 enum { REJECTION_VIEWS_MAX = 16 };
 

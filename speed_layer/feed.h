@@ -7,9 +7,9 @@
 #ifndef DOVETAIL_SPEED_FEED_H
 #define DOVETAIL_SPEED_FEED_H
 
-#include "core/catalog.h"
-#include "core/event_parser.h"
-#include "core/mask.h"
+#include "core/catalog/catalog.h"
+#include "core/records/event_parser.h"
+#include "core/records/mask.h"
 
 /* One distinct definition of a source, and what it made of the record at hand. */
 struct feed_parser {

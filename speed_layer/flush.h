@@ -11,7 +11,7 @@
 #ifndef DOVETAIL_SPEED_FLUSH_H
 #define DOVETAIL_SPEED_FLUSH_H
 
-#include "core/catalog.h"
+#include "core/catalog/catalog.h"
 #include "core/groups.h"
 #include "speed_layer/dead_letter.h"
 

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum {
     FIRST_PAUSE_MS = 50,
@@ -152,8 +152,8 @@ static enum status ensure_connected(struct flusher *flusher, struct error *error
     return STATUS_OK;
 }
 
-/* Troubles of the server that pass, beyond those that core/postgres.h knows: here there is nothing
- * better to do than to wait for the operator. */
+/* Troubles of the server that pass, beyond those that core/postgres/postgres.h knows: here there is
+ * nothing better to do than to wait for the operator. */
 static bool may_pass(const struct error *error)
 {
     return strncmp(error->sqlstate, "53", 2) == 0 || /* disk full, out of memory */

@@ -11,7 +11,7 @@
 #ifndef DOVETAIL_SPEED_FLUSHER_H
 #define DOVETAIL_SPEED_FLUSHER_H
 
-#include "core/config.h"
+#include "core/program/config.h"
 #include "speed_layer/flush.h"
 
 struct flusher;

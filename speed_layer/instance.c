@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum {
     HOST_BYTES = 128,

@@ -10,7 +10,7 @@
 #ifndef DOVETAIL_SPEED_INSTANCE_H
 #define DOVETAIL_SPEED_INSTANCE_H
 
-#include "core/postgres.h"
+#include "core/postgres/postgres.h"
 
 enum { INSTANCE_SLOTS = 256, INSTANCE_NAME_BYTES = 200 };
 

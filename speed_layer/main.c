@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 #include "speed_layer/speed.h"
 
 static const char help[] =

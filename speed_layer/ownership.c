@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 #include "speed_layer/recall.h"
 #include "speed_layer/speed.h"
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/recent_ids.h"
-#include "core/timestamp.h"
+#include "core/records/recent_ids.h"
+#include "core/time/timestamp.h"
 
 enum {
     /* Larger tables are given back when a slice closes: the next one may be smaller. */

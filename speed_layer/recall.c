@@ -1,16 +1,17 @@
 /* Recalling ids from the archive: see recall.h.
  *
  * Exactness: the ids of [recall_offset, P) must all be known. The log is asked for its first
- * offset; below it the archive's segments follow each other without a gap (core/archive.h) and must
- * reach up to there. A retention that moves on between the question and the reading ends the
- * program, as any offset does that is gone, and the next start finds the records in the archive. */
+ * offset; below it the archive's segments follow each other without a gap (core/archive/archive.h)
+ * and must reach up to there. A retention that moves on between the question and the reading ends
+ * the program, as any offset does that is gone, and the next start finds the records in the
+ * archive. */
 #include "speed_layer/recall.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#include "core/archive.h"
-#include "core/program.h"
+#include "core/archive/archive.h"
+#include "core/program/program.h"
 
 enum { WATERMARKS_TIMEOUT_MS = 5000, STOP_CHECK_RECORDS = 4096 };
 

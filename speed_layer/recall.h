@@ -5,9 +5,9 @@
 #ifndef DOVETAIL_SPEED_RECALL_H
 #define DOVETAIL_SPEED_RECALL_H
 
-#include "core/config.h"
-#include "core/kafka.h"
-#include "core/postgres.h"
+#include "core/program/config.h"
+#include "core/kafka/kafka.h"
+#include "core/postgres/postgres.h"
 #include "speed_layer/partition.h"
 
 /* Learns the ids of the records that the log has no more, from a partition that just began, and

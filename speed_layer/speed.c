@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum {
     RECORDS_PER_CLOCK = 128,

@@ -11,8 +11,8 @@
 #ifndef DOVETAIL_SPEED_H
 #define DOVETAIL_SPEED_H
 
-#include "core/config.h"
-#include "core/kafka.h"
+#include "core/program/config.h"
+#include "core/kafka/kafka.h"
 #include "speed_layer/flusher.h"
 #include "speed_layer/instance.h"
 #include "speed_layer/partition.h"

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 void sql_array_begin(struct sql_array *array)
 {

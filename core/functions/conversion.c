@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/decimal_functions.h"
+#include "core/numbers/decimal_functions.h"
 #include "core/functions/time_text.h"
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 enum { SHOWN_BYTES = 60 }; /* of a bad text, in errors */
 

@@ -6,7 +6,7 @@
 #ifndef DOVETAIL_FUNCTIONS_H
 #define DOVETAIL_FUNCTIONS_H
 
-#include "core/expression_node.h"
+#include "core/expressions/expression_node.h"
 
 enum {
     FUNCTION_ARGUMENT_MAX = 100, /* PostgreSQL's limit */

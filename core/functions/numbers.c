@@ -4,7 +4,7 @@
  * on of integers alone, the call is refused: that would not be exact. */
 #include <string.h>
 
-#include "core/decimal_functions.h"
+#include "core/numbers/decimal_functions.h"
 #include "core/functions/functions.h"
 
 static enum status decimal_result(struct evaluation *in, enum decimal_status status,

@@ -7,7 +7,7 @@
 #ifndef DOVETAIL_REGEX_H
 #define DOVETAIL_REGEX_H
 
-#include "core/expression_node.h"
+#include "core/expressions/expression_node.h"
 
 enum {
     REGEX_REPEAT_MAX = 255,       /* PostgreSQL's limit, too */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 /* What is left to be read. */
 struct cursor {

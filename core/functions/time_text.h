@@ -2,7 +2,7 @@
 #ifndef DOVETAIL_TIME_TEXT_H
 #define DOVETAIL_TIME_TEXT_H
 
-#include "core/expression_node.h"
+#include "core/expressions/expression_node.h"
 
 enum time_text {
     TIME_TEXT_OK,

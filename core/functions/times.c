@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/functions/time_text.h"
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 static const struct {
     const char *name;

@@ -33,7 +33,7 @@
 #include <string.h>
 
 #include "core/measures/kinds.h"
-#include "core/murmur3.h"
+#include "core/base/murmur3.h"
 
 enum {
     LOG2M = 14,

@@ -1,8 +1,8 @@
-/* The kinds of measures there are; core/measure.c lists them. */
+/* The kinds of measures there are; core/measures/measure.c lists them. */
 #ifndef DOVETAIL_MEASURES_KINDS_H
 #define DOVETAIL_MEASURES_KINDS_H
 
-#include "core/measure.h"
+#include "core/measures/measure.h"
 #include "core/measures/moments.h"
 
 extern const struct measure_kind measure_count;

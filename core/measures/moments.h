@@ -8,9 +8,9 @@
 #ifndef DOVETAIL_MEASURES_MOMENTS_H
 #define DOVETAIL_MEASURES_MOMENTS_H
 
-#include "core/decimal_moment.h"
-#include "core/measure.h"
-#include "core/numeric.h"
+#include "core/numbers/decimal_moment.h"
+#include "core/measures/measure.h"
+#include "core/numbers/numeric.h"
 
 /* A kind of one argument has x only. The order matters: a state ends behind the last one needed. */
 enum moment { MOMENT_X, MOMENT_XX, MOMENT_Y, MOMENT_YY, MOMENT_XY, MOMENT_COUNT };

@@ -1,10 +1,10 @@
 /* Tumbling windows of whole local days, weeks, months or years.
  *
- * Days of a zone follow each other without gaps (core/timezone.h), and a window is a number of
+ * Days of a zone follow each other without gaps (core/time/timezone.h), and a window is a number of
  * them, so windows do, too: a day is 23 or 25 hours long where clocks change. Windows of n days
  * begin on each n-th day from 1970-01-01, those of n weeks on each n-th Monday from 1969-12-29,
  * those of n months in the months 1, 1 + n, ... of every year. */
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 #include "core/windows/kinds.h"
 
 #include <stdlib.h>

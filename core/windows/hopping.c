@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 #include "core/groups.h"
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 #include "core/windows/kinds.h"
 
 static int64_t hopping_pane_start(const struct window *window, int64_t time_us)

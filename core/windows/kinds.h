@@ -1,8 +1,8 @@
-/* The kinds of windows there are; core/window.c lists them. */
+/* The kinds of windows there are; core/windows/window.c lists them. */
 #ifndef DOVETAIL_WINDOWS_KINDS_H
 #define DOVETAIL_WINDOWS_KINDS_H
 
-#include "core/window.h"
+#include "core/windows/window.h"
 
 extern const struct window_kind window_tumbling;
 extern const struct window_kind window_calendar;

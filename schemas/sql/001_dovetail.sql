@@ -3,7 +3,7 @@
 -- Two schemas: "dovetail" has what people read (one SQL view for each view), "dovetail_internal" has
 -- what the layers keep. Offsets are Kafka's; every range of offsets is half-open [start, end).
 -- The tables of states, speed_<version> and batch_<version>, are made for each view version
--- (core/catalog.c), because their columns depend on the view.
+-- (core/catalog/catalog.c), because their columns depend on the view.
 
 CREATE SCHEMA IF NOT EXISTS dovetail;
 CREATE SCHEMA IF NOT EXISTS dovetail_internal;

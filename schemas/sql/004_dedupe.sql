@@ -1,4 +1,4 @@
--- The deployment's secret: what the hashes of records' ids are keyed with (core/recent_ids.h), so that
+-- The deployment's secret: what the hashes of records' ids are keyed with (core/records/recent_ids.h), so that
 -- producers cannot choose ids that collide. 192 bytes, as XXH3 wants.
 
 ALTER TABLE dovetail_internal.deployment ADD COLUMN id_secret bytea;

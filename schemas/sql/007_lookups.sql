@@ -2,7 +2,7 @@
 
 SET LOCAL search_path = dovetail_internal;
 
--- What the current version's lookups were found to be (core/catalog_lookup.h): JSON, NULL without any.
+-- What the current version's lookups were found to be (core/catalog/catalog_lookup.h): JSON, NULL without any.
 -- The views lookup_<version>_<number> and dovetail.<view> were made from it.
 ALTER TABLE view_version ADD COLUMN lookups text COLLATE "C";
 

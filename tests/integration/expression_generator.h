@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/arena.h"
+#include "core/base/arena.h"
 #include "core/value.h"
 
 /* --- random numbers: splitmix64 (Steele, Lea, Flood, 2014) --- */

@@ -21,8 +21,8 @@
 
 #include <cmocka.h>
 
-#include "core/catalog.h"
-#include "core/kafka.h"
+#include "core/catalog/catalog.h"
+#include "core/kafka/kafka.h"
 #include "tests/support/child.h"
 #include "tests/support/stack.h"
 

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "core/catalog.h"
-#include "core/catalog_tables.h"
+#include "core/catalog/catalog.h"
+#include "core/catalog/catalog_tables.h"
 #include "tests/support/stack.h"
 
 #define assert_status(expected, call)                                                              \

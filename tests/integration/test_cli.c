@@ -20,8 +20,8 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "core/kafka.h"
-#include "core/postgres.h"
+#include "core/kafka/kafka.h"
+#include "core/postgres/postgres.h"
 #include "tests/support/child.h"
 #include "tests/support/stack.h"
 

@@ -1,6 +1,6 @@
 /* Expressions against a real PostgreSQL: thousands of random texts, each over random rows, by
- * core/expression and by PostgreSQL. Type, value, NULL and error must be the same, and decimals the
- * same digits.
+ * core/expressions/expression and by PostgreSQL. Type, value, NULL and error must be the same, and
+ * decimals the same digits.
  *
  * The differences that docs/VIEWS.md names are allowed for, and only they: a decimal that does not
  * fit 38 digits is refused here and goes on there; PostgreSQL evaluates constants when it plans, so
@@ -18,8 +18,8 @@
 #include <jansson.h>
 #include <libpq-fe.h>
 
-#include "core/definition.h"
-#include "core/expression_node.h"
+#include "core/definitions/definition.h"
+#include "core/expressions/expression_node.h"
 #include "tests/integration/expression_generator.h"
 
 enum { EXPRESSIONS = 4000, BATCH = 250, ROWS = 24, DEPTH = 4 };

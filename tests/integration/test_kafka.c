@@ -14,10 +14,10 @@
 
 #include <cmocka.h>
 
-#include "core/kafka.h"
+#include "core/kafka/kafka.h"
 
 #include <librdkafka/rdkafka_mock.h> /* wants rdkafka.h before it */
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum { WAIT_MS = 20000, TOPICS_MAX = 32 };
 

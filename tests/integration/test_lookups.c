@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/pgbinary.h"
+#include "core/postgres/pgbinary.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"

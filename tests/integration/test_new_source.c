@@ -1,7 +1,7 @@
 /* A source that is registered while dovetail-speed runs: it is read, too, without a restart.
  *
  * A static member that leaves and comes anew gets its old assignment from the broker, whatever it
- * subscribes to, so the process has to stay in the group (core/kafka.h). */
+ * subscribes to, so the process has to stay in the group (core/kafka/kafka.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "core/postgres.h"
-#include "core/program.h"
+#include "core/postgres/postgres.h"
+#include "core/program/program.h"
 
 static const char *conninfo;
 static char schema[32];

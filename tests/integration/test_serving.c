@@ -28,9 +28,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/catalog.h"
+#include "core/catalog/catalog.h"
 #include "core/groups.h"
-#include "core/postgres.h"
+#include "core/postgres/postgres.h"
 
 enum { PARTITIONS = 2, EVENTS = 500, ROW_LIMIT = 300 };
 

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/archive.h"
+#include "core/archive/archive.h"
 #include "tests/support/broker.h"
 #include "tests/support/deployment.h"
 #include "tests/support/orders.h"

@@ -26,9 +26,9 @@
 
 #include <cmocka.h>
 
-#include "core/catalog.h"
-#include "core/kafka.h"
-#include "core/program.h"
+#include "core/catalog/catalog.h"
+#include "core/kafka/kafka.h"
+#include "core/program/program.h"
 
 enum { WAIT_MS = 60000, STEP_MS = 20, PARTITIONS = 3, PROCESSES_MAX = 4 };
 

@@ -21,9 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/migrations.h"
-#include "core/timestamp.h"
-#include "core/window.h"
+#include "core/catalog/migrations.h"
+#include "core/time/timestamp.h"
+#include "core/windows/window.h"
 #include "tests/support/orders.h"
 #include "tests/support/stack.h"
 

@@ -1,5 +1,5 @@
-/* core/event_parser.h beside jansson, on records made at random and then damaged at random: the
- * same verdict on every one, and the same fields. DOVETAIL_SEED repeats a run. */
+/* core/records/event_parser.h beside jansson, on records made at random and then damaged at random:
+ * the same verdict on every one, and the same fields. DOVETAIL_SEED repeats a run. */
 #include <time.h>
 
 #include "tests/support/event_parser_fixture.h"

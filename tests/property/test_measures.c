@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 
 enum { ROUNDS = 300, RECORDS_MAX = 40, STATES_MAX = 8, MUTATIONS = 60, LONG_TEXT = 5000 };
 

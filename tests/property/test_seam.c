@@ -30,7 +30,7 @@
 #include <time.h>
 
 #include "core/groups.h"
-#include "core/recent_ids.h"
+#include "core/records/recent_ids.h"
 
 enum {
     PARTITIONS = 3,

@@ -19,8 +19,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/definition.h"
-#include "core/murmur3.h"
+#include "core/definitions/definition.h"
+#include "core/base/murmur3.h"
 
 enum { STATES_MAX = 7, MUTATIONS = 400 };
 

@@ -1,4 +1,4 @@
-/* What the tests of core/event_parser.h share: sources built by hand, parsing under hostile
+/* What the tests of core/records/event_parser.h share: sources built by hand, parsing under hostile
  * conditions, and one run for each instruction set. Include it once, in a test program. */
 #ifndef DOVETAIL_TESTS_SUPPORT_EVENT_PARSER_FIXTURE_H
 #define DOVETAIL_TESTS_SUPPORT_EVENT_PARSER_FIXTURE_H
@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/event_parser.h"
+#include "core/records/event_parser.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define FIELD(its_name, its_type, its_format, may_be_null, ...)                                    \

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/decimal.h"
+#include "core/numbers/decimal.h"
 
 /* --- random numbers: splitmix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number
  * Generators", 2014) --- */

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "core/archive.h"
-#include "core/event_parser.h"
+#include "core/archive/archive.h"
+#include "core/records/event_parser.h"
 
 enum { RECORDS_MAX = 400, BIG_BYTES = 1 << 20 };
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "core/arena.h"
+#include "core/base/arena.h"
 
 static void test_pointers_are_aligned_and_distinct(void **state)
 {

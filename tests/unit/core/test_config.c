@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "core/config.h"
-#include "core/config_options.h"
-#include "core/kafka.h"
+#include "core/program/config.h"
+#include "core/program/config_options.h"
+#include "core/kafka/kafka.h"
 
 static char directory[] = "/tmp/test-config-XXXXXX";
 static char path[64];

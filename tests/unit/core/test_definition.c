@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 
 static struct error error;
 

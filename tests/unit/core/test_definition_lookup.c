@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/catalog_lookup.h"
-#include "core/catalog_tables.h"
-#include "core/definition.h"
+#include "core/catalog/catalog_lookup.h"
+#include "core/catalog/catalog_tables.h"
+#include "core/definitions/definition.h"
 
 static struct error error;
 static struct source *source;

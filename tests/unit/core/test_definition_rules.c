@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/definition.h"
-#include "core/event_parser.h"
+#include "core/definitions/definition.h"
+#include "core/records/event_parser.h"
 #include "core/groups.h"
 
 static struct error error;

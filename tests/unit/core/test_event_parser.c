@@ -1,4 +1,4 @@
-/* core/event_parser.h: the fields of a record, and why a record has none. */
+/* core/records/event_parser.h: the fields of a record, and why a record has none. */
 #include "tests/support/event_parser_fixture.h"
 
 static void test_reads_a_flight(void **state)

@@ -1,4 +1,5 @@
-/* core/event_parser.h: which bytes are a JSON object, everywhere in the record, and the bounds. */
+/* core/records/event_parser.h: which bytes are a JSON object, everywhere in the record, and the
+ * bounds. */
 #include "tests/support/event_parser_fixture.h"
 
 static void test_accepts_json_objects(void **state)

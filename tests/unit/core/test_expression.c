@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 
 static const char source_json[] =
     "{\"source\":\"s\",\"topic\":\"t\",\"event_time\":{\"field\":\"at\",\"format\":\"rfc3339\"},"

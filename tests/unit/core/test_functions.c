@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/decimal_functions.h"
-#include "core/definition.h"
+#include "core/numbers/decimal_functions.h"
+#include "core/definitions/definition.h"
 #include "core/functions/functions.h"
 #include "core/functions/regex.h"
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "core/groups.h"
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 enum { AT, KEY, OTHER, AMOUNT, PRICE, LATE, FIELDS };
 

@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/archive.h"
-#include "core/event_parser.h"
-#include "core/mask.h"
+#include "core/archive/archive.h"
+#include "core/records/event_parser.h"
+#include "core/records/mask.h"
 
 static struct error error;
 static char directory[] = "/tmp/dovetail-mask-XXXXXX";

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "core/pgbinary.h"
-#include "core/timestamp.h"
+#include "core/postgres/pgbinary.h"
+#include "core/time/timestamp.h"
 
 static struct error error;
 static struct pgbinary_writer writer;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "core/program.h"
+#include "core/program/program.h"
 
 enum { ARGUMENTS_MAX = 16 };
 

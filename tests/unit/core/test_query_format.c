@@ -9,8 +9,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "core/query.h"
-#include "core/utf8.h"
+#include "core/query/query.h"
+#include "core/base/utf8.h"
 
 /* --- an answer by hand: two keys, three measures --- */
 

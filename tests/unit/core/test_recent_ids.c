@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/recent_ids.h"
+#include "core/records/recent_ids.h"
 
 enum { RECORDS_MAX = 30000 };
 

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "core/duration.h"
-#include "core/timestamp.h"
+#include "core/time/duration.h"
+#include "core/time/timestamp.h"
 #include "decimal_model.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

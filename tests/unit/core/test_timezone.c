@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/timestamp.h"
-#include "core/timezone.h"
+#include "core/time/timestamp.h"
+#include "core/time/timezone.h"
 
 static struct error error;
 static struct arena arena;

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "core/timestamp.h"
-#include "core/utf8.h"
+#include "core/time/timestamp.h"
+#include "core/base/utf8.h"
 #include "core/value.h"
 
 static struct error error;

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/definition.h"
+#include "core/definitions/definition.h"
 #include "core/functions/functions.h"
 #include "core/groups.h"
 

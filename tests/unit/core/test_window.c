@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "core/groups.h"
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 
 #define MINUTE INT64_C(60000000)
 #define HOUR (60 * MINUTE)

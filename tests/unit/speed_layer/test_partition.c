@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "core/timestamp.h"
+#include "core/time/timestamp.h"
 #include "speed_layer/partition.h"
 #include "speed_layer/sql_array.h"
 

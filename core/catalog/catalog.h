@@ -1,0 +1,94 @@
+/* The catalogue: what `dovetail init` registered in PostgreSQL, and the tables of each view
+ * version.
+ *
+ * The layers work from the registered definitions, not from the files, so that every process folds
+ * exactly the same versions from the same offset on. Invariant: a version is registered in one
+ * transaction with its tables, its coverage (P at that moment) and owner_epoch + 1 on every
+ * partition of its topic; so whoever moves P afterwards has read a catalogue that has the version.
+ *
+ * A struct catalog is immutable once loaded and may be read from any thread. */
+#ifndef DOVETAIL_CATALOG_H
+#define DOVETAIL_CATALOG_H
+
+#include "core/program/config.h"
+#include "core/definitions/definition.h"
+#include "core/postgres/postgres.h"
+#include "core/records/recent_ids.h"
+
+enum catalog_state { CATALOG_BUILDING, CATALOG_CURRENT };
+
+struct catalog_version {
+    int version;
+    enum catalog_state state;
+    struct source *source; /* owned: as it was when this version was registered */
+    struct view *view;     /* owned; the lookups of a current version are bound */
+    char *lookups;         /* owned: what they are bound to, NULL without any; catalog_lookup.h */
+    bool readable;         /* current, and the current run's cut-offs have reached its coverage */
+};
+
+struct catalog {
+    char deployment_id[40];
+    unsigned char id_secret[RECENT_IDS_SECRET_BYTES]; /* keys the hashes of ids */
+    struct source **sources;                          /* newest definitions, by name; owned */
+    size_t source_count;
+    struct catalog_version *versions; /* building and current ones, by view name, version */
+    size_t version_count;
+};
+
+/* Reads it in the caller's transaction, if there is one. STATUS_REJECT "run `dovetail init`" where
+ * the tables are missing or of another schema version. */
+enum status catalog_load(struct postgres *postgres, struct catalog **out,
+                         struct error *error) MUST_CHECK;
+void catalog_destroy(struct catalog *catalog);
+
+const struct source *catalog_source(const struct catalog *catalog, const char *name);
+const struct catalog_version *catalog_current(const struct catalog *catalog, const char *view);
+
+/* Creates or migrates Dovetail's own tables from `schemas_directory`/sql, each file once. The files
+ * are compiled into the program (core/catalog/migrations), so an installation needs no path. */
+enum status catalog_migrate(struct postgres *postgres, bool *changed,
+                            struct error *error) MUST_CHECK;
+
+enum catalog_change { CATALOG_UNCHANGED, CATALOG_ADDED, CATALOG_CHANGED };
+
+/* First in a transaction that registers, or that makes position rows: these exclude each other, so
+ * that a version has its coverage for every partition, and a new partition every version. They wait
+ * here, before they hold anything that a flush needs, while a run is published. Readers do not. */
+enum status catalog_lock(struct postgres *postgres, struct error *error) MUST_CHECK;
+
+/* Registers a source or view in the caller's transaction. Where the source has a mask its key is
+ * read, and must be the one that was registered first. */
+enum status catalog_register_source(struct postgres *postgres, struct source *source,
+                                    enum catalog_change *change, struct error *error) MUST_CHECK;
+/* Changed lookups of a view take effect with the commit, without a new version. STATUS_REJECT for
+ * lookups of what is not there. */
+enum status catalog_register_view(struct postgres *postgres, const struct view *view,
+                                  enum catalog_change *change, struct error *error) MUST_CHECK;
+
+/* Makes missing position rows of a topic's partitions, with `base_offsets` (one for each). */
+enum status catalog_add_partitions(struct postgres *postgres, const char *topic,
+                                   const int64_t *base_offsets, int count,
+                                   struct error *error) MUST_CHECK;
+
+/* In the transaction that publishes `run`: says that the run folded this version, so that its batch
+ * rows are complete for the run's cut-offs. A version is readable only from such a run on. For
+ * every version that was folded, building or current, before catalog_promote. */
+enum status catalog_mark_built(struct postgres *postgres, int version, int64_t run,
+                               struct error *error) MUST_CHECK;
+
+/* In the caller's transaction: makes every building version current whose coverage the current run
+ * has reached, retires the one it replaces and (re)creates the SQL view dovetail.<view>. A version
+ * whose lookups cannot be bound goes on building, and a warning is logged. */
+enum status catalog_promote(struct postgres *postgres, struct error *error) MUST_CHECK;
+
+/* Names and SQL of a version's tables. Buffers are CATALOG_NAME_BYTES. */
+enum { CATALOG_NAME_BYTES = 64 };
+void catalog_speed_table(int version, char *out); /* dovetail_internal.speed_<version> */
+void catalog_batch_table(int version, char *out); /* dovetail_internal.batch_<version> */
+
+/* The columns of a row of states, quoted and comma-separated: "window_start", the keys, the
+ * measures' columns. `prefix` ("s." or "") goes before each name; "l<number>." before a looked-up
+ * column, which core/query/query has among the keys. Caller frees. */
+char *catalog_state_columns(const struct view *view, const char *prefix) MUST_CHECK;
+
+#endif

@@ -1,0 +1,23 @@
+/* Shared by the files of the catalogue. */
+#ifndef DOVETAIL_CATALOG_INTERNAL_H
+#define DOVETAIL_CATALOG_INTERNAL_H
+
+#include "core/catalog/catalog.h"
+
+/* Definitions as the database has them. On failure *out, *source and *view are NULL. */
+enum status catalog_parse_source(const char *text, struct source **out,
+                                 struct error *error) MUST_CHECK;
+enum status catalog_parse_version(const char *view_text, const char *source_text,
+                                  struct source **source, struct view **view,
+                                  struct error *error) MUST_CHECK;
+
+/* In a transaction: makes dovetail.<view> and the lookups' views anew for a version that is
+ * current, bound to `binding`. */
+enum status catalog_rebind(struct postgres *postgres, int version, struct view *view,
+                           const char *binding, struct error *error) MUST_CHECK;
+
+/* A statement with text parameters whose rows are not wanted. */
+enum status catalog_run(struct postgres *postgres, const char *sql, int parameter_count,
+                        const char *const *parameters, struct error *error) MUST_CHECK;
+
+#endif

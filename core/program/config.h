@@ -1,0 +1,44 @@
+/* The configuration file: one table of options that drives parsing, --help and documentation.
+ *
+ * `${ENV_NAME}` and `${file:/path}` inside strings are replaced. Faults are STATUS_REJECT and name
+ * the file and the key ("dovetail.json: speed.flush_interval_ms: ..."); unknown keys are faults.
+ * Loaded once at start, then read-only from any thread. Secrets never appear in error texts. */
+#ifndef DOVETAIL_CONFIG_H
+#define DOVETAIL_CONFIG_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "core/base/error.h"
+
+struct config {
+    json_t *kafka;        /* object of librdkafka properties, every value a string; owned */
+    const char *postgres; /* libpq conninfo; secret */
+    const char *schemas;  /* directory; relative paths are relative to the configuration file */
+
+    int64_t speed_flush_interval_ms; /* 1..60000, default 100 */
+    int64_t speed_slice_interval_ms; /* 100..86400000, default 60000 */
+    int64_t speed_memory_bytes;      /* states and rows not yet written, default 256 MiB */
+
+    const char *batch_archive;   /* directory; default "archive" beside the configuration file */
+    const char *batch_schedule;  /* five-field cron expression, default every 10 minutes */
+    int64_t batch_threads;       /* 0..256, 0 = one for each processor */
+    int64_t batch_segment_bytes; /* raw bytes of one segment, default 64 MiB */
+    int64_t batch_retained_runs; /* 1..1000, default 3 */
+
+    const char *serving_listen; /* host:port, default 127.0.0.1:8080; port 0 = any free one */
+    int64_t serving_threads;    /* 0 = one for each processor */
+    int64_t serving_row_limit;  /* most rows of one answer, default 100000 */
+
+    json_t *root; /* owns the strings */
+};
+
+/* `path` NULL means dovetail.json. */
+enum status config_load(const char *path, struct config **out, struct error *error) MUST_CHECK;
+void config_destroy(struct config *config);
+
+/* The option table as text for --help, and as Markdown for docs/CONFIGURATION.md. Caller frees. */
+char *config_help(void) MUST_CHECK;
+char *config_markdown(void) MUST_CHECK;
+
+#endif

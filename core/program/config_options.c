@@ -1,0 +1,242 @@
+/* The configuration options: see core/program/config_options.h.
+ *
+ * The one place that knows names, ranges, defaults and meanings; parsing, --help and
+ * docs/CONFIGURATION.md follow it. Constant data and pure functions; any thread. */
+#include "core/program/config_options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define TIB (1024 * GIB)
+
+#define FIELD(name) .offset = offsetof(struct config, name)
+
+const struct option config_options[] = {
+    {.name = "kafka",
+     .type = OPTION_PROPERTIES,
+     .required = true,
+     .secret = true,
+     FIELD(kafka),
+     .help = "Any properties of librdkafka, by their names there; values are strings, numbers or "
+             "booleans. Refused are those that exact results depend on: `enable.auto.commit`, "
+             "`enable.auto.offset.store`, `auto.offset.reset`, `isolation.level`, "
+             "`partition.assignment.strategy`, `group.instance.id`."},
+    {.section = "kafka",
+     .name = "bootstrap.servers",
+     .type = OPTION_TEXT,
+     .required = true,
+     .help = "Brokers to ask first, as `host:port`, separated by commas."},
+    {.name = "postgres",
+     .type = OPTION_TEXT,
+     .required = true,
+     .secret = true,
+     FIELD(postgres),
+     .help = "Connection string of libpq, as keywords and values or as a URI."},
+    {.name = "schemas",
+     .type = OPTION_PATH,
+     .text = "schemas",
+     FIELD(schemas),
+     .help = "Directory that has `sources/` and `views/`."},
+
+    {.section = "speed",
+     .name = "flush_interval_ms",
+     .type = OPTION_INTEGER,
+     .minimum = 1,
+     .maximum = 60000,
+     .number = 100,
+     .unit = "ms",
+     FIELD(speed_flush_interval_ms),
+     .help = "Time between two flushes of changed states to PostgreSQL, while events come: what "
+             "freshness costs."},
+    {.section = "speed",
+     .name = "slice_interval_ms",
+     .type = OPTION_INTEGER,
+     .minimum = 100,
+     .maximum = 86400000,
+     .number = 60000,
+     .unit = "ms",
+     FIELD(speed_slice_interval_ms),
+     .help = "Time after which a new slice is begun. A batch run cuts at the start of a slice; "
+             "more slices mean more rows to merge."},
+    {.section = "speed",
+     .name = "memory",
+     .type = OPTION_SIZE,
+     .minimum = MIB,
+     .maximum = TIB,
+     .number = 256 * MIB,
+     FIELD(speed_memory_bytes),
+     .help = "Bound of what records have become and PostgreSQL does not have yet: half for the "
+             "states of open slices, which are closed early beyond it, the other half for rows and "
+             "dead letters on their way, beyond which consumption pauses. Not in it: about 100 MiB "
+             "for the program, with what Kafka's client has fetched (`queued.max.messages.kbytes`, "
+             "`queued.min.messages`), and the ids of `dedupe`."},
+
+    {.section = "batch",
+     .name = "archive",
+     .type = OPTION_PATH,
+     .text = "archive",
+     FIELD(batch_archive),
+     .help = "Directory of the archive's segments."},
+    {.section = "batch",
+     .name = "schedule",
+     .type = OPTION_CRON,
+     .text = "*/10 * * * *",
+     FIELD(batch_schedule),
+     .help = "When `dovetail-batch schedule` runs, in UTC: minute, hour, day of month, month, day "
+             "of week."},
+    {.section = "batch",
+     .name = "threads",
+     .type = OPTION_INTEGER,
+     .minimum = 0,
+     .maximum = 256,
+     .number = 0,
+     FIELD(batch_threads),
+     .help = "Threads that recompute; 0 is one for each processor."},
+    {.section = "batch",
+     .name = "segment_size",
+     .type = OPTION_SIZE,
+     .minimum = 4 * KIB,
+     .maximum = 4 * GIB,
+     .number = 64 * MIB,
+     FIELD(batch_segment_bytes),
+     .help = "Raw bytes of one segment before compression: the unit of parallel work and of "
+             "reuse."},
+    {.section = "batch",
+     .name = "retained_runs",
+     .type = OPTION_INTEGER,
+     .minimum = 1,
+     .maximum = 1000,
+     .number = 3,
+     FIELD(batch_retained_runs),
+     .help = "Published runs that are kept, the current one included: how far `dovetail runs "
+             "rollback` can go back."},
+
+    {.section = "serving",
+     .name = "listen",
+     .type = OPTION_ADDRESS,
+     .text = "127.0.0.1:8080",
+     FIELD(serving_listen),
+     .help = "Address of the HTTP server. Port 0 is any free one."},
+    {.section = "serving",
+     .name = "threads",
+     .type = OPTION_INTEGER,
+     .minimum = 0,
+     .maximum = 256,
+     .number = 0,
+     FIELD(serving_threads),
+     .help = "Threads that answer; 0 is one for each processor."},
+    {.section = "serving",
+     .name = "row_limit",
+     .type = OPTION_INTEGER,
+     .minimum = 1,
+     .maximum = 10000000,
+     .number = 100000,
+     .unit = "rows",
+     FIELD(serving_row_limit),
+     .help = "Most rows of one answer."},
+};
+
+const size_t config_option_count = sizeof config_options / sizeof config_options[0];
+
+const char *config_key_text(const char *section, const char *name, char *buffer, size_t size)
+{
+    const char *quote = strchr(name, '.') != NULL ? "\"" : "";
+    snprintf(buffer, size, "%s%s%s%s%s", section != NULL ? section : "", section != NULL ? "." : "",
+             quote, name, quote);
+    return buffer;
+}
+
+/* --- sizes --- */
+
+static const struct {
+    const char *name;
+    int64_t bytes;
+} units[] = {
+    {"TiB", TIB},       {"GiB", GIB},    {"MiB", MIB}, {"KiB", KIB}, {"TB", INT64_C(1000000000000)},
+    {"GB", 1000000000}, {"MB", 1000000}, {"kB", 1000}, {"B", 1},
+};
+
+bool config_parse_size(const char *text, int64_t *bytes)
+{
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > 18)
+        return false;
+    int64_t number = 0;
+    for (size_t i = 0; i < digits; i++)
+        number = number * 10 + (text[i] - '0');
+    const char *unit = text + digits;
+    if (*unit == ' ')
+        unit++;
+    if (*unit == '\0' && unit == text + digits) {
+        *bytes = number;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(unit, units[i].name) == 0)
+            return !__builtin_mul_overflow(number, units[i].bytes, bytes);
+    return false;
+}
+
+const char *config_format_size(int64_t bytes, char *buffer, size_t size)
+{
+    size_t i = 0;
+    while (i < 4 && (bytes == 0 || bytes % units[i].bytes != 0))
+        i++;
+    if (i == 4)
+        snprintf(buffer, size, "%lld B", (long long)bytes);
+    else
+        snprintf(buffer, size, "%lld %s", (long long)(bytes / units[i].bytes), units[i].name);
+    return buffer;
+}
+
+/* --- names that are nearly right --- */
+
+enum { NAME_MAX_LENGTH = 40 };
+
+/* Levenshtein's distance; a large number for long names. */
+static size_t edit_distance(const char *left, const char *right)
+{
+    size_t row[NAME_MAX_LENGTH + 1];
+    size_t width = strlen(right);
+    if (width > NAME_MAX_LENGTH || strlen(left) > NAME_MAX_LENGTH)
+        return NAME_MAX_LENGTH;
+    for (size_t j = 0; j <= width; j++)
+        row[j] = j;
+    for (size_t i = 1; left[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= width; j++) {
+            size_t best = diagonal + (left[i - 1] != right[j - 1]);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[width];
+}
+
+const char *config_nearest_name(const char *section, const char *name)
+{
+    const char *nearest = NULL;
+    size_t least = strlen(name) / 3 + 2; /* must be below */
+    for (size_t i = 0; i < config_option_count; i++) {
+        const struct option *option = &config_options[i];
+        const char *candidate = option->name;
+        if (section == NULL && option->section != NULL)
+            candidate = option->section;
+        else if (section != NULL && (option->section == NULL || strcmp(option->section, section)))
+            continue;
+        size_t distance = edit_distance(name, candidate);
+        if (distance < least) {
+            least = distance;
+            nearest = candidate;
+        }
+    }
+    return nearest;
+}

@@ -1,0 +1,114 @@
+/* Merged queries: batch(offsets < C) + speed(C <= offsets < P) from one snapshot of PostgreSQL.
+ *
+ * Invariant: run, C, P, batch rows and speed rows of one answer come from one REPEATABLE READ
+ * snapshot, so the answer is exact for its receipt whatever is published meanwhile. So do the rows
+ * of reference tables that are looked up; the receipt does not cover them, so an answer with
+ * lookups may not be kept for a later request. Serving and the command line both answer with this;
+ * dovetail.<view> says the same in SQL. */
+#ifndef DOVETAIL_QUERY_H
+#define DOVETAIL_QUERY_H
+
+#include "core/catalog/catalog.h"
+#include "core/groups.h"
+#include "core/postgres/postgres.h"
+
+enum query_layer { QUERY_MERGED, QUERY_BATCH, QUERY_SPEED };
+
+struct query_filter {
+    const char *key;  /* or a looked-up column, as wherever keys are meant here */
+    const char *text; /* NULL: the key is NULL */
+};
+
+struct query_order {
+    const char *column; /* window_start, window_end, a key or a measure */
+    bool descending;
+};
+
+/* Texts as a person or an HTTP client gave them; all borrowed; zeroed = no restriction.
+ *
+ * from and to choose among the view's own windows by their start, at every granularity: a coarser
+ * window at the edge holds only those of its windows that were chosen. */
+struct query_request {
+    const char *from; /* inclusive, on window start: RFC 3339 or a date */
+    const char *to;   /* exclusive; not before `from` */
+    const struct query_filter *filters;
+    size_t filter_count;
+    const char *const
+        *group_by; /* NULL: every key and looked-up column; count 0 and not NULL: none */
+    size_t group_by_count;
+    const char
+        *granularity;     /* NULL: the view's window; a multiple of it; "all": one row over all */
+    const char *timezone; /* NULL: the view's, or UTC; of a granularity in days or longer */
+    const char *const *measures; /* NULL: all */
+    size_t measure_count;
+    const struct query_order *order;
+    size_t order_count;
+    int64_t limit;     /* 0 = row_limit */
+    int64_t row_limit; /* an answer with more rows is refused; 0 = no bound */
+    enum query_layer layer;
+};
+
+struct query_partition {
+    const char *topic;
+    int32_t partition;
+    int64_t cutoff;   /* C */
+    int64_t position; /* P, never below C */
+};
+
+/* The receipt of layer "batch" has P = C, and watermark and freshness of the run alone. */
+struct query_receipt {
+    int64_t run;
+    struct query_partition *partitions; /* by partition */
+    size_t partition_count;
+    bool has_watermark;   /* some partition has had an event */
+    int64_t watermark_us; /* the least of the partitions' greatest event times */
+    bool has_freshness;   /* every partition has been read */
+    int64_t freshness_ms; /* every record that was in the log this long ago is in the answer */
+};
+
+struct query_row {
+    int64_t window_start_us; /* where answer->has_start */
+    int64_t window_end_us;   /* where answer->has_end */
+    bool provisional;        /* the window ends after the watermark: more may come */
+    struct value *keys;      /* answer->key_count */
+    struct value *results;   /* answer->measure_count */
+    const char *
+        *wide_texts; /* for each result: NULL, or the decimal as text (see measure_kind.finish) */
+};
+
+struct query_answer {
+    const struct view *view; /* borrowed from the catalogue, which must outlive the answer */
+    size_t *keys; /* indexes into view->keys, in the order of the answer; looked-up columns
+             are there behind the keys */
+    size_t key_count;
+    size_t *measures;
+    size_t measure_count;
+    bool has_start; /* false with granularity "all" and no `from`, and without windows */
+    bool has_end;   /* the same with `to` */
+    struct query_row *rows;
+    size_t row_count;
+    size_t batch_rows_read;
+    size_t speed_rows_read;
+    struct query_receipt receipt;
+    struct groups *groups; /* owns the strings of keys and results */
+    struct arena arena;    /* owns everything else but view */
+};
+
+/* Runs one query, in one network round trip (two, when a statement is new to the connection).
+ * STATUS_REJECT: a parameter is at fault; the text begins with its name ("granularity: ...").
+ * STATUS_FENCED: another version of the view is current now; load the catalogue again.
+ * STATUS_RETRY: the view is still being built (sqlstate empty), or the database is away. The
+ * connection must not be inside a transaction. The statements it prepares are kept with the
+ * connection, and their number is bounded. */
+enum status query_run(struct postgres *postgres, const struct catalog_version *version,
+                      const struct query_request *request, struct query_answer **out,
+                      struct error *error) MUST_CHECK;
+void query_answer_destroy(struct query_answer *answer);
+
+/* The answer as JSON text (the format of GET /v1/views/{view}/rows), CSV, or a table for people.
+ * malloc'd, caller frees; NULL when out of memory. */
+char *query_answer_json(const struct query_answer *answer, size_t *length) MUST_CHECK;
+char *query_answer_csv(const struct query_answer *answer, size_t *length) MUST_CHECK;
+char *query_answer_table(const struct query_answer *answer, size_t *length) MUST_CHECK;
+
+#endif

@@ -1,0 +1,27 @@
+/* Which statements a connection has prepared: used by core/query/query.c only.
+ *
+ * The table belongs to the connection itself (libpq's instance data), so that it is gone when the
+ * connection is, and a new connection begins with an empty one. One thread at a time, as the
+ * connection. */
+#ifndef DOVETAIL_QUERY_STATEMENTS_H
+#define DOVETAIL_QUERY_STATEMENTS_H
+
+#include "core/postgres/postgres.h"
+
+enum { QUERY_STATEMENT_NAME_BYTES = 32, QUERY_STATEMENT_MAX = 256 };
+
+struct query_statement {
+    uint64_t hash;
+    char *text;
+    char name[QUERY_STATEMENT_NAME_BYTES];
+    bool prepared; /* the server has it */
+    uint64_t used; /* when it was last asked for */
+};
+
+/* The entry of `text`, made where there is none; the caller prepares it where `prepared` is false,
+ * and says so. May drop the statement that was not used for longest, outside of any transaction.
+ * Good until QUERY_STATEMENT_MAX - 1 others were asked for, or the connection ends. */
+enum status query_statement_find(struct postgres *postgres, const char *text,
+                                 struct query_statement **out, struct error *error) MUST_CHECK;
+
+#endif
