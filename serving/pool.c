@@ -1,12 +1,15 @@
 /* Connections: see serving/pool.h.
  *
  * Invariant: a connection is either in `idle` or with exactly one caller. The lock guards the list
- * and the memory of the last failure, and is not held while connecting. */
+ * and the memory of the last failure, and is not held while connecting. Why connecting fails is
+ * written to the log, once for each different reason; callers, whose texts reach clients, are only
+ * told that PostgreSQL is away: libpq's messages name host, port, user and database. */
 #include "serving/pool.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/program/program.h"
 
@@ -17,8 +20,9 @@ struct pool {
     pthread_mutex_t lock;
     int idle_count;
     int size;
-    int64_t failed_us;       /* monotonic, when connecting last failed; 0 = it did not */
-    struct error failure;    /* how */
+    int64_t failed_us;              /* monotonic, when connecting last failed; 0 = it did not */
+    char failure[ERROR_TEXT_BYTES]; /* why, as the log has it; empty: it did not fail last */
+    char sqlstate[6];
     struct postgres *idle[]; /* some may be broken, or NULL: not opened yet */
 };
 
@@ -65,36 +69,57 @@ static enum status open_connection(struct pool *pool, struct postgres **postgres
     return status;
 }
 
+/* What a caller is told. */
+static enum status is_away(const char *sqlstate, struct error *error)
+{
+    (void)error_set(error, STATUS_RETRY, "PostgreSQL is away");
+    snprintf(error->sqlstate, sizeof error->sqlstate, "%s",
+             sqlstate[0] != '\0' ? sqlstate : "08006");
+    return STATUS_RETRY;
+}
+
 static bool failed_just_now(struct pool *pool, struct error *error)
 {
     bool recent = pool->failed_us != 0 &&
                   program_monotonic_us() - pool->failed_us < PAUSE_AFTER_FAILURE_MS * INT64_C(1000);
     if (recent)
-        *error = pool->failure;
+        (void)is_away(pool->sqlstate, error);
     return recent;
 }
 
-static void note_result(struct pool *pool, enum status status, const struct error *error)
+static void note_success(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    pool->failed_us = status == STATUS_OK ? 0 : program_monotonic_us();
-    if (status != STATUS_OK)
-        pool->failure = *error;
+    bool was_away = pool->failure[0] != '\0';
+    pool->failed_us = 0;
+    pool->failure[0] = '\0';
     pthread_mutex_unlock(&pool->lock);
+    if (was_away)
+        program_log(LOG_INFO, "PostgreSQL is back");
+}
+
+static void note_failure(struct pool *pool, const struct error *cause)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool is_news = strcmp(pool->failure, cause->text) != 0;
+    pool->failed_us = program_monotonic_us();
+    snprintf(pool->failure, sizeof pool->failure, "%s", cause->text);
+    snprintf(pool->sqlstate, sizeof pool->sqlstate, "%s", cause->sqlstate);
+    pthread_mutex_unlock(&pool->lock);
+    if (is_news)
+        program_log(LOG_WARNING, "PostgreSQL is away: %s", cause->text);
 }
 
 /* A refused password or a missing database may be put right while we run: worth another try. */
 static enum status connect_now(struct pool *pool, struct postgres **postgres, struct error *error)
 {
     struct error cause = {0};
-    enum status status = open_connection(pool, postgres, &cause);
-    if (status != STATUS_OK) {
-        status = error_set(error, STATUS_RETRY, "PostgreSQL is away: %s", cause.text);
-        snprintf(error->sqlstate, sizeof error->sqlstate, "%s",
-                 cause.sqlstate[0] != '\0' ? cause.sqlstate : "08006");
+    if (open_connection(pool, postgres, &cause) == STATUS_OK) {
+        note_success(pool);
+        return STATUS_OK;
     }
-    note_result(pool, status, error);
-    return status;
+    note_failure(pool, &cause);
+    return is_away(cause.sqlstate, error);
 }
 
 enum status pool_take(struct pool *pool, struct postgres **out, struct error *error)

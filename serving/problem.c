@@ -1,7 +1,8 @@
 /* Problem documents: see serving/problem.h.
  *
  * Types are stable words for programs, titles and details for people. Nothing of an internal
- * failure is told to clients beyond that there was one: its text may hold names or values. */
+ * failure is told to clients beyond that there was one: its text may hold names or values; nor of
+ * why the database is away, which would tell where it is and who we are to it. */
 #include "serving/problem.h"
 
 #include <jansson.h>
@@ -87,6 +88,28 @@ void problem_respond(struct http_response *response, int status, const char *par
     fill(response, status, body);
 }
 
+/* SQLSTATE classes of a connection that failed, was refused or was ended by the server. */
+static bool is_about_connection(const char *sqlstate)
+{
+    static const char *const classes[] = {"08", "28", "3D", "53", "57"};
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+        if (strncmp(sqlstate, classes[i], 2) == 0)
+            return true;
+    return false;
+}
+
+static void respond_unavailable(struct http_response *response, const struct error *error)
+{
+    static const char away[] = "PostgreSQL is away";
+    if (!is_about_connection(error->sqlstate)) {
+        problem_respond(response, 503, NULL, "%s", error->text);
+        return;
+    }
+    if (strcmp(error->text, away) != 0) /* else the pool has written why */
+        program_log(LOG_WARNING, "%s: %s", away, error->text);
+    problem_respond(response, 503, NULL, away);
+}
+
 void problem_respond_error(struct http_response *response, const struct error *error)
 {
     char parameter[64];
@@ -102,7 +125,7 @@ void problem_respond_error(struct http_response *response, const struct error *e
         problem_respond(response, 400, parameter, "%s", error->text);
         return;
     case STATUS_RETRY:
-        problem_respond(response, 503, NULL, "%s", error->text);
+        respond_unavailable(response, error);
         return;
     default:
         program_log(LOG_ERR, "%s", error->text);

@@ -93,7 +93,7 @@ enum status postgres_error(PGconn *connection, const PGresult *result, const cha
                                   : postgres_first_line_length(primary);
     error_set(error, status, "%s: %.*s%s%s%s", doing, length, primary, detail != NULL ? " (" : "",
               detail != NULL ? detail : "", detail != NULL ? ")" : "");
-    postgres_keep_sqlstate(error, sqlstate);
+    postgres_keep_sqlstate(error, sqlstate == NULL && lost ? "08006" : sqlstate);
     if (error != NULL)
         postgres_make_single_line(error->text);
     return status;

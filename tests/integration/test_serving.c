@@ -46,6 +46,7 @@ static char database[64];
 static char conninfo[512];
 static char directory[] = "/tmp/test-serving-XXXXXX";
 static pid_t server_pid;
+static int server_messages; /* what it writes to stderr */
 static int port;
 
 #define assert_status(expected, call)                                                              \
@@ -355,7 +356,7 @@ static void start_server(void)
     }
     close(pipes[1]);
     port = read_port(pipes[0]);
-    /* pipes[0] stays open, so that later messages do not break the program. */
+    server_messages = pipes[0]; /* open to the end: a closed pipe would break the program */
 }
 
 static int set_up(void **state)
@@ -1330,6 +1331,59 @@ static void test_postgres_away_and_back(void **state)
     free(reply.text);
 }
 
+/* Where the database is and who we are to it is the operator's to know. */
+static void assert_secret(const char *target)
+{
+    char port_text[16];
+    const char *at = strstr(conninfo, "port=");
+    assert_non_null(at);
+    snprintf(port_text, sizeof port_text, "%d", atoi(at + 5));
+    struct reply reply = get(target);
+    assert_int_equal(reply.status, 503);
+    const char *const secrets[] = {port_text, "127.0.0.1", "host", "user", "FATAL", database};
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
+        if (strstr(reply.body, secrets[i]) != NULL)
+            fail_msg("%s tells \"%s\": %s", target, secrets[i], reply.body);
+    free(reply.text);
+}
+
+/* The program's messages until one has `text`. */
+static void assert_logged(const char *text)
+{
+    char messages[16384];
+    size_t length = 0;
+    messages[0] = '\0';
+    while (strstr(messages, text) == NULL) {
+        struct pollfd wait = {.fd = server_messages, .events = POLLIN};
+        if (length + 1 == sizeof messages || poll(&wait, 1, 15000) != 1)
+            fail_msg("not logged: %s\n%s", text, messages);
+        ssize_t got = read(server_messages, messages + length, sizeof messages - 1 - length);
+        assert_true(got > 0);
+        length += (size_t)got;
+        messages[length] = '\0';
+    }
+}
+
+static void test_connection_details_stay_in_the_log(void **state)
+{
+    (void)state;
+    assert_status(
+        STATUS_OK,
+        postgres_executef(admin, &error, "ALTER DATABASE %s ALLOW_CONNECTIONS false", database));
+    terminate_backends();
+    assert_secret("/v1/views/by_route/rows?limit=1");
+    assert_secret("/v1/views");
+    assert_secret("/v1/status");
+    assert_secret("/readyz");
+    assert_logged("is not currently accepting connections");
+    assert_status(
+        STATUS_OK,
+        postgres_executef(admin, &error, "ALTER DATABASE %s ALLOW_CONNECTIONS true", database));
+    usleep(300 * 1000);
+    json_decref(get_json("/v1/views"));
+    assert_logged("PostgreSQL is back");
+}
+
 /* --- new versions --- */
 
 static void register_view(const char *text)
@@ -1470,6 +1524,7 @@ int main(void)
         cmocka_unit_test(test_at_least_waits),
         cmocka_unit_test(test_lost_connections_are_renewed),
         cmocka_unit_test(test_postgres_away_and_back),
+        cmocka_unit_test(test_connection_details_stay_in_the_log),
         cmocka_unit_test(test_building_versions),
         cmocka_unit_test(test_published_versions),
         cmocka_unit_test(test_stop_finishes_requests),
