@@ -93,12 +93,13 @@ static enum status add_view(struct loader *loader, json_t *json, const char *sho
 {
     struct definitions *all = loader->out;
     const char *name = json_string_value(json_object_get(json, "source"));
-    const struct source *source = name == NULL ? NULL : find_source(all, name);
+    bool is_name = name != NULL && definition_name_is_valid(name);
+    const struct source *source = is_name ? find_source(all, name) : NULL;
     struct view *view;
 
-    if (source == NULL) {
+    if (source == NULL && is_name) {
         return error_set(loader->error, STATUS_REJECT, "%s: source: there is no source \"%.60s\"",
-                         shown, name == NULL ? "" : name);
+                         shown, name);
     }
     enum status status = view_create(json, shown, source, &view, loader->error);
     if (status != STATUS_OK) {

@@ -130,7 +130,8 @@ void source_destroy(struct source *source);
  * `state_offsets` have room for it. */
 void view_add_hidden_measure(struct view *view);
 
-/* Builds a view over `source`, which must outlive it. */
+/* Builds a view over `source`, which must outlive it. NULL is the source of a view that names none:
+ * such a view is refused. */
 enum status view_create(json_t *json, const char *place, const struct source *source,
                         struct view **out, struct error *error) MUST_CHECK;
 void view_destroy(struct view *view);

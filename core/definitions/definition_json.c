@@ -21,12 +21,16 @@ enum status definition_check_keys(const json_t *json, const char *const *known, 
     json_t *value;
 
     json_object_foreach ((json_t *)json, key, value) {
-        bool found = strcmp(key, "$schema") == 0 || strcmp(key, "description") == 0;
+        bool is_text = strcmp(key, "$schema") == 0 || strcmp(key, "description") == 0;
+        bool found = strcmp(key, "description") == 0;
         for (size_t i = 0; known[i] != NULL && !found; i++) {
             found = strcmp(known[i], key) == 0;
         }
         if (!found) {
             return error_set(error, STATUS_REJECT, "%s: unknown key", key);
+        }
+        if (is_text && !json_is_string(value)) {
+            return error_set(error, STATUS_REJECT, "%s: wants a text", key);
         }
     }
     return STATUS_OK;

@@ -11,7 +11,7 @@
 bool definition_name_is_valid(const char *name);
 
 /* STATUS_REJECT "key: unknown key" for the first member that is not in `known` (NULL-terminated);
- * "$schema" and "description" are known everywhere. `json` must be an object. */
+ * "description", a text for people, is known everywhere. `json` must be an object. */
 enum status definition_check_keys(const json_t *json, const char *const *known,
                                   struct error *error) MUST_CHECK;
 

@@ -273,10 +273,9 @@ static enum status load_event_time(struct source *source, struct error *error)
 
 static enum status load(struct source *source, struct error *error)
 {
-    static const char *const known[] = {
-        "source", "topic",  "dead_letter_topic", "partitions", "event_time",
-        "fields", "derive", "drop_if_null",      "dedupe",     "mask",
-        NULL};
+    static const char *const known[] = {"$schema",      "source",     "topic",  "dead_letter_topic",
+                                        "partitions",   "event_time", "fields", "derive",
+                                        "drop_if_null", "dedupe",     "mask",   NULL};
 
     if (!json_is_object(source->json)) {
         return error_set(error, STATUS_REJECT, "wants an object");

@@ -225,8 +225,8 @@ void view_add_hidden_measure(struct view *view)
 
 static enum status load(struct view *view, struct error *error)
 {
-    static const char *const known[] = {"view",   "source",   "where",  "group_by",
-                                        "window", "measures", "lookup", NULL};
+    static const char *const known[] = {"$schema", "view",     "source", "where", "group_by",
+                                        "window",  "measures", "lookup", NULL};
     const char *source = NULL;
 
     if (!json_is_object(view->json)) {
@@ -239,9 +239,9 @@ static enum status load(struct view *view, struct error *error)
     status = status == STATUS_OK
                  ? definition_get_name(view->json, "source", &view->arena, &source, error)
                  : status;
-    if (status == STATUS_OK && strcmp(source, view->source->name) != 0) {
+    if (status == STATUS_OK && (view->source == NULL || strcmp(source, view->source->name) != 0)) {
         return error_set(error, STATUS_REJECT, "source: \"%s\" is not \"%s\"", source,
-                         view->source->name);
+                         view->source == NULL ? "" : view->source->name);
     }
     status = status == STATUS_OK ? load_where(view, error) : status;
     status = status == STATUS_OK ? load_keys(view, error) : status;

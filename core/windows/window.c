@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-#include "core/time/duration.h"
+#include "core/definitions/definition_json.h"
 #include "core/groups.h"
+#include "core/time/duration.h"
 #include "core/windows/kinds.h"
 
 /* --- for the kinds --- */
@@ -124,30 +125,14 @@ static enum status none_from_json(const json_t *json, struct arena *arena, struc
 
 static const struct {
     const char *name;
-    const char *members[2];
+    const char *known[4];
     enum status (*from_json)(const json_t *, struct arena *, struct window *, struct error *);
 } types[] = {
-    {"tumbling", {"size", "timezone"}, tumbling_from_json},
-    {"hopping", {"size", "slide"}, hopping_from_json},
-    {"session", {"gap"}, session_from_json},
-    {"none", {NULL}, none_from_json},
+    {"tumbling", {"type", "size", "timezone", NULL}, tumbling_from_json},
+    {"hopping", {"type", "size", "slide", NULL}, hopping_from_json},
+    {"session", {"type", "gap", NULL}, session_from_json},
+    {"none", {"type", NULL}, none_from_json},
 };
-
-static enum status check_members(const json_t *json, const char *const members[2],
-                                 struct error *error)
-{
-    const char *key;
-    json_t *value;
-
-    json_object_foreach ((json_t *)json, key, value) {
-        bool found = strcmp(key, "type") == 0 || strcmp(key, "description") == 0;
-        for (size_t i = 0; i < 2 && members[i] != NULL; i++)
-            found = found || strcmp(members[i], key) == 0;
-        if (!found)
-            return error_set(error, STATUS_REJECT, "%s: unknown key", key);
-    }
-    return STATUS_OK;
-}
 
 enum status window_from_json(const json_t *json, struct arena *arena, struct window *out,
                              struct error *error)
@@ -161,7 +146,7 @@ enum status window_from_json(const json_t *json, struct arena *arena, struct win
     for (size_t i = 0; type != NULL && i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(type, types[i].name) != 0)
             continue;
-        enum status status = check_members(json, types[i].members, error);
+        enum status status = definition_check_keys(json, types[i].known, error);
         return status == STATUS_OK ? types[i].from_json(json, arena, out, error) : status;
     }
     return error_set(error, STATUS_REJECT,

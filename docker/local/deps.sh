@@ -10,7 +10,8 @@ set -eu
 packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
     libsimdjson-dev libzstd-dev libxxhash-dev libgmp-dev libssl-dev'
 case ${1-} in
-    '') packages="$packages libcmocka-dev libcurl4-openssl-dev maven kcat ca-certificates zstd curl jq procps tzdata" ;;
+    '') packages="$packages libcmocka-dev libcurl4-openssl-dev maven kcat ca-certificates zstd curl jq procps tzdata
+        python3-jsonschema" ;;
     build) ;;
     browser) packages=chromium ;;
     *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;

@@ -619,7 +619,7 @@ static void test_bad_folder(void **state)
         "sources/e.json: line 1, column 22: duplicate object key",
         "views/b.json: view: \"v\" is defined twice",
         "views/c.json: source: there is no source \"d\"",
-        "views/d.json: source: there is no source \"\"",
+        "views/d.json: wants an object",
         "views/e.json: where: column 5: wants a value, found the end",
     };
     assert_int_equal(faults.count, 8);
