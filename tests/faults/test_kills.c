@@ -34,7 +34,7 @@ static int set_up(void **state)
     deployment_set(deployment, "kafka", "heartbeat.interval.ms", json_integer(500));
     /* Small, so that there is always something between two segments. */
     deployment_set(deployment, "batch", "segment_size", json_integer(65536));
-    traffic_define(deployment);
+    traffic_define(deployment, orders_views, ORDERS_VIEWS);
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     deployment_serve(deployment);
     return 0;

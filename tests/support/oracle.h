@@ -56,10 +56,16 @@ struct oracle_measure {
     bool (*value)(const void *event, struct oracle_value *out);
 };
 
+enum oracle_kind { ORACLE_TUMBLING, ORACLE_HOPPING, ORACLE_SESSION, ORACLE_CALENDAR, ORACLE_NONE };
+
 struct oracle_view {
     const char *name;
     const char *json; /* its definition, which says the same */
-    int64_t window_us;
+    enum oracle_kind kind;
+    int64_t window_us; /* the size, the gap of sessions; 0 for calendars and without windows */
+    int64_t slide_us;  /* of hopping windows */
+    /* The window of a calendar that a time is in. */
+    void (*calendar)(int64_t time_us, int64_t *start_us, int64_t *end_us);
     enum oracle_verdict (*verdict)(const void *event);
     struct oracle_key keys[ORACLE_KEYS];
     size_t key_count;

@@ -11,7 +11,8 @@ struct oracle_state {
 };
 
 struct oracle_group {
-    int64_t window_us;
+    int64_t window_us; /* its start; of sessions that are not joined yet, the records' time */
+    int64_t last_us;   /* of a session: its last record */
     struct oracle_value keys[ORACLE_KEYS];
     struct oracle_state states[ORACLE_MEASURES];
 };

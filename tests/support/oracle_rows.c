@@ -223,6 +223,16 @@ static void fold_value(enum oracle_fold fold, struct oracle_state *state,
     }
 }
 
+static void fold_event(const struct oracle_view *view, struct oracle_group *group,
+                       const void *event)
+{
+    for (size_t i = 0; i < view->measure_count; i++) {
+        struct oracle_value value = {.type = view->measures[i].type};
+        if (view->measures[i].value(event, &value))
+            fold_value(view->measures[i].fold, &group->states[i], &value);
+    }
+}
+
 void oracle_fold_record(const struct oracle_view *view, struct oracle_groups *groups,
                         const struct oracle_record *record)
 {
@@ -233,13 +243,26 @@ void oracle_fold_record(const struct oracle_view *view, struct oracle_groups *gr
         keys[i] = (struct oracle_value){0};
         view->keys[i].value(record->event, &keys[i]);
     }
-    struct oracle_group *group =
-        find_or_add(groups, window_of(record->time_us, view->window_us), keys, view->key_count);
-    for (size_t i = 0; i < view->measure_count; i++) {
-        struct oracle_value value = {.type = view->measures[i].type};
-        if (view->measures[i].value(record->event, &value))
-            fold_value(view->measures[i].fold, &group->states[i], &value);
+    int64_t time_us = record->time_us, start_us = time_us, end_us;
+    switch (view->kind) {
+    case ORACLE_TUMBLING:
+        start_us = window_of(time_us, view->window_us);
+        break;
+    case ORACLE_HOPPING:
+        for (start_us = window_of(time_us, view->slide_us); start_us > time_us - view->window_us;
+             start_us -= view->slide_us)
+            fold_event(view, find_or_add(groups, start_us, keys, view->key_count), record->event);
+        return;
+    case ORACLE_SESSION: /* joined when the answer is made */
+        break;
+    case ORACLE_CALENDAR:
+        view->calendar(time_us, &start_us, &end_us);
+        break;
+    case ORACLE_NONE:
+        start_us = 0;
+        break;
     }
+    fold_event(view, find_or_add(groups, start_us, keys, view->key_count), record->event);
 }
 
 static void merge_state(enum oracle_fold fold, struct oracle_state *into,
@@ -260,12 +283,14 @@ static void merge_state(enum oracle_fold fold, struct oracle_state *into,
 
 /* --- the query over a view's groups --- */
 
-static bool is_chosen(const struct oracle_query *query, const struct oracle_group *group)
+static bool is_in_range(const struct oracle_query *query, const struct oracle_group *group)
 {
-    if (query->has_from && group->window_us < query->from_us)
-        return false;
-    if (query->has_to && group->window_us >= query->to_us)
-        return false;
+    return !(query->has_from && group->window_us < query->from_us) &&
+           !(query->has_to && group->window_us >= query->to_us);
+}
+
+static bool has_wanted_key(const struct oracle_query *query, const struct oracle_group *group)
+{
     if (!query->has_filter)
         return true;
     struct oracle_value wanted = query->filter;
@@ -273,26 +298,68 @@ static bool is_chosen(const struct oracle_query *query, const struct oracle_grou
     return compare_values(&group->keys[query->filter_key], &wanted) == 0;
 }
 
+static void merge_group(const struct oracle_view *view, struct oracle_group *into,
+                        const struct oracle_group *from)
+{
+    for (size_t m = 0; m < view->measure_count; m++)
+        merge_state(view->measures[m].fold, &into->states[m], &from->states[m]);
+}
+
+static void project_keys(const struct oracle_query *query, const struct oracle_group *group,
+                         struct oracle_value *keys)
+{
+    for (size_t k = 0; k < query->group_by_count; k++)
+        keys[k] = group->keys[query->group_by[k]];
+}
+
 /* The groups of the answer, from the view's own. */
 static void roll_up(const struct oracle_query *query, const struct oracle_groups *from,
                     struct oracle_groups *into)
 {
-    const struct oracle_view *view = query->view;
     for (size_t i = 0; i < from->count; i++) {
         const struct oracle_group *group = from->items[i];
         struct oracle_value keys[ORACLE_KEYS];
-        if (!is_chosen(query, group))
+        if (!is_in_range(query, group) || !has_wanted_key(query, group))
             continue;
-        for (size_t k = 0; k < query->group_by_count; k++)
-            keys[k] = group->keys[query->group_by[k]];
+        project_keys(query, group, keys);
         int64_t window_us = query->granularity == ORACLE_ALL ? 0
                             : query->granularity == ORACLE_WINDOW
                                 ? group->window_us
                                 : window_of(group->window_us, query->granularity);
         struct oracle_group *target = find_or_add(into, window_us, keys, query->group_by_count);
-        for (size_t m = 0; m < view->measure_count; m++)
-            merge_state(view->measures[m].fold, &target->states[m], &group->states[m]);
+        merge_group(query->view, target, group);
     }
+}
+
+/* Sessions: the records come in the order of time, so each goes on with the newest session of its
+ * keys or begins one. `newest` has that session for each combination of keys, under window 0. */
+static void join_sessions(const struct oracle_query *query, const struct oracle_groups *records,
+                          struct oracle_groups *into)
+{
+    struct oracle_groups newest = {0}, sessions = {0};
+    for (size_t i = 0; i < records->count; i++) {
+        const struct oracle_group *record = records->items[i];
+        struct oracle_value keys[ORACLE_KEYS];
+        if (!has_wanted_key(query, record))
+            continue;
+        project_keys(query, record, keys);
+        size_t known = newest.count;
+        struct oracle_group *key = find_or_add(&newest, 0, keys, query->group_by_count);
+        if (newest.count > known || record->window_us - key->last_us >= query->view->window_us)
+            key->states[0].count = record->window_us; /* where the session starts */
+        key->last_us = record->window_us;
+        struct oracle_group *session =
+            find_or_add(&sessions, key->states[0].count, keys, query->group_by_count);
+        session->last_us = record->window_us;
+        merge_group(query->view, session, record);
+    }
+    for (size_t i = 0; i < sessions.count; i++) {
+        const struct oracle_group *session = sessions.items[i];
+        if (is_in_range(query, session))
+            *find_or_add(into, session->window_us, session->keys, query->group_by_count) = *session;
+    }
+    oracle_groups_clear(&newest);
+    oracle_groups_clear(&sessions);
 }
 
 /* The result of a measure as a value to order by; NULL where there is none. Averages are ordered
@@ -382,24 +449,40 @@ static void put_bound(struct oracle_text *text, bool known, int64_t us)
     oracle_put(text, " ");
 }
 
+static int64_t window_end(const struct oracle_view *view, const struct oracle_group *group)
+{
+    int64_t start_us = group->window_us, end_us = 0;
+    if (view->kind == ORACLE_SESSION)
+        return group->last_us + view->window_us;
+    if (view->kind == ORACLE_CALENDAR)
+        view->calendar(start_us, &start_us, &end_us);
+    else
+        end_us = start_us + view->window_us;
+    return end_us;
+}
+
 /* Writes window and says whether more may come into it. */
 static bool put_window(struct oracle_text *text, const struct oracle_query *query,
-                       const struct oracle_receipt *receipt, int64_t start_us)
+                       const struct oracle_receipt *receipt, const struct oracle_group *group)
 {
-    int64_t size_us =
-        query->granularity == ORACLE_WINDOW ? query->view->window_us : query->granularity;
+    const struct oracle_view *view = query->view;
     int64_t end_us;
     bool open = false;
+    if (view->kind == ORACLE_NONE) {
+        put_bound(text, false, 0);
+        put_bound(text, false, 0);
+        return true;
+    }
     if (query->granularity == ORACLE_ALL) {
         put_bound(text, query->has_from, query->from_us);
         put_bound(text, query->has_to, query->to_us);
         open = !query->has_to;
         /* the last window that begins before `to` */
-        end_us =
-            open ? 0 : window_of(query->to_us - 1, query->view->window_us) + query->view->window_us;
+        end_us = open ? 0 : window_of(query->to_us - 1, view->window_us) + view->window_us;
     } else {
-        end_us = start_us + size_us;
-        put_bound(text, true, start_us);
+        end_us = query->granularity == ORACLE_WINDOW ? window_end(view, group)
+                                                     : group->window_us + query->granularity;
+        put_bound(text, true, group->window_us);
         put_bound(text, true, end_us);
     }
     return open || !receipt->has_watermark || end_us > receipt->watermark_us;
@@ -409,7 +492,7 @@ static void put_row(struct oracle_text *text, const struct oracle_query *query,
                     const struct oracle_receipt *receipt, const struct oracle_group *group)
 {
     const struct oracle_view *view = query->view;
-    bool provisional = put_window(text, query, receipt, group->window_us);
+    bool provisional = put_window(text, query, receipt, group);
     for (size_t i = 0; i < query->group_by_count; i++) {
         oracle_put(text, view->keys[query->group_by[i]].name);
         oracle_put(text, "=");
@@ -450,7 +533,10 @@ char *oracle_render(const struct oracle_query *query, const struct oracle_receip
     struct oracle_query whole = complete(query);
     struct oracle_groups groups = {0};
     struct oracle_text text = {0};
-    roll_up(&whole, own, &groups);
+    if (whole.view->kind == ORACLE_SESSION)
+        join_sessions(&whole, own, &groups);
+    else
+        roll_up(&whole, own, &groups);
     if (whole.has_order)
         sort_groups(&whole, &groups);
     *count = whole.limit != 0 && whole.limit < groups.count ? whole.limit : groups.count;

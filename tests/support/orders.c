@@ -35,198 +35,6 @@ static bool chance(uint64_t *state, unsigned permille)
     return orders_below(state, 1000) < permille;
 }
 
-/* --- the views, in JSON and in C --- */
-
-const char orders_source[] =
-    "{\"source\": \"orders\", \"partitions\": 4,"
-    " \"event_time\": {\"field\": \"time\", \"format\": \"rfc3339\"},"
-    " \"fields\": {\"time\": \"timestamp\","
-    "  \"shop\": {\"type\": \"string\", \"path\": \"shop.name\", \"nullable\": true},"
-    "  \"item\": {\"type\": \"integer\", \"nullable\": true},"
-    "  \"amount\": {\"type\": \"integer\", \"nullable\": true},"
-    "  \"price\": \"decimal\","
-    "  \"parts\": \"integer\","
-    "  \"paid\": {\"type\": \"boolean\", \"nullable\": true},"
-    "  \"note\": {\"type\": \"string\", \"nullable\": true}}}";
-
-static void set_string(struct oracle_value *out, bool has, const char *text)
-{
-    *out = (struct oracle_value){
-        .type = ORACLE_STRING, .is_null = !has, .text = text, .length = strlen(text)};
-}
-
-static bool set_number(struct oracle_value *out, enum oracle_type type, bool has, int64_t number)
-{
-    *out = (struct oracle_value){.type = type, .is_null = !has, .number = number};
-    return has;
-}
-
-static void key_shop(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    set_string(out, order->has_shop, order->shop);
-}
-
-static void key_item(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    set_number(out, ORACLE_INTEGER, order->has_item, order->item);
-}
-
-static void key_pair(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    set_string(out, order->has_shop && order->has_note, order->pair);
-}
-
-static bool all(const void *event, struct oracle_value *out)
-{
-    (void)event, (void)out;
-    return true;
-}
-
-static bool amount(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    return set_number(out, ORACLE_INTEGER, order->has_amount, order->amount);
-}
-
-static bool big(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    (void)out;
-    return order->has_amount && order->amount > 10;
-}
-
-static bool price(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    return set_number(out, ORACLE_DECIMAL, true, order->cents);
-}
-
-static bool price_of_paid(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    return price(event, out) && order->has_paid && order->paid;
-}
-
-static bool paid(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    (void)out;
-    return order->has_paid && order->paid;
-}
-
-static bool note(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    set_string(out, order->has_note, order->note);
-    return order->has_note;
-}
-
-static bool event_time(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    return set_number(out, ORACLE_TIME, true, order->time_us);
-}
-
-static bool share(const void *event, struct oracle_value *out)
-{
-    const struct order *order = event;
-    if (!order->has_amount)
-        return false;
-    return set_number(out, ORACLE_INTEGER, true, order->amount / order->parts);
-}
-
-static enum oracle_verdict sales_verdict(const void *event)
-{
-    const struct order *order = event;
-    return order->cents != 0 ? ORACLE_COUNTED : ORACLE_FILTERED;
-}
-
-static enum oracle_verdict totals_verdict(const void *event)
-{
-    const struct order *order = event;
-    return !order->has_amount || order->amount > -15 ? ORACLE_COUNTED : ORACLE_FILTERED;
-}
-
-static enum oracle_verdict shares_verdict(const void *event)
-{
-    const struct order *order = event;
-    if (order->has_paid && order->paid)
-        return ORACLE_FILTERED;
-    return order->has_amount && order->parts == 0 ? ORACLE_REJECTED : ORACLE_COUNTED;
-}
-
-const struct oracle_view orders_views[ORDERS_VIEWS] = {
-    {
-        .name = "sales",
-        .json = "{\"view\": \"sales\", \"source\": \"orders\", \"where\": \"price <> 0\","
-                " \"group_by\": [\"shop\", \"item\"],"
-                " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"},"
-                " \"measures\": {\"n\": \"count(*)\", \"some\": \"count(amount)\","
-                "  \"big\": \"count(*) FILTER (WHERE amount > 10)\","
-                "  \"total\": \"sum(amount)\", \"turnover\": \"sum(price)\","
-                "  \"mean\": \"avg(price)\", \"mean_amount\": \"avg(amount)\","
-                "  \"least\": \"min(price)\", \"most\": \"max(amount)\","
-                "  \"last_note\": \"max(note)\", \"first_note\": \"min(note)\","
-                "  \"earliest\": \"min(time)\"}}",
-        .window_us = 3600 * 1000000LL,
-        .verdict = sales_verdict,
-        .keys = {{"shop", key_shop}, {"item", key_item}},
-        .key_count = 2,
-        .measures = {{"n", ORACLE_COUNT, ORACLE_INTEGER, all},
-                     {"some", ORACLE_COUNT, ORACLE_INTEGER, amount},
-                     {"big", ORACLE_COUNT, ORACLE_INTEGER, big},
-                     {"total", ORACLE_SUM, ORACLE_INTEGER, amount},
-                     {"turnover", ORACLE_SUM, ORACLE_DECIMAL, price},
-                     {"mean", ORACLE_AVG, ORACLE_DECIMAL, price},
-                     {"mean_amount", ORACLE_AVG, ORACLE_INTEGER, amount},
-                     {"least", ORACLE_MIN, ORACLE_DECIMAL, price},
-                     {"most", ORACLE_MAX, ORACLE_INTEGER, amount},
-                     {"last_note", ORACLE_MAX, ORACLE_STRING, note},
-                     {"first_note", ORACLE_MIN, ORACLE_STRING, note},
-                     {"earliest", ORACLE_MIN, ORACLE_TIME, event_time}},
-        .measure_count = 12,
-    },
-    {
-        .name = "totals",
-        .json = "{\"view\": \"totals\", \"source\": \"orders\","
-                " \"where\": \"amount IS NULL OR amount > -15\","
-                " \"window\": {\"type\": \"tumbling\", \"size\": \"1m\"},"
-                " \"measures\": {\"n\": \"count(*)\", \"turnover\": \"sum(price)\","
-                "  \"mean\": \"avg(price)\","
-                "  \"paid_orders\": \"count(*) FILTER (WHERE paid)\","
-                "  \"paid_turnover\": \"sum(price) FILTER (WHERE paid)\","
-                "  \"latest\": \"max(time)\"}}",
-        .window_us = 60 * 1000000LL,
-        .verdict = totals_verdict,
-        .measures = {{"n", ORACLE_COUNT, ORACLE_INTEGER, all},
-                     {"turnover", ORACLE_SUM, ORACLE_DECIMAL, price},
-                     {"mean", ORACLE_AVG, ORACLE_DECIMAL, price},
-                     {"paid_orders", ORACLE_COUNT, ORACLE_INTEGER, paid},
-                     {"paid_turnover", ORACLE_SUM, ORACLE_DECIMAL, price_of_paid},
-                     {"latest", ORACLE_MAX, ORACLE_TIME, event_time}},
-        .measure_count = 6,
-    },
-    {
-        .name = "shares",
-        .json = "{\"view\": \"shares\", \"source\": \"orders\", \"where\": \"paid IS NOT TRUE\","
-                " \"group_by\": [{\"name\": \"pair\", \"expr\": \"shop || '-' || note\"}],"
-                " \"window\": {\"type\": \"tumbling\", \"size\": \"1d\"},"
-                " \"measures\": {\"n\": \"count(*)\", \"shares\": \"sum(amount / parts)\","
-                "  \"most_shares\": \"max(amount / parts)\"}}",
-        .window_us = 86400 * 1000000LL,
-        .verdict = shares_verdict,
-        .keys = {{"pair", key_pair}},
-        .key_count = 1,
-        .measures = {{"n", ORACLE_COUNT, ORACLE_INTEGER, all},
-                     {"shares", ORACLE_SUM, ORACLE_INTEGER, share},
-                     {"most_shares", ORACLE_MAX, ORACLE_INTEGER, share}},
-        .measure_count = 3,
-    },
-};
-
 /* --- values --- */
 
 static const char *const shops[] = {"north", "süd", "", "a\"b\\c", "東京"};
@@ -238,6 +46,8 @@ static int64_t random_time(struct orders_generator *generator)
     generator->clock_us += (int64_t)orders_below(random, 900) * 1000;
     if (chance(random, 30)) /* a year late */
         return generator->clock_us - 365 * day_us + (int64_t)orders_below(random, 7200) * second_us;
+    if (chance(random, 20)) /* as late as the records of several slices and runs */
+        return generator->clock_us - (int64_t)orders_below(random, 3600) * second_us;
     if (chance(random, 5)) /* before 1970, and to the microsecond */
         return -day_us + (int64_t)orders_below(random, 1000000000);
     int64_t jitter = (int64_t)orders_below(random, 600) - 500;
@@ -264,11 +74,12 @@ static void random_order(struct orders_generator *generator, struct order *order
     snprintf(order->pair, sizeof order->pair, "%s-%s", order->shop, order->note);
 }
 
-static enum oracle_outcome outcome_of(const struct order *order)
+static enum oracle_outcome outcome_of(const struct orders_generator *generator,
+                                      const struct order *order)
 {
     bool counted = false;
-    for (size_t i = 0; i < ORDERS_VIEWS; i++) {
-        enum oracle_verdict verdict = orders_views[i].verdict(order);
+    for (size_t i = 0; i < generator->view_count; i++) {
+        enum oracle_verdict verdict = generator->views[i].verdict(order);
         if (verdict == ORACLE_REJECTED)
             return ORACLE_IS_DEAD;
         counted = counted || verdict == ORACLE_COUNTED;
@@ -444,9 +255,11 @@ static void make_bad(struct orders_generator *generator, struct orders_record *o
 
 /* --- interface --- */
 
-void orders_generator_init(struct orders_generator *generator, uint64_t seed)
+void orders_generator_init(struct orders_generator *generator, uint64_t seed,
+                           const struct oracle_view *views, size_t view_count)
 {
-    *generator = (struct orders_generator){.random = seed, .clock_us = begin_us};
+    *generator = (struct orders_generator){
+        .random = seed, .clock_us = begin_us, .views = views, .view_count = view_count};
 }
 
 void orders_next(struct orders_generator *generator, struct orders_record *out)
@@ -469,7 +282,7 @@ void orders_next(struct orders_generator *generator, struct orders_record *out)
     out->has_value = true;
     out->length = writer.length;
     out->model = (struct oracle_record){
-        .event = order, .time_us = order->time_us, .outcome = outcome_of(order)};
+        .event = order, .time_us = order->time_us, .outcome = outcome_of(generator, order)};
 }
 
 static void random_filter(uint64_t *random, struct oracle_query *query)
@@ -480,7 +293,8 @@ static void random_filter(uint64_t *random, struct oracle_query *query)
     const char *name = query->view->keys[query->filter_key].name;
     const char *shop = shops[orders_below(random, COUNT(shops))];
     if (strcmp(name, "item") == 0) {
-        set_number(&query->filter, ORACLE_INTEGER, !is_null, (int64_t)orders_below(random, 4) - 1);
+        orders_set_number(&query->filter, ORACLE_INTEGER, !is_null,
+                          (int64_t)orders_below(random, 4) - 1);
         return;
     }
     if (strcmp(name, "shop") == 0)
@@ -488,14 +302,15 @@ static void random_filter(uint64_t *random, struct oracle_query *query)
     else
         snprintf(query->filter_text, sizeof query->filter_text, "%s-%s", shop,
                  notes[orders_below(random, COUNT(notes))]);
-    set_string(&query->filter, !is_null, "");
+    orders_set_string(&query->filter, !is_null, "");
     query->filter.length = strlen(query->filter_text);
 }
 
 /* Half of the bounds are on a window's start, half anywhere. */
 static void random_range(uint64_t *random, struct oracle_query *query)
 {
-    int64_t grid = chance(random, 500) ? query->view->window_us : second_us;
+    bool on_grid = chance(random, 500) && query->view->window_us != 0;
+    int64_t grid = on_grid ? query->view->window_us : second_us;
     int64_t origin = chance(random, 200) ? begin_us - 366 * day_us : begin_us - hour_us;
     origin = origin / day_us * day_us;
     query->has_from = chance(random, 500);
@@ -520,18 +335,20 @@ static void random_choices(uint64_t *random, struct oracle_query *query)
     for (size_t i = 0; query->has_measures && i < view->measure_count; i++)
         if (i == 0 || chance(random, 300))
             query->measures[query->measure_count++] = i;
-    if (chance(random, 250))
+    if (chance(random, 250) && view->kind == ORACLE_TUMBLING) /* others refuse it */
         query->granularity = chance(random, 300)   ? ORACLE_ALL
                              : chance(random, 500) ? 7 * day_us
                                                    : day_us;
 }
 
-void orders_random_query(uint64_t *random, struct oracle_query *out)
+void orders_random_query(uint64_t *random, const struct oracle_view *views, size_t view_count,
+                         struct oracle_query *out)
 {
-    *out = (struct oracle_query){.view = &orders_views[orders_below(random, ORDERS_VIEWS)]};
+    *out = (struct oracle_query){.view = &views[orders_below(random, view_count)]};
     if (chance(random, 150))
         return;
-    random_range(random, out);
+    if (out->view->kind != ORACLE_NONE)
+        random_range(random, out);
     if (out->view->key_count > 0 && chance(random, 300))
         random_filter(random, out);
     random_choices(random, out);

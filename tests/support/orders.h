@@ -28,9 +28,16 @@ enum { ORDERS_VIEWS = 3 };
  * daily, with a measure that fails on some records. */
 extern const struct oracle_view orders_views[ORDERS_VIEWS];
 
+/* Windows of every other kind: sessions by shop and item, bursts (sessions of all), hops by shop,
+ * days of a time zone by item, ever (no windows) by shop. */
+enum { ORDERS_WINDOW_VIEWS = 5 };
+extern const struct oracle_view orders_window_views[ORDERS_WINDOW_VIEWS];
+
 struct orders_generator {
     uint64_t random; /* the seed, to begin with */
     int64_t clock_us;
+    const struct oracle_view *views; /* they decide what the ledger says of a record */
+    size_t view_count;
 };
 
 struct orders_record {
@@ -46,10 +53,16 @@ struct orders_record {
 uint64_t orders_random(uint64_t *state); /* splitmix64 */
 size_t orders_below(uint64_t *state, size_t bound);
 
-void orders_generator_init(struct orders_generator *generator, uint64_t seed);
+void orders_generator_init(struct orders_generator *generator, uint64_t seed,
+                           const struct oracle_view *views, size_t view_count);
 void orders_next(struct orders_generator *generator, struct orders_record *out);
 
-/* Any question that can be asked about the views. */
-void orders_random_query(uint64_t *random, struct oracle_query *out);
+/* Any question that can be asked about one of the views. */
+void orders_random_query(uint64_t *random, const struct oracle_view *views, size_t view_count,
+                         struct oracle_query *out);
+
+/* Values for keys, filters and arguments of measures; orders_set_number gives `has`. */
+void orders_set_string(struct oracle_value *out, bool has, const char *text);
+bool orders_set_number(struct oracle_value *out, enum oracle_type type, bool has, int64_t number);
 
 #endif

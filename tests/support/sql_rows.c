@@ -144,7 +144,10 @@ static void put_row(struct oracle_text *text, const struct oracle_view *view,
             if (strcmp(name, column == 0 ? "window_start" : "window_end") != 0 ||
                 PQftype(result, column) != OID_TIMESTAMPTZ)
                 oracle_put(text, "not a window: ");
-            put_time(text, PQgetvalue(result, row, column));
+            if (PQgetisnull(result, row, column))
+                oracle_put(text, "null");
+            else
+                put_time(text, PQgetvalue(result, row, column));
             oracle_put(text, " ");
         } else if (column == last) {
             bool provisional = PQgetvalue(result, row, column)[0] == 't';

@@ -213,7 +213,8 @@ static void *produce(void *context)
 {
     struct traffic *traffic = context;
     struct orders_generator generator;
-    orders_generator_init(&generator, traffic->options.seed);
+    orders_generator_init(&generator, traffic->options.seed, traffic->options.views,
+                          traffic->options.view_count);
     int64_t begun_ms = stack_now_ms(), sent = 0;
     while (!atomic_load(&traffic->stop_producing) && !has_problem(traffic)) {
         int64_t due = (stack_now_ms() - begun_ms) * traffic->options.rate / 1000;
@@ -411,7 +412,8 @@ static void read_once(struct reader *reader, struct http_session *session)
     struct answer *answer = calloc(1, sizeof *answer);
     if (answer == NULL)
         abort();
-    orders_random_query(&reader->random, &answer->query);
+    orders_random_query(&reader->random, traffic->options.views, traffic->options.view_count,
+                        &answer->query);
     bool demanding = answer->query.layer != ORACLE_BATCH && orders_below(&reader->random, 10) == 0;
     char *target = oracle_target(&answer->query);
     if (demanding)
@@ -460,7 +462,7 @@ static void *read_sql(void *context)
         struct answer *answer = calloc(1, sizeof *answer);
         if (answer == NULL)
             abort();
-        answer->query.view = &orders_views[turn % ORDERS_VIEWS];
+        answer->query.view = &traffic->options.views[turn % traffic->options.view_count];
         bool good = sql_read_view(session, answer->query.view, &answer->receipt, &answer->rows,
                                   problem, sizeof problem);
         answer->number = newest_number(traffic);
@@ -478,11 +480,12 @@ static void *read_sql(void *context)
 
 /* --- life --- */
 
-void traffic_define(const struct deployment *deployment)
+void traffic_define(const struct deployment *deployment, const struct oracle_view *views,
+                    size_t view_count)
 {
     deployment_define_source(deployment, orders_source);
-    for (size_t i = 0; i < ORDERS_VIEWS; i++)
-        deployment_define_view(deployment, orders_views[i].json);
+    for (size_t i = 0; i < view_count; i++)
+        deployment_define_view(deployment, views[i].json);
 }
 
 struct traffic *traffic_start(const struct deployment *deployment,
@@ -493,6 +496,10 @@ struct traffic *traffic_start(const struct deployment *deployment,
     assert_true(options->readers <= READERS_MAX && options->partitions <= ORACLE_PARTITIONS);
     traffic->deployment = deployment;
     traffic->options = *options;
+    if (options->views == NULL) {
+        traffic->options.views = orders_views;
+        traffic->options.view_count = ORDERS_VIEWS;
+    }
     traffic->last = &traffic->first;
     snprintf(traffic->topic, sizeof traffic->topic, "%s", deployment_topic(deployment, "orders"));
     traffic->oracle = oracle_create(traffic->topic, options->partitions, free);
@@ -712,7 +719,7 @@ static void check_ledger(struct traffic *traffic, const struct deployment *deplo
 void traffic_check_all(struct traffic *traffic, const struct deployment *deployment)
 {
     traffic_must_be_well(traffic);
-    for (size_t i = 0; i < ORDERS_VIEWS; i++)
-        traffic_check_view(traffic, deployment, &orders_views[i]);
+    for (size_t i = 0; i < traffic->options.view_count; i++)
+        traffic_check_view(traffic, deployment, &traffic->options.views[i]);
     check_ledger(traffic, deployment);
 }

@@ -18,6 +18,8 @@ struct traffic;
 
 struct traffic_options {
     uint64_t seed;
+    const struct oracle_view *views; /* all of the deployment; NULL: orders_views */
+    size_t view_count;
     int partitions; /* of the topic */
     int rate;       /* records a second, about */
     int readers;    /* over HTTP */
@@ -26,8 +28,9 @@ struct traffic_options {
     bool may_be_unavailable;
 };
 
-/* Writes the definitions of the orders' source and views into the deployment. */
-void traffic_define(const struct deployment *deployment);
+/* Writes the definitions of the orders' source and of views into the deployment. */
+void traffic_define(const struct deployment *deployment, const struct oracle_view *views,
+                    size_t view_count);
 
 /* The deployment must be initialised, and serving for readers > 0. */
 struct traffic *traffic_start(const struct deployment *deployment,
@@ -70,7 +73,7 @@ void traffic_await_end(struct traffic *traffic, struct child *const *children, i
  * producer must have ended and P reached the end. */
 void traffic_check_view(struct traffic *traffic, const struct deployment *deployment,
                         const struct oracle_view *view);
-/* The same for every view of the orders, and the ledger of every partition. */
+/* The same for every view of the traffic, and the ledger of every partition. */
 void traffic_check_all(struct traffic *traffic, const struct deployment *deployment);
 
 #endif
