@@ -65,9 +65,8 @@ static bool add_number_header(rd_kafka_headers_t *headers, const char *name, int
     return add_header(headers, name, text);
 }
 
-static bool add_timestamp_header(rd_kafka_headers_t *headers, const rd_kafka_message_t *message)
+static bool add_timestamp_header(rd_kafka_headers_t *headers, int64_t timestamp_ms)
 {
-    int64_t timestamp_ms = rd_kafka_message_timestamp(message, NULL);
     if (timestamp_ms < 0)
         return true;
     char text[TIMESTAMP_TEXT_SIZE];
@@ -79,27 +78,26 @@ static bool add_timestamp_header(rd_kafka_headers_t *headers, const rd_kafka_mes
 }
 
 /* The record's headers, then ours. */
-static rd_kafka_headers_t *build_headers(const rd_kafka_message_t *message,
+static rd_kafka_headers_t *build_headers(const struct letter_origin *origin,
                                          const struct disclosure *disclosure,
                                          const struct rejection *rejection, size_t *original_count)
 {
-    rd_kafka_headers_t *original = NULL;
     rd_kafka_headers_t *headers =
-        rd_kafka_message_headers(message, &original) == RD_KAFKA_RESP_ERR_NO_ERROR
-            ? rd_kafka_headers_copy(original)
-            : rd_kafka_headers_new(8);
+        origin->headers != NULL ? rd_kafka_headers_copy(origin->headers) : rd_kafka_headers_new(8);
     if (headers == NULL)
         return NULL;
     *original_count = rd_kafka_header_cnt(headers);
-    bool good = add_header(headers, "dovetail.topic", rd_kafka_topic_name(message->rkt)) &&
-                add_number_header(headers, "dovetail.partition", message->partition) &&
-                add_number_header(headers, "dovetail.offset", message->offset) &&
-                add_timestamp_header(headers, message) &&
+    bool good = add_header(headers, "dovetail.topic", origin->topic) &&
+                add_number_header(headers, "dovetail.partition", origin->partition) &&
+                add_number_header(headers, "dovetail.offset", origin->offset) &&
+                add_timestamp_header(headers, origin->timestamp_ms) &&
                 add_header(headers, "dovetail.reason", rejection->reason);
     if (good && disclosure->value_withheld)
         good = add_header(headers, "dovetail.withheld", "value");
     if (good && disclosure->key_withheld)
         good = add_header(headers, "dovetail.withheld", "key");
+    if (good && origin->archived)
+        good = add_header(headers, "dovetail.archive", "without key and headers");
     for (size_t i = 0; good && i < rejection->view_count; i++)
         good = add_header(headers, "dovetail.view", rejection->views[i]);
     if (!good) {
@@ -182,21 +180,22 @@ static bool make_room(struct dead_letters *letters)
 }
 
 enum status dead_letters_add(struct dead_letters *letters, const char *topic,
-                             const rd_kafka_message_t *message, const struct disclosure *disclosure,
-                             const struct rejection *rejection, struct error *error)
+                             const struct letter_origin *origin,
+                             const struct disclosure *disclosure, const struct rejection *rejection,
+                             struct error *error)
 {
     if (!make_room(letters))
         return error_no_memory(error);
-    bool has_key = message->key != NULL && !disclosure->key_withheld;
+    bool has_key = origin->key != NULL && !disclosure->key_withheld;
     struct dead_letter letter = {
         .topic = topic,
         .has_key = has_key,
         .has_value = disclosure->value != NULL,
-        .key_length = has_key ? message->key_len : 0,
+        .key_length = has_key ? origin->key_length : 0,
         .value_length = disclosure->value != NULL ? disclosure->length : 0,
     };
     letter.bytes = malloc(letter.key_length + letter.value_length + 1);
-    letter.headers = build_headers(message, disclosure, rejection, &letter.original_headers);
+    letter.headers = build_headers(origin, disclosure, rejection, &letter.original_headers);
     if (letter.bytes == NULL || letter.headers == NULL) {
         free(letter.bytes);
         if (letter.headers != NULL)
@@ -204,7 +203,7 @@ enum status dead_letters_add(struct dead_letters *letters, const char *topic,
         return error_no_memory(error);
     }
     if (letter.has_key)
-        memcpy(letter.bytes, message->key, letter.key_length);
+        memcpy(letter.bytes, origin->key, letter.key_length);
     if (letter.has_value)
         memcpy(letter.bytes + letter.key_length, disclosure->value, letter.value_length);
     letters->letters[letters->count++] = letter;

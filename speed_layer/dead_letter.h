@@ -6,6 +6,8 @@
  *   dovetail.timestamp                                    the broker's, RFC 3339
  *   dovetail.reason                                       why
  *   dovetail.withheld                                     "value", "key": not told, see below
+ *   dovetail.archive                                      "without key and headers": the record was
+ *                                                         read from the archive, which has neither
  *   dovetail.view                                         one for each view that refused it; absent
  *                                                         where the record is bad for every view
  *
@@ -53,10 +55,23 @@ struct disclosure {
     bool key_withheld;
 };
 
+/* Where a record comes from, and what of it is not in its value. */
+struct letter_origin {
+    const char *topic;
+    int32_t partition;
+    int64_t offset;
+    int64_t timestamp_ms; /* the broker's, -1 = none */
+    const void *key;      /* NULL: there is none */
+    size_t key_length;
+    const rd_kafka_headers_t *headers; /* NULL: there are none */
+    bool archived;                     /* read from the archive, which has neither */
+};
+
 /* Copies the record. `topic` (where to) is borrowed until the letters are cleared. */
 enum status dead_letters_add(struct dead_letters *letters, const char *topic,
-                             const rd_kafka_message_t *message, const struct disclosure *disclosure,
-                             const struct rejection *rejection, struct error *error) MUST_CHECK;
+                             const struct letter_origin *origin,
+                             const struct disclosure *disclosure, const struct rejection *rejection,
+                             struct error *error) MUST_CHECK;
 
 /* Queues `count` of them; kafka_producer_flush tells when they have arrived. */
 enum status dead_letters_send(const struct dead_letters *letters, size_t first, size_t count,

@@ -102,6 +102,8 @@ void feeds_destroy(struct feeds *feeds)
 
 void feed_note_masked(struct feed *feed, const char *paths_text)
 {
+    if (feed->masker != NULL)
+        record_mask_note(feed->masker, paths_text);
     for (size_t i = 0; i < feed->parser_count; i++) {
         struct feed_parser *parser = &feed->parsers[i];
         if (parser->mask != NULL)

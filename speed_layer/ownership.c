@@ -11,7 +11,7 @@
 #include <sys/random.h>
 
 #include "core/program/program.h"
-#include "speed_layer/recall.h"
+#include "speed_layer/recovery.h"
 #include "speed_layer/speed.h"
 
 enum {
@@ -104,8 +104,10 @@ struct partition *ownership_find(struct speed *speed, const char *topic, int32_t
 
 static void discard_work(struct speed *speed)
 {
-    for (size_t i = 0; i < speed->partition_count; i++)
+    for (size_t i = 0; i < speed->partition_count; i++) {
+        recovery_forget(&speed->partitions[i]);
         partition_discard(&speed->partitions[i]);
+    }
     flush_clear(speed->open);
     speed->generation++;
 }
@@ -182,9 +184,6 @@ static enum status install_claims(struct speed *speed, struct claim *claims, str
         program_log(LOG_INFO, "%s[%" PRId32 "] from offset %" PRId64 ", owner epoch %" PRId64,
                     partition->topic, partition->partition, partition->next_offset,
                     partition->epoch);
-        if (status == STATUS_OK)
-            status = recall_from_archive(partition, speed->config, speed->consumer, speed->postgres,
-                                         error);
     }
     return status;
 }
@@ -297,6 +296,11 @@ enum status ownership_reclaim(struct speed *speed, struct error *error)
     if (status != STATUS_OK)
         return status;
     speed->reclaim_us = 0;
+    return ownership_restart_consumer(speed, error);
+}
+
+enum status ownership_restart_consumer(struct speed *speed, struct error *error)
+{
     struct kafka_position *positions = calloc(speed->partition_count + 1, sizeof *positions);
     size_t count = 0;
     if (positions == NULL)
@@ -304,12 +308,12 @@ enum status ownership_reclaim(struct speed *speed, struct error *error)
     /* What belongs to somebody else is not read; the group will take it from us, or give it anew.
      */
     for (size_t i = 0; i < speed->partition_count; i++)
-        if (speed->partitions[i].claimed)
+        if (speed->partitions[i].claimed && speed->partitions[i].supply == SUPPLY_KAFKA)
             positions[count++] =
                 (struct kafka_position){.topic = speed->partitions[i].topic,
                                         .partition = speed->partitions[i].partition,
                                         .offset = partition_read_offset(&speed->partitions[i])};
-    status = kafka_consumer_restart(speed->consumer, positions, count, error);
+    enum status status = kafka_consumer_restart(speed->consumer, positions, count, error);
     free(positions);
     return status;
 }

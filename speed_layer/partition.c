@@ -355,14 +355,28 @@ enum status partition_fold(struct partition *partition, const struct record *rec
     return STATUS_OK;
 }
 
+enum status partition_pass(struct partition *partition, int64_t offset, struct flush *flush,
+                           struct error *error)
+{
+    enum status status = STATUS_OK;
+    if (offset > partition->recall_offset)
+        partition->recall_offset = offset;
+    if (offset < partition->next_offset)
+        return STATUS_OK;
+    status = pass_cuts(partition, offset, flush, error);
+    if (offset > partition->next_offset)
+        partition->at_end = false;
+    partition->next_offset = offset;
+    return status;
+}
+
 enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
                                 struct flush *flush, struct error *error)
 {
     if (end_offset < partition->next_offset)
         return STATUS_OK; /* of an earlier assignment */
-    enum status status = pass_cuts(partition, end_offset, flush, error);
     /* What lies between is no record: markers of transactions, or compacted away. */
-    partition->next_offset = end_offset;
+    enum status status = partition_pass(partition, end_offset, flush, error);
     partition->at_end = true;
     partition->has_as_of = true;
     partition->as_of_us = clock_us;

@@ -20,6 +20,15 @@
 #include "speed_layer/feed.h"
 #include "speed_layer/flush.h"
 
+/* Where the records come from: see recovery.h. */
+enum supply {
+    SUPPLY_KAFKA,   /* from the log, by the run loop */
+    SUPPLY_ARCHIVE, /* the log has them no more, the archive does */
+    SUPPLY_UNKNOWN, /* the log was not to be asked yet */
+    SUPPLY_WAITING, /* a log that was made anew has not grown to here yet, and that was accepted */
+    SUPPLY_HALTED,  /* neither has them: an operator must say what to do */
+};
+
 /* One view version's share of a partition. */
 struct partition_view {
     const struct feed_version *version;
@@ -34,6 +43,11 @@ struct partition {
     int32_t partition;
     bool claimed;          /* false: nothing is folded */
     const void *topic_tag; /* remembers librdkafka's object for the topic; NULL = not known yet */
+
+    enum supply supply;
+    struct archive_walk *walk; /* of SUPPLY_ARCHIVE; recovery.c's */
+    int64_t look_us;           /* when to ask again, unless it is one of the first two */
+    char trouble[512];         /* why it is halted, as it was told */
 
     struct feed *feed;
     struct partition_view *views;
@@ -109,6 +123,10 @@ enum status partition_fold(struct partition *partition, const struct record *rec
  */
 enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
                                 struct flush *flush, struct error *error) MUST_CHECK;
+
+/* The offsets below `offset` hold no more records. */
+enum status partition_pass(struct partition *partition, int64_t offset, struct flush *flush,
+                           struct error *error) MUST_CHECK;
 
 /* Closes the open slice at next_offset: what changed is encoded, a new slice begins. */
 enum status partition_cut(struct partition *partition, struct flush *flush, int64_t now_us,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/program/program.h"
+#include "speed_layer/recovery.h"
 
 enum {
     RECORDS_PER_CLOCK = 128,
@@ -59,57 +60,81 @@ static struct partition *find_partition(struct speed *speed, const rd_kafka_mess
 }
 
 static enum status add_dead_letter(struct speed *speed, const struct partition *partition,
-                                   const rd_kafka_message_t *message,
+                                   const struct record *record, const rd_kafka_message_t *message,
                                    const struct rejection *rejection, struct error *error)
 {
     const struct feed *feed = partition->feed;
-    struct disclosure disclosure = {.value = message->payload, .length = message->len};
+    struct letter_origin origin = {.topic = partition->topic,
+                                   .partition = partition->partition,
+                                   .offset = record->offset,
+                                   .timestamp_ms = record->timestamp_ms,
+                                   .archived = message == NULL};
+    rd_kafka_headers_t *headers = NULL;
+    if (message != NULL) {
+        origin.key = message->key;
+        origin.key_length = message->key_len;
+        if (rd_kafka_message_headers(message, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
+            origin.headers = headers;
+    }
+    struct disclosure disclosure = {.value = record->value, .length = record->length};
     enum status status = STATUS_OK;
     if (feed->masker != NULL) {
-        status = record_mask_apply(feed->masker, message->payload, message->len, &disclosure.value,
+        status = record_mask_apply(feed->masker, record->value, record->length, &disclosure.value,
                                    &disclosure.length, error);
-        disclosure.value_withheld = message->payload != NULL && disclosure.value == NULL;
-        disclosure.key_withheld = message->key != NULL && feed->source->mask_key;
+        /* The archive has nothing either of a value whose fields could not be found. */
+        disclosure.value_withheld =
+            disclosure.value == NULL && (record->value != NULL || origin.archived);
+        disclosure.key_withheld = origin.key != NULL && feed->source->mask_key;
     }
     if (status != STATUS_OK)
         return status;
-    return dead_letters_add(&speed->open->letters, feed->source->dead_letter_topic, message,
+    return dead_letters_add(&speed->open->letters, feed->source->dead_letter_topic, &origin,
                             &disclosure, rejection, error);
 }
 
-static enum status fold_message(struct speed *speed, struct partition *partition,
-                                const rd_kafka_message_t *message, struct error *error)
+/* `message`: where it came from; NULL: the archive. */
+static enum status fold_record(struct speed *speed, struct partition *partition,
+                               const struct record *record, const rd_kafka_message_t *message,
+                               struct error *error)
 {
-    const struct record record = {.offset = message->offset,
-                                  .timestamp_ms = rd_kafka_message_timestamp(message, NULL),
-                                  .value = message->payload,
-                                  .length = message->len};
     enum record_outcome outcome;
     struct rejection rejection;
     enum status status =
-        partition_fold(partition, &record, speed->open, &outcome, &rejection, error);
+        partition_fold(partition, record, speed->open, &outcome, &rejection, error);
     if (status != STATUS_OK)
         return error_wrap(error, "%s[%" PRId32 "] offset %" PRId64, partition->topic,
-                          partition->partition, message->offset);
+                          partition->partition, record->offset);
     speed->learned += outcome == RECORD_LEARNED;
     if (outcome == RECORD_STALE || outcome == RECORD_LEARNED)
         return STATUS_OK;
     speed->records++;
     if (outcome != RECORD_DEAD)
         return STATUS_OK;
-    return add_dead_letter(speed, partition, message, &rejection, error);
+    return add_dead_letter(speed, partition, record, message, &rejection, error);
+}
+
+enum status speed_fold_archived(struct speed *speed, struct partition *partition,
+                                const struct record *record, struct error *error)
+{
+    return fold_record(speed, partition, record, NULL, error);
 }
 
 static enum status handle_message(struct speed *speed, const rd_kafka_message_t *message,
                                   struct error *error)
 {
     struct partition *partition = find_partition(speed, message);
-    if (partition == NULL || !partition->claimed)
+    if (partition == NULL || !partition->claimed || partition->supply != SUPPLY_KAFKA)
         return STATUS_OK;
+    if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+        return recovery_begin(speed, partition, error);
     if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
         return partition_reach_end(partition, message->offset, program_clock_us(), speed->open,
                                    error);
-    return fold_message(speed, partition, message, error);
+    const struct record record = {.offset = message->offset,
+                                  .timestamp_ms = rd_kafka_message_timestamp(message, NULL),
+                                  .value = message->payload,
+                                  .length = message->len};
+    return fold_record(speed, partition, &record, message, error);
 }
 
 /* --- ticks --- */
@@ -188,8 +213,10 @@ static enum status handle_notices(struct speed *speed, struct error *error)
     }
     if (status == STATUS_OK && flusher_cut_was_requested(speed->flusher))
         status = handover_cut_all(speed, true, error);
-    if (flusher_catalog_has_changed(speed->flusher))
+    if (flusher_catalog_has_changed(speed->flusher)) {
         speed->look_us = speed->now_us;
+        recovery_look_again(speed);
+    }
     if (status == STATUS_OK && speed->look_us != 0 && speed->now_us >= speed->look_us)
         status = look_for_sources(speed, error);
     return status;
@@ -206,6 +233,8 @@ static enum status tick(struct speed *speed, struct error *error)
         status = ownership_reclaim(speed, error);
     if (status == STATUS_OK)
         status = handle_notices(speed, error);
+    if (status == STATUS_OK)
+        status = recovery_tick(speed, error);
     if (status == STATUS_OK)
         status = close_old_slices(speed, error);
     if (status == STATUS_OK)
@@ -227,7 +256,7 @@ static enum status tick(struct speed *speed, struct error *error)
 /* Without waiting while messages come: a poll that may wait reads the clock. */
 static int poll_timeout_ms(const struct speed *speed)
 {
-    if (!speed->idle)
+    if (!speed->idle || speed->walking)
         return 0;
     return speed->in_flight || speed->reclaim_us != 0 ? BUSY_POLL_MS : IDLE_POLL_MS;
 }
@@ -262,7 +291,8 @@ static enum status run_once(struct speed *speed, struct error *error)
         if (status != STATUS_OK)
             return status;
     }
-    return tick(speed, error);
+    enum status status = recovery_step(speed, &speed->walking, error);
+    return status == STATUS_OK ? tick(speed, error) : status;
 }
 
 /* --- start --- */
@@ -299,9 +329,12 @@ static enum status subscribe(struct speed *speed, const struct catalog *catalog,
     enum status status = name_topics(speed, catalog, error);
     if (status != STATUS_OK)
         return status;
-    return kafka_consumer_subscribe(speed->config->kafka, speed->group, speed->instance.name,
-                                    (const char *const *)speed->topics, speed->topic_count,
-                                    &callbacks, &speed->consumer, error);
+    status = kafka_consumer_subscribe(speed->config->kafka, speed->group, speed->instance.name,
+                                      (const char *const *)speed->topics, speed->topic_count,
+                                      &callbacks, &speed->consumer, error);
+    if (status == STATUS_OK)
+        kafka_consumer_tell_gone(speed->consumer);
+    return status;
 }
 
 static bool topics_are_subscribed(const struct speed *speed, const struct catalog *catalog)

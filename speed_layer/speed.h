@@ -3,7 +3,7 @@
  *   main.c       arguments, configuration
  *   speed.c      start, run loop, stop
  *   ownership.c  claiming partitions, giving them back, starting again after a fence
- *   recall.c     ids of records below P, from the archive
+ *   recovery.c   records that Kafka has no more, from the archive; partitions that are halted
  *   handover.c   filling flushes, their outcomes, memory bounds
  *
  * The main thread owns all of it; the flusher's thread has the flush that was submitted, until it
@@ -56,7 +56,8 @@ struct speed {
     int64_t reclaim_pause_us;
     int64_t complained_us;
     bool paused;
-    bool idle; /* the last poll brought nothing */
+    bool idle;    /* the last poll brought nothing */
+    bool walking; /* records of the archive are being folded */
 
     int64_t records; /* folded since the last progress line */
     int64_t records_total;
@@ -68,6 +69,10 @@ int speed_run(const struct config *config, const char *instance_name);
 
 /* One warning in ten seconds about something that is waited for. */
 void speed_complain(struct speed *speed, const char *what, const struct error *error);
+
+/* Folds a record that was read from the archive, as those are that come from Kafka. */
+enum status speed_fold_archived(struct speed *speed, struct partition *partition,
+                                const struct record *record, struct error *error) MUST_CHECK;
 
 /* --- ownership.c --- */
 
@@ -86,6 +91,9 @@ struct kafka_group_callbacks ownership_callbacks(struct speed *speed);
 void ownership_lose(struct speed *speed);
 /* Claims again what is still ours, when it is time, and starts reading at P. */
 enum status ownership_reclaim(struct speed *speed, struct error *error) MUST_CHECK;
+
+/* Reads from Kafka what is ours and to be read there, each from where it stands. */
+enum status ownership_restart_consumer(struct speed *speed, struct error *error) MUST_CHECK;
 
 struct partition *ownership_find(struct speed *speed, const char *topic, int32_t partition);
 void ownership_drop_partitions(struct speed *speed);

@@ -37,14 +37,16 @@ struct kafka_consumer {
     struct kafka_client client;
     rd_kafka_t *rk;
     struct kafka_group_callbacks callbacks;
-    bool given; /* the group gave partitions and has not taken them back */
+    bool given;    /* the group gave partitions and has not taken them back */
+    bool answered; /* and on_assign said where they begin */
 
     struct track *tracks; /* the current assignment */
     size_t track_count;
     size_t newest; /* the track of the last message */
     const rd_kafka_topic_t *newest_rkt;
     bool paused;
-    bool closing; /* no assignment will follow */
+    bool closing;    /* no assignment will follow */
+    bool tells_gone; /* see kafka_consumer_tell_gone */
 
     struct kafka_nudge nudge;
 
@@ -248,6 +250,7 @@ static enum status answer_assignment(struct kafka_consumer *consumer,
         list->elems[i].offset = positions[i].offset;
     }
     free(positions);
+    consumer->answered = status == STATUS_OK;
     return status == STATUS_OK ? assign(consumer, list, error) : status;
 }
 
@@ -275,7 +278,8 @@ static enum status handle_revoke(struct kafka_consumer *consumer,
                                  const rd_kafka_topic_partition_list_t *list, struct error *error)
 {
     enum status status = STATUS_OK;
-    bool answered = consumer->unanswered == NULL && consumer->track_count > 0;
+    bool answered = consumer->unanswered == NULL && consumer->answered;
+    consumer->answered = false;
     forget_unanswered(consumer);
     if (answered) {
         bool lost = rd_kafka_assignment_lost(consumer->rk) != 0;
@@ -552,13 +556,19 @@ enum status kafka_consumer_poll(struct kafka_consumer *consumer, int timeout_ms,
         *out = message;
         return STATUS_OK;
     }
-    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF ||
+        (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && consumer->tells_gone)) {
         *out = message;
         return STATUS_OK;
     }
     enum status status = message_error(consumer, message, error);
     rd_kafka_message_destroy(message);
     return status;
+}
+
+void kafka_consumer_tell_gone(struct kafka_consumer *consumer)
+{
+    consumer->tells_gone = true;
 }
 
 const char *kafka_consumer_problem(struct kafka_consumer *consumer)

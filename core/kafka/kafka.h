@@ -84,10 +84,16 @@ enum status kafka_consumer_pause(struct kafka_consumer *consumer, bool pause,
 
 /* The next message, or NULL after timeout_ms. The caller destroys it (rd_kafka_message_destroy).
  * Only messages without error and PARTITION_EOF come out (told once each time the end is reached,
- * offset = end); other errors are returned. STATUS_RETRY: a topic does not exist yet;
- * STATUS_FENCED: another process uses this instance name; both leave the consumer as it is. */
+ * offset = end), and what kafka_consumer_tell_gone asks for; other errors are returned.
+ * STATUS_RETRY: a topic does not exist yet; STATUS_FENCED: another process uses this instance name;
+ * both leave the consumer as it is. */
 enum status kafka_consumer_poll(struct kafka_consumer *consumer, int timeout_ms,
                                 rd_kafka_message_t **out, struct error *error) MUST_CHECK;
+
+/* From now on an offset that the log does not have comes out of the poll as a message with err ==
+ * RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET (offset = the one that was asked for) and is no failure. The
+ * partition is not read until kafka_consumer_restart names another offset; the others go on. */
+void kafka_consumer_tell_gone(struct kafka_consumer *consumer);
 
 /* Tells the group's committed offset, for lag tools only; failures are ignored by design. */
 void kafka_consumer_commit_hint(struct kafka_consumer *consumer,

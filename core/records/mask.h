@@ -59,6 +59,10 @@ enum status record_mask_create(const struct source *source, struct record_mask *
                                struct error *error) MUST_CHECK;
 void record_mask_destroy(struct record_mask *masker); /* accepts NULL */
 
+/* Says that the values at these paths are masked in the records that come: mask_paths_text, as a
+ * segment of the archive has it. NULL: none is, as in Kafka. */
+void record_mask_note(struct record_mask *masker, const char *paths_text);
+
 /* The record with every value at a masked path replaced, also values that a later member of the
  * same name overrides; all other bytes are as they were. *out is NULL where the record has no such
  * fields to be found: it is not JSON, or one of its fields is missing or of a wrong type. Good

@@ -16,6 +16,7 @@ struct record_mask {
     struct source *source; /* owned */
     struct mask *mask;
     struct event_parser *parser;
+    uint64_t already; /* mask_fields whose values are masked in the records that come */
     char *output;
     size_t length;
     size_t capacity;
@@ -227,7 +228,7 @@ enum status record_mask_apply(struct record_mask *masker, const char *value, siz
         .masker = masker, .at = value, .end = value + length, .copied = value, .error = error};
     masker->length = 0;
     skip_space(&walk);
-    status = walk_object(&walk, UINT64_MAX, 0);
+    status = walk_object(&walk, ~masker->already, 0);
     if (status == STATUS_OK)
         status = append(&walk, walk.copied, (size_t)(walk.end - walk.copied));
     if (status != STATUS_OK)
@@ -235,6 +236,12 @@ enum status record_mask_apply(struct record_mask *masker, const char *value, siz
     *out = masker->output;
     *out_length = masker->length;
     return STATUS_OK;
+}
+
+void record_mask_note(struct record_mask *masker, const char *paths_text)
+{
+    masker->already = mask_fields_in(masker->source, paths_text);
+    event_parser_mask(masker->parser, masker->mask, masker->already);
 }
 
 /* --- life --- */

@@ -23,6 +23,7 @@
 
 #include "core/catalog/catalog.h"
 #include "core/kafka/kafka.h"
+#include "tests/support/broker.h"
 #include "tests/support/child.h"
 #include "tests/support/stack.h"
 
@@ -578,24 +579,8 @@ static void test_overtaken_by_retention(void **state)
     produce(1000, 0, 3);
     run_ok();
     produce(1000, 0, 3);
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
     char text[512];
-    rd_kafka_conf_set(conf, "bootstrap.servers", stack_kafka(), text, sizeof text);
-    rd_kafka_t *client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    assert_non_null(client);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, topic, 1)->offset = produced[1] - 5;
-    rd_kafka_DeleteRecords_t *deletion = rd_kafka_DeleteRecords_new(list);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
-    rd_kafka_DeleteRecords(client, &deletion, 1, NULL, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, RUN_MS);
-    assert_non_null(event);
-    assert_int_equal(rd_kafka_event_error(event), 0);
-    rd_kafka_event_destroy(event);
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_DeleteRecords_destroy(deletion);
-    rd_kafka_topic_partition_list_destroy(list);
-    rd_kafka_destroy(client);
+    broker_delete_below(topic, 1, produced[1] - 5);
     int64_t archived =
         number("SELECT max(end_offset) FROM dovetail_internal.segment WHERE partition = 1");
     snprintf(text, sizeof text, "%s[1]: offsets %" PRId64 " to %" PRId64 " were deleted", topic,

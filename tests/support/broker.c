@@ -273,6 +273,58 @@ void broker_create_topic(const char *topic, int partitions)
         fail_msg("topic %s was not created", topic);
 }
 
+void broker_delete_below(const char *topic, int32_t partition, int64_t offset)
+{
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, partition)->offset = offset;
+    rd_kafka_DeleteRecords_t *request = rd_kafka_DeleteRecords_new(list);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_DeleteRecords(client, &request, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    bool good = event != NULL && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_DeleteRecords_destroy(request);
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(client);
+    if (!good)
+        fail_msg("%s/%d: records below %lld were not deleted", topic, (int)partition,
+                 (long long)offset);
+}
+
+static bool topic_is_known(rd_kafka_t *client, const char *topic)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    bool known = false;
+    if (rd_kafka_metadata(client, 1, NULL, &metadata, REQUEST_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return true;
+    for (int i = 0; i < metadata->topic_cnt; i++)
+        known = known || strcmp(metadata->topics[i].topic, topic) == 0;
+    rd_kafka_metadata_destroy(metadata);
+    return known;
+}
+
+void broker_delete_topic(const char *topic)
+{
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_DeleteTopic_t *request = rd_kafka_DeleteTopic_new(topic);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_DeleteTopics(client, &request, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    int64_t until = stack_now_ms() + STACK_WAIT_MS;
+    while (topic_is_known(client, topic) && stack_now_ms() < until)
+        stack_sleep_ms(50);
+    bool good = event != NULL && !topic_is_known(client, topic);
+    if (event != NULL)
+        rd_kafka_event_destroy(event);
+    rd_kafka_DeleteTopic_destroy(request);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(client);
+    if (!good)
+        fail_msg("topic %s was not deleted", topic);
+}
+
 static bool ends_with(const char *text, size_t length, const char *suffix)
 {
     size_t suffix_length = strlen(suffix);

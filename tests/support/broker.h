@@ -54,6 +54,10 @@ int64_t broker_end(const char *topic, int32_t partition);
 /* --- topics --- */
 
 void broker_create_topic(const char *topic, int partitions);
+/* Retention, as an administrator would force it: the log begins at `offset` afterwards. */
+void broker_delete_below(const char *topic, int32_t partition, int64_t offset);
+/* Deletes a topic, and returns when the broker has forgotten it. */
+void broker_delete_topic(const char *topic);
 /* Deletes every topic whose name ends with `suffix`, or has it before ".dead". */
 void broker_delete_topics(const char *suffix);
 
