@@ -340,7 +340,7 @@ static enum status load_all(struct load *load)
 
 enum status config_load(const char *path, struct config **out, struct error *error)
 {
-    struct error unwanted; /* the steps add context to a text */
+    struct error unwanted = {0}; /* the steps add context to a text */
     *out = NULL;
     struct config *config = calloc(1, sizeof *config);
     if (config == NULL)
