@@ -307,8 +307,10 @@ static int report_status(const struct session *session, bool as_json)
         code = command_fail(&error);
     else
         code = as_json ? print_json(&report) : print_tables(&report);
-    if (report.problem[0] != '\0')
+    if (report.problem[0] != '\0') {
         command_complain("%s", report.problem);
+        code = PROGRAM_FAILURE;
+    }
     PQclear(report.partitions);
     PQclear(report.views);
     free(report.ends);
@@ -353,6 +355,7 @@ const struct command command_status = {
         "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
         "For each view: version, state, the run that is served, and how far back in time a\n"
         "record may lie that is not in the answer yet (freshness).\n"
+        "Exits with 1 where Kafka did not answer, and then leaves end and lag out.\n"
         "\n"
         "options of all commands:",
     .run = run,

@@ -808,7 +808,7 @@ static void test_status_without_kafka(void **state)
     RUN(0, "init");
     write_config("lonely.json", "127.0.0.1:1");
     snprintf(config, sizeof config, "%s", path_of("lonely.json"));
-    struct child *child = RUN(0, "status", "--format", "json", "--config", config);
+    struct child *child = RUN(1, "status", "--format", "json", "--config", config);
     json_t *status = json_output(child);
     json_t *partitions = json_object_get(status, "partitions");
     assert_int_equal(json_array_size(partitions), 3);
