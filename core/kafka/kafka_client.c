@@ -16,15 +16,28 @@
 #define PROBLEM_LIFE_US INT64_C(60000000)
 
 /* Offsets are kept in PostgreSQL, out-of-range offsets must be told, aborted transactions must not
- * be counted; and the other assignment strategies have faults in librdkafka 2.0. */
+ * be counted, every acknowledgement must be seen; and the other assignment strategies have faults
+ * in librdkafka 2.0. */
 static const char *const reserved_properties[] = {
     "auto.commit.enable",
     "auto.offset.reset",
+    "delivery.report.only.error",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "group.instance.id",
     "isolation.level",
     "partition.assignment.strategy",
+};
+
+/* P moves past a record once its dead letter is acknowledged, so that must mean kept by all in-sync
+ * replicas. These may be written, but not made weaker. */
+static const struct strong_property {
+    const char *name;
+    const char *values[3]; /* that are strong enough */
+} strong_properties[] = {
+    {"acks", {"all", "-1"}},
+    {"request.required.acks", {"all", "-1"}},
+    {"enable.idempotence", {"true", "t", "1"}},
 };
 
 void kafka_client_init(struct kafka_client *client)
@@ -105,6 +118,22 @@ static bool is_reserved(const char *name)
     return false;
 }
 
+static enum status check_strength(const char *name, const char *value, struct error *error)
+{
+    for (size_t i = 0; i < sizeof strong_properties / sizeof strong_properties[0]; i++) {
+        const struct strong_property *property = &strong_properties[i];
+        if (strcmp(name, property->name) != 0)
+            continue;
+        for (size_t v = 0; v < 3 && property->values[v] != NULL; v++)
+            if (strcmp(value, property->values[v]) == 0)
+                return STATUS_OK;
+        return error_set(error, STATUS_REJECT,
+                         "kafka.\"%s\": cannot be other than \"%s\", or dead letters could be lost",
+                         name, property->values[0]);
+    }
+    return STATUS_OK;
+}
+
 const char *kafka_property_text(const json_t *value, char *buffer, size_t size)
 {
     switch (json_typeof(value)) {
@@ -165,7 +194,9 @@ static enum status set_user_properties(rd_kafka_conf_t *conf, const json_t *prop
         if (text == NULL)
             return error_set(error, STATUS_REJECT,
                              "kafka.\"%s\": must be a string, a number or a boolean", name);
-        enum status status = set_property(conf, name, text, error);
+        enum status status = check_strength(name, text, error);
+        if (status == STATUS_OK)
+            status = set_property(conf, name, text, error);
         if (status != STATUS_OK)
             return status;
     }

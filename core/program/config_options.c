@@ -20,10 +20,12 @@ const struct option config_options[] = {
      .required = true,
      .secret = true,
      FIELD(kafka),
-     .help = "Any properties of librdkafka, by their names there; values are strings, numbers or "
-             "booleans. Refused are those that exact results depend on: `enable.auto.commit`, "
-             "`enable.auto.offset.store`, `auto.offset.reset`, `isolation.level`, "
-             "`partition.assignment.strategy`, `group.instance.id`."},
+     .help =
+         "Any properties of librdkafka, by their names there; values are strings, numbers or "
+         "booleans. Refused are those that exact results depend on: `enable.auto.commit`, "
+         "`enable.auto.offset.store`, `auto.offset.reset`, `isolation.level`, "
+         "`partition.assignment.strategy`, `group.instance.id`; and an `acks` other than `all`, or "
+         "`enable.idempotence` other than `true`, with which dead letters could be lost."},
     {.section = "kafka",
      .name = "bootstrap.servers",
      .type = OPTION_TEXT,

@@ -202,13 +202,46 @@ static void test_kafka_properties(void **state)
     assert_fault(json, ": kafka.\"auto.offset.reset\": cannot be set, exact results depend on it");
     snprintf(json, sizeof json, "%s\"client.id\": [1]}}", start);
     assert_fault(json, ": kafka.\"client.id\": must be a string, a number or a boolean");
-    snprintf(json, sizeof json, "%s\"acks\": \"geheim\"}}", start);
-    assert_fault(json, ": kafka.\"acks\": not a value that librdkafka accepts");
+    snprintf(json, sizeof json, "%s\"linger.ms\": \"geheim\"}}", start);
+    assert_fault(json, ": kafka.\"linger.ms\": not a value that librdkafka accepts");
     snprintf(json, sizeof json, "%s\"sasl.passwort\": \"geheim\"}}", start);
     snprintf(expected, sizeof expected,
              ": kafka.\"sasl.passwort\": librdkafka %s has no such property",
              rd_kafka_version_str());
     assert_fault(json, expected);
+}
+
+/* What dead letters depend on may be said, but not weakened. */
+static void test_kafka_properties_are_strong(void **state)
+{
+    (void)state;
+    static const char *const weak[][3] = {
+        {"acks", "1", "all"},
+        {"acks", "\"0\"", "all"},
+        {"request.required.acks", "1", "all"},
+        {"enable.idempotence", "false", "true"},
+        {"enable.idempotence", "\"0\"", "true"},
+    };
+    static const char *const strong[] = {"\"acks\": \"all\"", "\"acks\": -1",
+                                         "\"request.required.acks\": \"-1\"",
+                                         "\"enable.idempotence\": true"};
+    char json[256], expected[256];
+    for (size_t i = 0; i < sizeof weak / sizeof weak[0]; i++) {
+        snprintf(json, sizeof json,
+                 "{\"postgres\": \"host=x\", \"kafka\": {\"bootstrap.servers\": \"h:1\","
+                 " \"%s\": %s}}",
+                 weak[i][0], weak[i][1]);
+        snprintf(expected, sizeof expected,
+                 ": kafka.\"%s\": cannot be other than \"%s\", or dead letters could be lost",
+                 weak[i][0], weak[i][2]);
+        assert_fault(json, expected);
+    }
+    for (size_t i = 0; i < sizeof strong / sizeof strong[0]; i++) {
+        snprintf(json, sizeof json, "{%s}", strong[i]);
+        json_t *properties = json_loads(json, 0, NULL);
+        assert_int_equal(kafka_properties_check(properties, &error), STATUS_OK);
+        json_decref(properties);
+    }
 }
 
 static void test_files_that_cannot_be_read(void **state)
@@ -368,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_types_and_ranges),
         cmocka_unit_test(test_kafka_properties),
+        cmocka_unit_test(test_kafka_properties_are_strong),
         cmocka_unit_test(test_files_that_cannot_be_read),
         cmocka_unit_test(test_variables_and_files),
         cmocka_unit_test(test_references_that_fail),
