@@ -206,6 +206,10 @@ static enum status list_partitions(const struct archiver *archiver, const struct
         if (partitions <= 0)
             return error_set(error, STATUS_FATAL,
                              "topic %s does not exist; `dovetail init` creates it", topic);
+        status = kafka_topics_check_uncompacted(archiver->config->kafka, &topic, 1,
+                                                KAFKA_TIMEOUT_MS, error);
+        if (status != STATUS_OK)
+            return status;
         struct archiver_partition *grown =
             realloc(*out, (*count + (size_t)partitions) * sizeof *grown);
         if (grown == NULL)

@@ -82,9 +82,12 @@ static enum status prepare_topic(const struct config *config, const struct sourc
     int count = 0;
     if (status == STATUS_OK)
         status = ensure_topic(config, source->dead_letter_topic, 1, &count, &created, error);
-    if (status == STATUS_OK)
-        tell_topic(source->dead_letter_topic, count, created);
-    return status;
+    if (status != STATUS_OK)
+        return status;
+    tell_topic(source->dead_letter_topic, count, created);
+    const char *topics[] = {source->topic, source->dead_letter_topic};
+    status = kafka_topics_check_uncompacted(config->kafka, topics, 2, KAFKA_TIMEOUT_MS, error);
+    return status == STATUS_OK ? status : error_wrap(error, "source %s", source->name);
 }
 
 /* --- registering --- */

@@ -27,6 +27,7 @@ enum {
     COMPLAIN_US = 10000000,
     START_PAUSE_MS = 500,
     RETRY_PAUSE_MS = 100,
+    SETTINGS_TIMEOUT_MS = 5000,
     STOP_TIMEOUT_MS = 15000,
 };
 
@@ -443,21 +444,42 @@ static enum status connect_all(struct speed *speed, struct catalog **catalog, st
         ownership_name_owner(speed);
     } else {
         catalog_destroy(*catalog);
+        *catalog = NULL;
     }
     return status == STATUS_REJECT ? error_set(error, STATUS_FATAL, "%s", error->text) : status;
+}
+
+/* Waits for a session, then for Kafka's word that the topics keep what is written to them. */
+static enum status find_servers(struct speed *speed, struct catalog **catalog, struct error *error)
+{
+    enum status status;
+    while ((status = connect_all(speed, catalog, error)) == STATUS_RETRY) {
+        speed_complain(speed, "PostgreSQL is away", error);
+        if (program_wait_ms(START_PAUSE_MS))
+            return STATUS_RETRY;
+    }
+    if (status == STATUS_OK)
+        status = name_topics(speed, *catalog, error);
+    if (status != STATUS_OK)
+        return status;
+    while ((status = kafka_topics_check_uncompacted(
+                speed->config->kafka, (const char *const *)speed->topics, speed->topic_count,
+                SETTINGS_TIMEOUT_MS, error)) == STATUS_RETRY) {
+        if (program_wait_ms(START_PAUSE_MS))
+            return STATUS_RETRY;
+        speed_complain(speed, "Kafka is away", error);
+    }
+    return status;
 }
 
 static enum status start(struct speed *speed, struct error *error)
 {
     struct catalog *catalog = NULL;
-    enum status status;
-    while ((status = connect_all(speed, &catalog, error)) == STATUS_RETRY) {
-        speed_complain(speed, "PostgreSQL is away", error);
-        if (program_wait_ms(START_PAUSE_MS))
-            return STATUS_RETRY;
-    }
-    if (status != STATUS_OK)
+    enum status status = find_servers(speed, &catalog, error);
+    if (status != STATUS_OK) {
+        catalog_destroy(catalog);
         return status;
+    }
     speed->open = &speed->flushes[0];
     speed->now_us = program_monotonic_us();
     speed->last_progress_us = speed->now_us;

@@ -152,6 +152,26 @@ enum status kafka_topic_partitions(const json_t *properties, const char *topic, 
 enum status kafka_topic_create(const json_t *properties, const char *topic, int partitions,
                                int timeout_ms, bool *created, struct error *error) MUST_CHECK;
 
+/* Settings of a topic, as the cluster has them. */
+struct kafka_topic_settings {
+    bool known; /* false: the cluster does not tell; `unknown_reason` says why */
+    char unknown_reason[256];
+    char cleanup_policy[64]; /* "delete", "compact" or both with a comma */
+    bool is_compacted;
+    bool is_log_append_time; /* message.timestamp.type: the broker's time, not the producer's */
+};
+/* One for each topic, `out` having room for all. STATUS_RETRY when no broker answers. That we may
+ * not know, or that there is no such topic, is STATUS_OK with `known` false. */
+enum status kafka_topics_settings(const json_t *properties, const char *const *topics, size_t count,
+                                  int timeout_ms, struct kafka_topic_settings *out,
+                                  struct error *error) MUST_CHECK;
+/* Refuses compacted topics with STATUS_REJECT: Kafka deletes records from the middle of their logs,
+ * so that who reads them later finds others than who read them first. A cluster that does not tell
+ * gets a warning in the log, which names the permission. */
+enum status kafka_topics_check_uncompacted(const json_t *properties, const char *const *topics,
+                                           size_t count, int timeout_ms,
+                                           struct error *error) MUST_CHECK;
+
 #ifdef __cplusplus
 }
 #endif

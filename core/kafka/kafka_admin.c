@@ -4,13 +4,14 @@
  * The client is a consumer, because asking about a topic through a producer creates it where the
  * broker allows that. Bounded by timeout_ms; no broker is STATUS_RETRY. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/kafka/kafka.h"
 #include "core/kafka/kafka_client.h"
 #include "core/program/program.h"
 
-enum { PROPAGATION_WAIT_MS = 20 };
+enum { PROPAGATION_WAIT_MS = 20, STOP_POLL_MS = 100 };
 
 static const struct kafka_property admin_defaults[] = {
     {"client.id", "dovetail"},
@@ -174,5 +175,171 @@ enum status kafka_topic_create(const json_t *properties, const char *topic, int 
             status = wait_for_partitions(&client, rk, topic, true, end_us, &count, error);
     }
     close_client(&client, rk);
+    return status;
+}
+
+/* --- settings --- */
+
+/* Waits for the event, or until the program is stopping: NULL then. */
+static rd_kafka_event_t *await_event(rd_kafka_queue_t *queue, int64_t end_us)
+{
+    rd_kafka_event_t *event = NULL;
+    while (event == NULL && left_ms(end_us) > 0 && !program_stopping()) {
+        int wait_ms = left_ms(end_us);
+        event = rd_kafka_queue_poll(queue, wait_ms < STOP_POLL_MS ? wait_ms : STOP_POLL_MS);
+    }
+    return event;
+}
+
+static void read_settings(const rd_kafka_ConfigResource_t *resource,
+                          struct kafka_topic_settings *out)
+{
+    size_t count = 0;
+    const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = rd_kafka_ConfigEntry_name(entries[i]);
+        const char *value = rd_kafka_ConfigEntry_value(entries[i]);
+        if (value == NULL)
+            continue;
+        if (strcmp(name, "cleanup.policy") == 0) {
+            snprintf(out->cleanup_policy, sizeof out->cleanup_policy, "%s", value);
+            out->is_compacted = strstr(value, "compact") != NULL;
+            out->known = true;
+        } else if (strcmp(name, "message.timestamp.type") == 0) {
+            out->is_log_append_time = strcmp(value, "LogAppendTime") == 0;
+        }
+    }
+    if (!out->known)
+        snprintf(out->unknown_reason, sizeof out->unknown_reason,
+                 "the cluster's answer has no cleanup.policy");
+}
+
+static void set_unknown(struct kafka_topic_settings *out, rd_kafka_resp_err_t code)
+{
+    bool forbidden = code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+                     code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    snprintf(out->unknown_reason, sizeof out->unknown_reason, "%s%s", rd_kafka_err2str(code),
+             forbidden ? "; the permission DescribeConfigs on the topic is missing" : "");
+}
+
+static void read_resource(const rd_kafka_ConfigResource_t *resource, const char *const *topics,
+                          size_t count, struct kafka_topic_settings *out, bool *missing)
+{
+    rd_kafka_resp_err_t code = rd_kafka_ConfigResource_error(resource);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(topics[i], rd_kafka_ConfigResource_name(resource)) != 0)
+            continue;
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+            read_settings(resource, &out[i]);
+        else
+            set_unknown(&out[i], code);
+        *missing = *missing || code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    }
+}
+
+/* One question for all topics. *missing: there is one that the broker does not know. */
+static rd_kafka_resp_err_t describe_topics(rd_kafka_t *rk, const char *const *topics, size_t count,
+                                           rd_kafka_ConfigResource_t **resources, int64_t end_us,
+                                           struct kafka_topic_settings *out, bool *missing)
+{
+    char reason[256];
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+    /* Cannot fail but for a time-out that is out of range: then the default of 60 s stands. */
+    (void)rd_kafka_AdminOptions_set_request_timeout(options, left_ms(end_us), reason,
+                                                    sizeof reason);
+    rd_kafka_DescribeConfigs(rk, resources, count, options, queue);
+    rd_kafka_event_t *event = await_event(queue, end_us);
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    size_t answers = 0;
+    const rd_kafka_ConfigResource_t **found = NULL;
+    if (event != NULL)
+        code = rd_kafka_event_error(event);
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        found = rd_kafka_DescribeConfigs_result_resources(
+            rd_kafka_event_DescribeConfigs_result(event), &answers);
+    *missing = false;
+    for (size_t i = 0; i < answers; i++)
+        read_resource(found[i], topics, count, out, missing);
+    if (event != NULL)
+        rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_AdminOptions_destroy(options);
+    return code;
+}
+
+/* Again while a topic is unknown: it may have been created a moment ago. */
+static rd_kafka_resp_err_t read_topics(rd_kafka_t *rk, const char *const *topics, size_t count,
+                                       rd_kafka_ConfigResource_t **resources, int timeout_ms,
+                                       struct kafka_topic_settings *out)
+{
+    int64_t end_us = program_monotonic_us() + timeout_ms * INT64_C(1000);
+    for (bool answered = false;; answered = true) {
+        bool missing;
+        rd_kafka_resp_err_t code =
+            describe_topics(rk, topics, count, resources, end_us, out, &missing);
+        if (code == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE) {
+            for (size_t i = 0; i < count; i++)
+                set_unknown(&out[i], code);
+            return RD_KAFKA_RESP_ERR_NO_ERROR;
+        }
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+            return answered ? RD_KAFKA_RESP_ERR_NO_ERROR : code;
+        if (!missing || left_ms(end_us) == 0 || program_wait_ms(PROPAGATION_WAIT_MS))
+            return code;
+    }
+}
+
+enum status kafka_topics_settings(const json_t *properties, const char *const *topics, size_t count,
+                                  int timeout_ms, struct kafka_topic_settings *out,
+                                  struct error *error)
+{
+    rd_kafka_t *rk = NULL;
+    struct kafka_client client;
+    if (count == 0)
+        return STATUS_OK;
+    rd_kafka_ConfigResource_t **resources = calloc(count, sizeof(rd_kafka_ConfigResource_t *));
+    if (resources == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < count; i++) {
+        out[i] = (struct kafka_topic_settings){.unknown_reason = "the cluster did not answer"};
+        resources[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topics[i]);
+    }
+    enum status status = open_client(&client, properties, &rk, error);
+    if (status == STATUS_OK) {
+        rd_kafka_resp_err_t code = read_topics(rk, topics, count, resources, timeout_ms, out);
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+            status = request_error(&client, code, "asking for the settings of", topics[0], error);
+    }
+    close_client(&client, rk);
+    rd_kafka_ConfigResource_destroy_array(resources, count);
+    free(resources);
+    return status;
+}
+
+enum status kafka_topics_check_uncompacted(const json_t *properties, const char *const *topics,
+                                           size_t count, int timeout_ms, struct error *error)
+{
+    struct kafka_topic_settings *settings = calloc(count + 1, sizeof *settings);
+    if (settings == NULL)
+        return error_no_memory(error);
+    enum status status =
+        kafka_topics_settings(properties, topics, count, timeout_ms, settings, error);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        if (settings[i].is_compacted)
+            status = error_set(
+                error, STATUS_REJECT,
+                "topic %s: cleanup.policy is \"%s\", and compaction deletes records that are part "
+                "of answers: the same offsets would give other values later. Set "
+                "cleanup.policy=delete on the topic, or read from one that is not compacted",
+                topics[i], settings[i].cleanup_policy);
+        else if (!settings[i].known)
+            program_log(LOG_WARNING,
+                        "topic %s: whether it is compacted is not known (%s); answers are exact "
+                        "only if its cleanup.policy is \"delete\"",
+                        topics[i], settings[i].unknown_reason);
+    }
+    free(settings);
     return status;
 }

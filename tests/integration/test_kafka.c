@@ -857,6 +857,23 @@ static void test_broker_that_dies(void **state)
     rd_kafka_destroy(owner);
 }
 
+static void test_topic_settings(void **state)
+{
+    (void)state;
+    struct kafka_topic_settings settings[2];
+    const char *names[] = {new_topic("settings", 1), "there-is-no-such-topic"};
+    assert_status(STATUS_OK, kafka_topics_settings(properties, names, 2, 1000, settings, &error));
+    assert_true(settings[0].known);
+    assert_string_equal(settings[0].cleanup_policy, "delete");
+    assert_false(settings[0].is_compacted);
+    assert_false(settings[0].is_log_append_time);
+    assert_false(settings[1].known);
+    assert_non_null(strstr(settings[1].unknown_reason, "Unknown topic"));
+    json_t *nowhere = json_pack("{s:s}", "bootstrap.servers", "127.0.0.1:1");
+    assert_status(STATUS_RETRY, kafka_topics_settings(nowhere, names, 1, 300, settings, &error));
+    json_decref(nowhere);
+}
+
 static void assert_refused(const char *name, json_t *value, const char *text)
 {
     json_t *refused = json_pack("{s:s, s:o}", "bootstrap.servers", "127.0.0.1:1", name, value);
@@ -907,6 +924,7 @@ int main(void)
         cmocka_unit_test(test_topic_that_comes_later),
         cmocka_unit_test(test_without_a_broker_nothing_hangs),
         cmocka_unit_test(test_broker_that_dies),
+        cmocka_unit_test(test_topic_settings),
         cmocka_unit_test(test_properties_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -325,6 +325,85 @@ void broker_delete_topic(const char *topic)
         fail_msg("topic %s was not deleted", topic);
 }
 
+void broker_set_topic(const char *topic, const char *name, const char *value)
+{
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_ConfigResource_t *resource =
+        rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
+    rd_kafka_ConfigResource_set_config(resource, name, value);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_AlterConfigs(client, &resource, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    if (event == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        fail_msg("topic %s: %s was not altered", topic, name);
+    size_t count;
+    const rd_kafka_ConfigResource_t **resources =
+        rd_kafka_AlterConfigs_result_resources(rd_kafka_event_AlterConfigs_result(event), &count);
+    if (count != 1 || rd_kafka_ConfigResource_error(resources[0]) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        fail_msg("topic %s: %s cannot be %s", topic, name, value);
+    rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_ConfigResource_destroy(resource);
+    rd_kafka_destroy(client);
+}
+
+/* One rule about everybody and the topic. */
+static rd_kafka_AclBinding_t *new_rule(const char *topic, rd_kafka_AclOperation_t operation,
+                                       rd_kafka_AclPermissionType_t permission)
+{
+    char reason[256];
+    rd_kafka_AclBinding_t *rule =
+        rd_kafka_AclBinding_new(RD_KAFKA_RESOURCE_TOPIC, topic, RD_KAFKA_RESOURCE_PATTERN_LITERAL,
+                                "User:*", "*", operation, permission, reason, sizeof reason);
+    if (rule == NULL)
+        fail_msg("topic %s: %s", topic, reason);
+    return rule;
+}
+
+void broker_forbid_settings(const char *topic)
+{
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    /* A topic with a rule has no other rights than its rules give. */
+    rd_kafka_AclBinding_t *rules[] = {
+        new_rule(topic, RD_KAFKA_ACL_OPERATION_ALL, RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW),
+        new_rule(topic, RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS,
+                 RD_KAFKA_ACL_PERMISSION_TYPE_DENY)};
+    rd_kafka_CreateAcls(client, rules, 2, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    if (event == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        fail_msg("topic %s: the settings cannot be forbidden: %s", topic,
+                 event != NULL ? rd_kafka_event_error_string(event) : "no answer");
+    size_t count;
+    const rd_kafka_acl_result_t **results =
+        rd_kafka_CreateAcls_result_acls(rd_kafka_event_CreateAcls_result(event), &count);
+    for (size_t i = 0; i < count; i++)
+        if (rd_kafka_acl_result_error(results[i]) != NULL)
+            fail_msg("topic %s: the settings cannot be forbidden: %s", topic,
+                     rd_kafka_error_string(rd_kafka_acl_result_error(results[i])));
+    rd_kafka_event_destroy(event);
+    rd_kafka_AclBinding_destroy_array(rules, 2);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(client);
+}
+
+void broker_permit_settings(const char *topic)
+{
+    char reason[256];
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_AclBindingFilter_t *filter = rd_kafka_AclBindingFilter_new(
+        RD_KAFKA_RESOURCE_TOPIC, topic, RD_KAFKA_RESOURCE_PATTERN_LITERAL, NULL, NULL,
+        RD_KAFKA_ACL_OPERATION_ANY, RD_KAFKA_ACL_PERMISSION_TYPE_ANY, reason, sizeof reason);
+    rd_kafka_DeleteAcls(client, &filter, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    if (event != NULL)
+        rd_kafka_event_destroy(event);
+    rd_kafka_AclBinding_destroy(filter);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(client);
+}
+
 static bool ends_with(const char *text, size_t length, const char *suffix)
 {
     size_t suffix_length = strlen(suffix);

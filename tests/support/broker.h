@@ -58,6 +58,12 @@ void broker_create_topic(const char *topic, int partitions);
 void broker_delete_below(const char *topic, int32_t partition, int64_t offset);
 /* Deletes a topic, and returns when the broker has forgotten it. */
 void broker_delete_topic(const char *topic);
+/* Alters one setting of a topic, such as ("cleanup.policy", "compact"). */
+void broker_set_topic(const char *topic, const char *name, const char *value);
+/* Nobody may ask for the topic's settings: until broker_permit_settings, which belongs to the
+ * teardown, because a cluster's rules outlive its topics. */
+void broker_forbid_settings(const char *topic);
+void broker_permit_settings(const char *topic);
 /* Deletes every topic whose name ends with `suffix`, or has it before ".dead". */
 void broker_delete_topics(const char *suffix);
 
