@@ -290,16 +290,57 @@ void view_destroy(struct view *view)
     free(view);
 }
 
-/* A time zone's rules are part of what a view computes: when they change, so do its windows. */
-static int put_zone(const struct view *view, json_t *what)
+static void add_digest(uint64_t *digest, const struct expression *expression)
 {
-    char digest[24];
-
-    if (view->window.zone == NULL || view->window.zone == time_zone_utc()) {
-        return 0;
+    if (expression != NULL) {
+        *digest = *digest * 31 + expression_zone_digest(expression);
     }
-    snprintf(digest, sizeof digest, "%016" PRIx64, time_zone_digest(view->window.zone));
-    return json_object_set_new(what, "timezone_rules", json_string(digest));
+}
+
+/* Of the rules of all time zones that expressions of the view and its source name, or 0. */
+static uint64_t expressions_zone_digest(const struct view *view)
+{
+    uint64_t digest = 0;
+
+    for (size_t i = 0; i < view->source->derived_count; i++) {
+        add_digest(&digest, view->source->derived[i].expression);
+    }
+    add_digest(&digest, view->where);
+    for (size_t i = 0; i < view->key_count; i++) {
+        add_digest(&digest, view->keys[i].expression);
+    }
+    for (size_t i = 0; i < view->measure_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        add_digest(&digest, measure->filter);
+        for (size_t k = 0; k < measure->argument_count; k++) {
+            add_digest(&digest, measure->arguments[k]);
+        }
+    }
+    return digest;
+}
+
+static int put_digest(json_t *what, const char *key, uint64_t digest)
+{
+    char text[24];
+
+    snprintf(text, sizeof text, "%016" PRIx64, digest);
+    return json_object_set_new(what, key, json_string(text));
+}
+
+/* Time zones' rules are part of what a view computes: when they change, so do its windows, keys and
+ * measures. */
+static int put_zones(const struct view *view, json_t *what)
+{
+    const struct time_zone *zone = view->window.zone;
+    uint64_t expressions = expressions_zone_digest(view);
+    int failed = 0;
+
+    if (zone != NULL && zone != time_zone_utc()) {
+        failed = put_digest(what, "timezone_rules", time_zone_digest(zone));
+    }
+    return failed != 0 || expressions == 0
+               ? failed
+               : put_digest(what, "expression_timezone_rules", expressions);
 }
 
 char *view_canonical_text(const struct view *view)
@@ -321,7 +362,7 @@ char *view_canonical_text(const struct view *view)
         json_t *member = json_object_get(view->json, view_keys[i]);
         failed = member != NULL && json_object_set(what, view_keys[i], member) != 0;
     }
-    failed = failed || put_zone(view, what) != 0;
+    failed = failed || put_zones(view, what) != 0;
     if (!failed) {
         text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
     }

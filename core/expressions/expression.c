@@ -15,6 +15,7 @@
 #include "core/expressions/expression_node.h"
 #include "core/expressions/expression_parser.h"
 #include "core/functions/functions.h"
+#include "core/time/timezone.h"
 
 enum status expression_create(const char *text, const struct source *source,
                               struct expression **out, struct error *error)
@@ -70,6 +71,16 @@ bool expression_is_constant(const struct expression *expression)
         }
     }
     return true;
+}
+
+uint64_t expression_zone_digest(const struct expression *expression)
+{
+    uint64_t digest = expression->zone == NULL ? 0 : time_zone_digest(expression->zone);
+
+    for (size_t i = 0; i < expression->child_count; i++) {
+        digest = digest * 31 + expression_zone_digest(expression->children[i]);
+    }
+    return digest;
 }
 
 enum status expression_evaluate(const struct expression *expression, const struct value *fields,

@@ -34,6 +34,10 @@ enum status expression_evaluate(const struct expression *expression, const struc
                                 struct arena *scratch, struct value *out,
                                 struct error *error) MUST_CHECK;
 
+/* Of the rules of all time zones that it names: other rules, other digest. 0 where it names none.
+ */
+uint64_t expression_zone_digest(const struct expression *expression);
+
 #ifdef __cplusplus
 }
 #endif

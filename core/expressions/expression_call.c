@@ -10,6 +10,7 @@
 #include "core/functions/functions.h"
 #include "core/functions/time_text.h"
 #include "core/functions/times.h"
+#include "core/time/timezone.h"
 
 /* --- calls of the table's functions --- */
 
@@ -330,17 +331,58 @@ static enum status parse_unit(struct expression_parser *parser, const char *what
     return expression_advance(parser);
 }
 
-/* EXTRACT(field FROM time) */
+/* A string literal that names a time zone. NULL is UTC. */
+static enum status parse_zone(struct expression_parser *parser, const struct time_zone **out)
+{
+    const struct token *token = &parser->lexer.token;
+    struct error fault;
+
+    if (token->kind != TOKEN_STRING || strlen(token->text) != token->length) {
+        return expression_parser_fault(parser, "wants a time zone as a string literal, such as "
+                                               "'America/New_York'");
+    }
+    enum status status = time_zone_load(token->text, parser->arena, out, &fault);
+    if (status != STATUS_OK) {
+        return status == STATUS_REJECT ? expression_parser_fault(parser, "%s", fault.text)
+                                       : error_set(parser->error, status, "%s", fault.text);
+    }
+    *out = *out == time_zone_utc() ? NULL : *out;
+    return expression_advance(parser);
+}
+
+/* [AT TIME ZONE 'zone'] behind the operand of EXTRACT. It stands closer to an operand than any
+ * operator does, so behind `t + interval '1 day'` it is PostgreSQL's, and no time's. */
+static enum status parse_at_time_zone(struct expression_parser *parser,
+                                      const struct expression *child, const struct time_zone **zone)
+{
+    bool at;
+
+    enum status status = expression_parser_accept(parser, "at", &at);
+    if (status != STATUS_OK || !at) {
+        return status;
+    }
+    if (child != parser->last_operand || child->type != VALUE_TIMESTAMP) {
+        return expression_parser_fault(parser, "AT TIME ZONE stands behind a timestamp: a field, a "
+                                               "call, or an expression in parentheses");
+    }
+    status = expression_parser_expect(parser, "time");
+    status = status == STATUS_OK ? expression_parser_expect(parser, "zone") : status;
+    return status == STATUS_OK ? parse_zone(parser, zone) : status;
+}
+
+/* EXTRACT(field FROM time [AT TIME ZONE 'zone']) */
 static enum status parse_extract(struct expression_parser *parser, const struct token *name,
                                  struct expression **out)
 {
     struct expression *child = NULL;
+    const struct time_zone *zone = NULL;
     enum time_unit unit;
 
     enum status status = parse_unit(parser, "EXTRACT", &unit);
     status = status == STATUS_OK ? expression_parser_expect(parser, "from") : status;
     status = status == STATUS_OK ? expression_parse_nested(parser, expression_parse_any, &child)
                                  : status;
+    status = status == STATUS_OK ? parse_at_time_zone(parser, child, &zone) : status;
     if (status != STATUS_OK) {
         return status;
     }
@@ -359,17 +401,20 @@ static enum status parse_extract(struct expression_parser *parser, const struct 
                          child, out);
     if (status == STATUS_OK) {
         (*out)->unit = (int)unit;
+        (*out)->zone = zone;
     }
     return status;
 }
 
-/* date_trunc('unit', time) */
+/* date_trunc('unit', time [, 'zone']) */
 static enum status parse_date_trunc(struct expression_parser *parser, const struct token *name,
                                     struct expression **out)
 {
     struct expression *child = NULL;
+    const struct time_zone *zone = NULL;
     size_t column = parser->lexer.token.column;
     enum time_unit unit;
+    bool more = false;
 
     if (parser->lexer.token.kind != TOKEN_STRING) {
         return expression_parser_fault(parser, "date_trunc wants its unit as a string literal");
@@ -386,9 +431,12 @@ static enum status parse_date_trunc(struct expression_parser *parser, const stru
         return expression_fault_at(parser, name->column, "date_trunc wants a timestamp, found %s",
                                    expression_type_name(child->type));
     }
+    status = status == STATUS_OK ? expression_parser_accept(parser, ",", &more) : status;
+    status = status == STATUS_OK && more ? parse_zone(parser, &zone) : status;
     status = status == STATUS_OK ? node_of_row(parser, &time_truncate, child, out) : status;
     if (status == STATUS_OK) {
         (*out)->unit = (int)unit;
+        (*out)->zone = zone;
     }
     return status;
 }

@@ -8,6 +8,7 @@
 
 struct function;
 struct regex;
+struct time_zone;
 
 struct evaluation {
     const struct value *fields;
@@ -48,6 +49,7 @@ struct expression {
     struct expression **children;
     size_t child_count;
     const struct function *function; /* of a call */
+    const struct time_zone *zone;    /* of EXTRACT and date_trunc; NULL: UTC */
     union {
         size_t field; /* index into the source's fields */
         struct value constant;

@@ -625,5 +625,6 @@ static enum status parse_postfix(struct expression_parser *parser, struct expres
             status = expression_parse_cast(parser, *out, column, out);
         }
     }
+    parser->last_operand = status == STATUS_OK ? *out : NULL;
     return status;
 }

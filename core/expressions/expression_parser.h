@@ -13,7 +13,8 @@ struct expression_parser {
     const struct source *source;
     struct arena *arena;
     struct error *error;
-    unsigned depth;      /* of nesting, bounded */
+    const struct expression *last_operand; /* that operators and AT TIME ZONE stand behind */
+    unsigned depth;                        /* of nesting, bounded */
     unsigned node_count; /* bounded, too: a chain a + a + ... is as deep as it is long */
 };
 

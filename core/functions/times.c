@@ -1,4 +1,4 @@
-/* Times: EXTRACT, date_trunc, and adding intervals, all in UTC. Any thread.
+/* Times: EXTRACT, date_trunc, and adding intervals, in UTC where no zone is named. Any thread.
  *
  * The fields are those of timestamptz_part_common and timestamptz_trunc_internal in PostgreSQL's
  * timestamp.c, for the years 0001 to 9999. */
@@ -8,6 +8,7 @@
 
 #include "core/functions/time_text.h"
 #include "core/time/timestamp.h"
+#include "core/time/timezone.h"
 
 static const struct {
     const char *name;
@@ -158,17 +159,27 @@ static bool clock_field(enum time_unit unit, int64_t us, struct value *out)
     }
 }
 
+/* How far clocks of a zone are ahead of UTC; NULL is UTC. */
+static int64_t offset_us(const struct time_zone *zone, int64_t us)
+{
+    int64_t second = floor_divide(us, TIMESTAMP_US_PER_SECOND);
+    return zone == NULL ? 0 : time_zone_offset_s(zone, second) * TIMESTAMP_US_PER_SECOND;
+}
+
 static enum status extract_timestamp(const struct expression *node, const struct value *arguments,
                                      struct evaluation *in, struct value *out)
 {
     enum time_unit unit = (enum time_unit)node->unit;
-    (void)in;
+    int64_t us = arguments[0].timestamp_us + offset_us(node->zone, arguments[0].timestamp_us);
 
+    if (!timestamp_in_range(us)) {
+        return expression_fail(in, "", "local time out of range: years 0001 to 9999");
+    }
     if (unit == UNIT_EPOCH) {
-        *out = number(arguments[0].timestamp_us, 6);
+        *out = number(us, 6);
         return STATUS_OK;
     }
-    struct moment moment = moment_of(arguments[0].timestamp_us);
+    struct moment moment = moment_of(us);
     if (!clock_field(unit, moment.us, out)) {
         *out = number(date_field(unit, &moment), 0);
     }
@@ -209,8 +220,7 @@ static int64_t us_of_unit(enum time_unit unit)
                                     [UNIT_MILLISECOND] = 1000,
                                     [UNIT_SECOND] = 1000000,
                                     [UNIT_MINUTE] = 60000000,
-                                    [UNIT_HOUR] = INT64_C(3600000000),
-                                    [UNIT_DAY] = TIMESTAMP_US_PER_DAY};
+                                    [UNIT_HOUR] = INT64_C(3600000000)};
     return sizes[unit];
 }
 
@@ -243,18 +253,23 @@ static int64_t first_day(enum time_unit unit, const struct moment *moment)
     return timestamp_days_from_date(date.year, date.month, date.day);
 }
 
+/* Local fields are cut off; below a day the offset stays, from a day on it is that of the result.
+ */
 static enum status truncate(const struct expression *node, const struct value *arguments,
                             struct evaluation *in, struct value *out)
 {
     enum time_unit unit = (enum time_unit)node->unit;
-    int64_t us = arguments[0].timestamp_us;
+    int64_t ahead_us = offset_us(node->zone, arguments[0].timestamp_us);
+    int64_t us = arguments[0].timestamp_us + ahead_us;
 
-    if (unit <= UNIT_DAY) {
+    if (unit < UNIT_DAY) {
         int64_t size = us_of_unit(unit);
-        return set_timestamp(in, floor_divide(us, size) * size, out);
+        return set_timestamp(in, floor_divide(us, size) * size - ahead_us, out);
     }
     struct moment moment = moment_of(us);
-    return set_timestamp(in, first_day(unit, &moment) * TIMESTAMP_US_PER_DAY, out);
+    us = (unit == UNIT_DAY ? moment.days : first_day(unit, &moment)) * TIMESTAMP_US_PER_DAY;
+    return set_timestamp(in, node->zone == NULL ? us : time_zone_from_local_us(node->zone, us),
+                         out);
 }
 
 const struct function time_truncate = {"date_trunc", "t", 't', .evaluate = truncate};
@@ -333,12 +348,16 @@ const struct function time_functions[] = {
                 "and the seconds), `minute`, `hour`, `day`, `week`, `month`, `quarter`, `year`, "
                 "`decade`, `century`, `millennium`, `dow` (Sunday is 0), `isodow` (Sunday is 7), "
                 "`doy`, `isoyear`, `epoch`"},
+    {"EXTRACT", .result = 'd', .form = "EXTRACT(field FROM t AT TIME ZONE 'zone')",
+     .meaning = "the same, as clocks and calendars of a time zone show it"},
     {"EXTRACT", .result = 'd', .form = "EXTRACT(field FROM t - u)",
      .meaning = "of the time from `u` to `t`: `epoch`, or `day` and the units below it"},
     {"DATE_TRUNC", .result = 't', .form = "date_trunc('unit', t)",
      .meaning = "the beginning of the `microseconds`, `milliseconds`, `second`, `minute`, `hour`, "
                 "`day`, `week` (Monday), `month`, `quarter`, `year`, `decade`, `century` or "
                 "`millennium`"},
+    {"DATE_TRUNC", .result = 't', .form = "date_trunc('unit', t, 'zone')",
+     .meaning = "the same in a time zone"},
     {"+", .result = 't', .form = "t + interval '...'",
      .meaning = "a time later, or with `-` sooner; also `t + (u - v)`"},
     {"-", .gives = "interval", .form = "t - u",

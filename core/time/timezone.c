@@ -472,6 +472,19 @@ int64_t time_zone_day_start_us(const struct time_zone *zone, int64_t day)
     return day_start_s(zone, day) * TIMESTAMP_US_PER_SECOND;
 }
 
+/* PostgreSQL looks at the first change after the day before, taking that as UTC. */
+int64_t time_zone_from_local_us(const struct time_zone *zone, int64_t local_us)
+{
+    int64_t local_s = floor_divide(local_us, TIMESTAMP_US_PER_SECOND);
+    int64_t day_before_s = local_s - DAY_S;
+    int64_t shift_s = into_cycle(zone, &day_before_s);
+    size_t i = changes_until(zone, day_before_s);
+    int32_t offset_s = zone->offsets_s[i];
+    if (i < zone->count && local_s - shift_s - zone->offsets_s[i + 1] >= zone->times_s[i])
+        offset_s = zone->offsets_s[i + 1];
+    return local_us - offset_s * TIMESTAMP_US_PER_SECOND;
+}
+
 uint64_t time_zone_digest(const struct time_zone *zone)
 {
     int64_t end_s = timestamp_days_from_date(CYCLE_END_YEAR, 1, 1) * DAY_S;

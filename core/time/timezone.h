@@ -51,6 +51,11 @@ int32_t time_zone_offset_s(const struct time_zone *zone, int64_t time_s);
 int64_t time_zone_day(const struct time_zone *zone, int64_t time_us);
 int64_t time_zone_day_start_us(const struct time_zone *zone, int64_t day);
 
+/* The instant at which clocks show a local time, given as microseconds from 1970-01-01 00:00 local,
+ * as PostgreSQL decides it: one that clocks left out is that of the offset before the change, one
+ * that they ran through twice the second. */
+int64_t time_zone_from_local_us(const struct time_zone *zone, int64_t local_us);
+
 /* Equal for equal rules, however they were written down. */
 uint64_t time_zone_digest(const struct time_zone *zone);
 

@@ -239,6 +239,13 @@ static inline struct generated generate_time_difference(struct arena *arena, int
     return COMBINE(LEVEL_SUM, "%s - %s", a, b);
 }
 
+static inline struct generated generate_zone(void)
+{
+    return plain_text(PICK("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe",
+                           "Asia/Kathmandu", "America/Havana"),
+                      LEVEL_PRIMARY);
+}
+
 static inline struct generated generate_extract(struct arena *arena, int depth)
 {
     if (chance(30)) {
@@ -254,6 +261,10 @@ static inline struct generated generate_extract(struct arena *arena, int depth)
                         "milliseconds", "microseconds", "dow", "isodow", "doy", "week", "isoyear",
                         "'quarter'", "epoch", "decade", "century", "millennium"),
                    LEVEL_PRIMARY);
+    if (chance(40)) {
+        struct generated zone = generate_zone();
+        return COMBINE(LEVEL_PRIMARY, "EXTRACT(%s FROM (%s) AT TIME ZONE '%s')", field, time, zone);
+    }
     return COMBINE(LEVEL_PRIMARY, "EXTRACT(%s FROM %s)", field, time);
 }
 
@@ -315,6 +326,10 @@ static inline struct generated generate_time_call(struct arena *arena, int depth
         x = plain_text(PICK("microseconds", "milliseconds", "second", "minute", "hour", "day",
                             "WEEK", "month", "quarter", "year", "decade", "century", "millennium"),
                        LEVEL_PRIMARY);
+        if (chance(40)) {
+            struct generated zone = generate_zone();
+            return COMBINE(LEVEL_PRIMARY, "date_trunc('%s', %s, '%s')", x, t, zone);
+        }
         return COMBINE(LEVEL_PRIMARY, "date_trunc('%s', %s)", x, t);
     case 2:
     case 3:

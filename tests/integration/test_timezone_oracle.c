@@ -8,6 +8,8 @@
  * Every such case is looked at: PostgreSQL must confirm that calendars show the day from our start
  * on, and an earlier one just before.
  *
+ * date_trunc with a zone, and EXTRACT at one, of expressions are always equal.
+ *
  * Only temporary objects are made. DOVETAIL_SEED repeats. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +24,7 @@
 #include <string.h>
 
 #include "core/catalog/migrations.h"
+#include "core/definitions/definition.h"
 #include "core/time/timestamp.h"
 #include "core/windows/window.h"
 #include "tests/support/orders.h"
@@ -32,12 +35,29 @@ enum { RANDOM_TIMES = 40, TIMES_MAX = 4000, SIZES = 5, DAYS_MAX = 60 };
 static const char *const sizes[SIZES][2] = {
     {"1d", "day"}, {"1w", "week"}, {"1mo", "month"}, {"3mo", "quarter"}, {"1y", "year"}};
 
+/* As a definition has them, of the field t; 'Z' stands for the zone. */
+static const char *const expressions[] = {"date_trunc('minute', t, 'Z')",
+                                          "date_trunc('hour', t, 'Z')",
+                                          "date_trunc('day', t, 'Z')",
+                                          "date_trunc('week', t, 'Z')",
+                                          "date_trunc('month', t, 'Z')",
+                                          "date_trunc('quarter', t, 'Z')",
+                                          "date_trunc('year', t, 'Z')",
+                                          "date_trunc('decade', t, 'Z')",
+                                          "date_trunc('millennium', t, 'Z')",
+                                          "EXTRACT(hour FROM t AT TIME ZONE 'Z')",
+                                          "EXTRACT(doy FROM t AT TIME ZONE 'Z')",
+                                          "EXTRACT(week FROM t AT TIME ZONE 'Z')",
+                                          "EXTRACT(epoch FROM t AT TIME ZONE 'Z')"};
+enum { EXPRESSIONS = sizeof expressions / sizeof expressions[0] };
+
 static PGconn *connection;
+static struct source *source;
 static uint64_t seed;
 static struct error error;
 
 struct tally {
-    size_t zones, times, starts, irregular, ends;
+    size_t zones, times, starts, irregular, ends, values;
 };
 
 static PGresult *run(const char *sql, int count, const char *const *values)
@@ -92,6 +112,11 @@ static int set_up(void **state)
         print_error("%s", PQerrorMessage(connection));
         return -1;
     }
+    json_t *json = json_loads("{\"source\":\"s\",\"topic\":\"s\",\"event_time\":{\"field\":"
+                              "\"t\"},\"fields\":{\"t\":\"timestamp\"}}",
+                              0, NULL);
+    assert_int_equal(source_create(json, "s", &source, &error), STATUS_OK);
+    json_decref(json);
     create_functions();
     PQclear(run("CREATE FUNCTION pg_temp.us(t timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE"
                 " RETURN (extract(epoch FROM t) * 1000000)::bigint",
@@ -106,6 +131,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    source_destroy(source);
     PQfinish(connection);
     return 0;
 }
@@ -256,6 +282,53 @@ static void check_ends(const char *name, const int64_t *times, size_t count, str
     }
 }
 
+/* The expressions at all times, as texts of numbers: microseconds, or what EXTRACT gives. */
+static void check_expressions(const char *zone, const int64_t *times, size_t count,
+                              struct tally *tally)
+{
+    char *array = array_of(times, count);
+    const char *values[] = {array};
+    for (size_t e = 0; e < EXPRESSIONS; e++) {
+        char text[200], sql[500];
+        struct expression *expression;
+        struct arena scratch;
+        const char *letter = strstr(expressions[e], "'Z'");
+        snprintf(text, sizeof text, "%.*s'%s')", (int)(letter - expressions[e]), expressions[e],
+                 zone);
+        if (expression_create(text, source, &expression, &error) != STATUS_OK)
+            fail_msg("%s: %s", text, error.text);
+        bool is_time = expression_type(expression) == VALUE_TIMESTAMP;
+        snprintf(sql, sizeof sql,
+                 "SELECT %s%s%s FROM (SELECT pg_temp.t(us) AS t, n FROM unnest($1::bigint[]) WITH"
+                 " ORDINALITY AS x (us, n) OFFSET 0) AS y ORDER BY n",
+                 is_time ? "pg_temp.us(" : "trim_scale(", text, ")");
+        PGresult *result = run(sql, 1, values);
+        arena_init(&scratch);
+        for (size_t i = 0; i < count; i++) {
+            struct value field = value_timestamp(times[i]), value;
+            char ours[80];
+            if (expression_evaluate(expression, &field, &scratch, &value, &error) != STATUS_OK) {
+                if (is_time && !timestamp_in_range(number(result, (int)i, 0)))
+                    continue; /* the millennium from the year 1 on, in local time */
+                fail_msg("%s at %" PRId64 ": %s", text, times[i], error.text);
+            }
+            if (is_time)
+                snprintf(ours, sizeof ours, "%" PRId64, value.timestamp_us);
+            else
+                snprintf(ours, sizeof ours, "%s", value_text(&value, &scratch, NULL));
+            if (strcmp(ours, PQgetvalue(result, (int)i, 0)) != 0)
+                fail_msg("%s at %" PRId64 ": %s, PostgreSQL says %s", text, times[i], ours,
+                         PQgetvalue(result, (int)i, 0));
+            arena_reset(&scratch);
+        }
+        tally->values += count;
+        arena_deinit(&scratch);
+        PQclear(result);
+        expression_destroy(expression);
+    }
+    free(array);
+}
+
 static void check_zone(const char *name, struct tally *tally)
 {
     static int64_t times[TIMES_MAX];
@@ -285,6 +358,7 @@ static void check_zone(const char *name, struct tally *tally)
     }
     check_windows(zone, name, times, result, tally);
     check_ends(name, times, count, tally);
+    check_expressions(name, times, count, tally);
     PQclear(result);
     free(array);
     tally->zones++;
@@ -304,8 +378,10 @@ static void test_zones(void **state)
     for (int i = 0; i < PQntuples(zones); i++)
         check_zone(PQgetvalue(zones, i, 0), &tally);
     PQclear(zones);
-    print_message("%zu zones, %zu times, %zu starts, of which %zu not as date_trunc; %zu ends\n",
-                  tally.zones, tally.times, tally.starts, tally.irregular, tally.ends);
+    print_message("%zu zones, %zu times, %zu starts, of which %zu not as date_trunc; %zu ends; %zu"
+                  " values of expressions\n",
+                  tally.zones, tally.times, tally.starts, tally.irregular, tally.ends,
+                  tally.values);
     assert_true(tally.irregular * 100 < tally.starts);
 }
 

@@ -490,6 +490,36 @@ static void test_canonical_text(void **state)
 }
 
 /* The rules of a time zone are part of what a view computes. */
+/* Rules of zones in expressions are part of it, wherever the expression stands. */
+static void test_canonical_text_of_expressions_zones(void **state)
+{
+    (void)state;
+    static const char *const views[] = {
+        "{'view':'v','source':'flights','window':{'type':'none'},'measures':{'n':'count(*)'}}",
+        "{'view':'v','source':'flights','window':{'type':'none'},'measures':{'n':'count(*)'},"
+        "'where':'date_trunc(`day`, at, `UTC`) < at'}",
+        "{'view':'v','source':'flights','window':{'type':'none'},'measures':{'n':'count(*)'},"
+        "'where':'1 < EXTRACT(hour FROM at AT TIME ZONE `Europe/Berlin`)'}",
+        "{'view':'v','source':'flights','window':{'type':'none'},'measures':{'n':'count(*)'},"
+        "'group_by':[{'name':'k','expr':'date_trunc(`day`, at, `Europe/Berlin`)'}]}",
+        "{'view':'v','source':'flights','window':{'type':'none'},'measures':{'n':"
+        "'min(date_trunc(`day`, at, `Europe/Berlin`))'}}",
+        "{'view':'v','source':'flights','window':{'type':'none'},'measures':{'n':"
+        "'count(*) FILTER (WHERE date_trunc(`day`, at, `Europe/Berlin`) = at)'}}",
+    };
+    struct source *source = flights();
+    for (size_t i = 0; i < sizeof views / sizeof views[0]; i++) {
+        struct view *view = view_of(views[i], source);
+        if (view == NULL)
+            fail_msg("%s", error.text);
+        char *text = view_canonical_text(view);
+        assert_int_equal(strstr(text, "\"expression_timezone_rules\":\"") != NULL, i >= 2);
+        free(text);
+        view_destroy(view);
+    }
+    source_destroy(source);
+}
+
 static void test_canonical_text_of_zones(void **state)
 {
     (void)state;
@@ -661,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_number_of_keys_and_measures),
         cmocka_unit_test(test_canonical_text),
         cmocka_unit_test(test_canonical_text_of_zones),
+        cmocka_unit_test(test_canonical_text_of_expressions_zones),
         cmocka_unit_test_setup_teardown(test_good_folder, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_bad_folder, make_folder, remove_folder),
         cmocka_unit_test(test_missing_folder),
