@@ -10,6 +10,15 @@
 #include "core/program/config.h"
 #include "core/postgres/postgres.h"
 
+/* What became of the imported records: core/archive/archive.h, ARCHIVE_IMPORTED. */
+struct cut_ledger {
+    int64_t consumed;
+    int64_t counted;
+    int64_t filtered;
+    int64_t duplicate;
+    int64_t dead_lettered;
+};
+
 /* One partition's cut-off. */
 struct cut {
     const char *topic; /* borrowed */
@@ -19,7 +28,8 @@ struct cut {
     int64_t floor;        /* the current run's cut-off: an answer must not lose records again */
     int64_t offset;       /* C, once it is chosen */
     bool chosen;
-    bool planned; /* it was chosen without the owner */
+    bool planned;             /* it was chosen without the owner */
+    struct cut_ledger ledger; /* of partition ARCHIVE_IMPORTED; filled by the recompute */
     bool has_as_of;
     int64_t as_of_us; /* C includes every record that was in the log then */
     bool has_watermark;

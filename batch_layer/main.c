@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "batch_layer/import.h"
 #include "batch_layer/run.h"
 #include "batch_layer/schedule.h"
 #include "batch_layer/session.h"
@@ -15,7 +16,26 @@ static const char help[] =
     "\n"
     "  dovetail-batch run [--full]   one run: archive what is new, recompute, publish, exit;\n"
     "                                --full: reuse no earlier result (as every run does yet)\n"
-    "  dovetail-batch schedule       archive continuously, run by batch.schedule\n";
+    "  dovetail-batch schedule       archive continuously, run by batch.schedule\n"
+    "  dovetail-batch import SOURCE FILE...\n"
+    "                                historical records into the archive, as history from before\n"
+    "                                the topic; the next run has them in every answer\n"
+    "\n"
+    "options of import:\n"
+    "  --format json|csv     JSON lines or CSV; else by the name: .json, .jsonl, .ndjson, .csv,\n"
+    "                        before .zst or .gz. FILE \"-\" is standard input\n"
+    "  --map COLUMN=FIELD    a CSV's column for a field of the source; repeatable. Columns that "
+    "are\n"
+    "                        called like a field, or like its path with dots, need none; what is\n"
+    "                        no field is left out\n"
+    "  --dry-run             check every line, show the bad ones, change nothing\n"
+    "  CSV: header line, RFC 4180. An empty field is null, \"\" in quotes an empty string; "
+    "numbers\n"
+    "  are taken digit for digit, booleans are true/false, t/f, yes/no, 1/0, times as the source\n"
+    "  has them. Bad lines go to the dead-letter topic with file, line and reason; the others "
+    "count.\n"
+    "  A file is imported whole or not at all, and once: the same content again changes nothing,\n"
+    "  whatever it is called. So correct bad lines in a file of their own, not in the whole one.\n";
 
 static int complain(int exit_code, const char *text)
 {
@@ -70,7 +90,7 @@ int main(int argc, char **argv)
     if (!program_start(argc, argv, "dovetail-batch", help, &arguments, &exit_code))
         return exit_code;
     if (arguments.rest_count == 0)
-        return complain(PROGRAM_USAGE, "which command? run or schedule (see --help)");
+        return complain(PROGRAM_USAGE, "which command? run, schedule or import (see --help)");
     const char *command = arguments.rest[0];
     int (*function)(const struct config *config, char *const *options) = NULL;
     if (strcmp(command, "run") == 0)
@@ -78,7 +98,7 @@ int main(int argc, char **argv)
     else if (strcmp(command, "schedule") == 0)
         function = command_schedule;
     else if (strcmp(command, "import") == 0)
-        return complain(PROGRAM_USAGE, "import is not available in this version");
+        function = import_command;
     else {
         fprintf(stderr, "dovetail-batch: %s: no such command (see --help)\n", command);
         return PROGRAM_USAGE;

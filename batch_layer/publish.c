@@ -54,6 +54,26 @@ static enum status store_versions(struct postgres *postgres, const struct recomp
     return status;
 }
 
+static enum status insert_ledger(struct postgres *postgres, const struct cut *cut,
+                                 const char *run_text, struct error *error)
+{
+    const struct cut_ledger *ledger = &cut->ledger;
+    const int64_t numbers[] = {ledger->consumed, ledger->counted, ledger->filtered,
+                               ledger->duplicate, ledger->dead_lettered};
+    enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
+    char texts[NUMBERS][NUMBER_BYTES];
+    const char *parameters[2 + NUMBERS] = {run_text, cut->topic};
+    for (size_t i = 0; i < NUMBERS; i++) {
+        snprintf(texts[i], NUMBER_BYTES, "%" PRId64, numbers[i]);
+        parameters[2 + i] = texts[i];
+    }
+    return run_query(postgres,
+                     "UPDATE dovetail_internal.run_cutoff SET consumed = $3, counted = $4,"
+                     " filtered = $5, duplicate = $6, dead_lettered = $7"
+                     " WHERE run = $1 AND topic = $2 AND partition = -1",
+                     2 + NUMBERS, parameters, error);
+}
+
 static enum status insert_cutoff(struct postgres *postgres, const struct cut *cut, int64_t run,
                                  struct error *error)
 {
@@ -73,11 +93,14 @@ static enum status insert_cutoff(struct postgres *postgres, const struct cut *cu
                                 offset,
                                 cut->has_as_of ? as_of : NULL,
                                 cut->has_watermark ? watermark : NULL};
-    return run_query(postgres,
-                     "INSERT INTO dovetail_internal.run_cutoff"
-                     " (run, topic, partition, next_offset, as_of, watermark)"
-                     " VALUES ($1, $2, $3, $4, $5, $6)",
-                     6, parameters, error);
+    enum status status = run_query(postgres,
+                                   "INSERT INTO dovetail_internal.run_cutoff"
+                                   " (run, topic, partition, next_offset, as_of, watermark)"
+                                   " VALUES ($1, $2, $3, $4, $5, $6)",
+                                   6, parameters, error);
+    if (status == STATUS_OK && cut->partition == ARCHIVE_IMPORTED)
+        status = insert_ledger(postgres, cut, run_text, error);
+    return status;
 }
 
 static enum status finish_run(struct postgres *postgres, const struct recompute *recompute,

@@ -47,6 +47,16 @@ struct reading {
     char *definition;
     size_t *versions; /* indexes into the catalogue's */
     size_t version_count;
+    bool newest;        /* the source's own definition, which decides what a record is */
+    bool imported_only; /* no version has it: it is for the ledger of imported records */
+};
+
+/* What became of one record, over all definitions of its topic. */
+struct verdict {
+    bool dead; /* to the newest definition */
+    bool duplicate;
+    bool counted; /* by some version */
+    bool rejected;
 };
 
 /* Segments of one partition that one thread folds, one after the other. */
@@ -97,6 +107,7 @@ struct worker {
     struct groups **groups;        /* one for each version */
     struct group_list *lists;      /* [version * worker_count + table] */
     int64_t *watermarks;           /* one for each cut, INT64_MIN = none */
+    struct cut_ledger *ledgers;    /* one for each cut; of imported records */
     struct recompute_counts counts;
     enum status status;
     struct error error;
@@ -204,12 +215,40 @@ static enum status add_version(struct job *job, size_t version, struct error *er
     return add_to_reading(reading, version, error);
 }
 
+/* Finds, or adds where imported records need it, the reading by the source's newest definition. */
+static enum status add_newest(struct job *job, const struct source *source, struct error *error)
+{
+    if (!has_version(job->catalog, source->topic))
+        return STATUS_OK; /* its segments are not read */
+    char *definition = json_dumps(source->json, JSON_COMPACT);
+    if (definition == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < job->reading_count; i++) {
+        if (strcmp(job->readings[i].definition, definition) == 0) {
+            job->readings[i].newest = true;
+            free(definition);
+            return STATUS_OK;
+        }
+    }
+    if (cut_find(job->cuts, job->cut_count, source->topic, ARCHIVE_IMPORTED) == NULL) {
+        free(definition);
+        return STATUS_OK;
+    }
+    job->readings[job->reading_count++] = (struct reading){
+        .source = source, .definition = definition, .newest = true, .imported_only = true};
+    return STATUS_OK;
+}
+
 static enum status make_readings(struct job *job, struct error *error)
 {
-    job->readings = calloc(job->catalog->version_count + 1, sizeof *job->readings);
+    const struct catalog *catalog = job->catalog;
+    job->readings =
+        calloc(catalog->version_count + catalog->source_count + 1, sizeof *job->readings);
     enum status status = job->readings == NULL ? error_no_memory(error) : STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < job->catalog->version_count; i++)
+    for (size_t i = 0; status == STATUS_OK && i < catalog->version_count; i++)
         status = add_version(job, i, error);
+    for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++)
+        status = add_newest(job, catalog->sources[i], error);
     return status;
 }
 
@@ -309,20 +348,20 @@ static void note_watermark(int64_t *watermark, const struct event *event,
 
 static enum status fold_event(struct worker *worker, const struct reading *reading,
                               const struct event *event, const struct measure_origin *origin,
-                              struct error *error)
+                              struct verdict *verdict, struct error *error)
 {
     for (size_t i = 0; i < reading->version_count; i++) {
         enum fold_outcome outcome;
         enum status status =
             groups_fold(worker->groups[reading->versions[i]], event, origin, &outcome, error);
-        if (status == STATUS_REJECT)
-            worker->counts.rejected++;
-        else if (status != STATUS_OK)
+        if (status != STATUS_OK && status != STATUS_REJECT)
             return status;
-        else if (outcome == FOLD_COUNTED)
-            worker->counts.counted++;
-        else
-            worker->counts.filtered++;
+        bool counted = status == STATUS_OK && outcome == FOLD_COUNTED;
+        worker->counts.rejected += status == STATUS_REJECT;
+        worker->counts.counted += counted;
+        worker->counts.filtered += status == STATUS_OK && !counted;
+        verdict->rejected = verdict->rejected || status == STATUS_REJECT;
+        verdict->counted = verdict->counted || counted;
     }
     return STATUS_OK;
 }
@@ -347,30 +386,46 @@ static enum status read_record(struct worker *worker, size_t index,
 static enum status fold_reading(struct worker *worker, size_t index,
                                 const struct archive_segment *segment,
                                 const struct archive_record *record, int64_t *watermark,
-                                struct error *error)
+                                struct verdict *verdict, struct error *error)
 {
+    const struct reading *reading = &worker->job->readings[index];
     struct event event;
     bool duplicate;
     enum status status = read_record(worker, index, record, &event, &duplicate, error);
     if (status == STATUS_REJECT) {
-        worker->counts.dead++; /* the speed layer tells why, in the dead letter */
+        /* The speed layer, or the import, tells why, in the dead letter. */
+        worker->counts.dead++;
+        verdict->dead = verdict->dead || reading->newest;
         return STATUS_OK;
     }
     if (status != STATUS_OK)
         return status;
     if (duplicate) {
         worker->counts.duplicates++;
+        verdict->duplicate = verdict->duplicate || reading->newest;
         return STATUS_OK;
     }
     note_watermark(watermark, &event, record);
     struct measure_origin origin = {
         .time_us = event.time_us, .partition = segment->partition, .offset = record->offset};
-    return fold_event(worker, &worker->job->readings[index], &event, &origin, error);
+    return fold_event(worker, reading, &event, &origin, verdict, error);
 }
 
 /* What is done with each record of a segment. */
 typedef enum status take_record(struct worker *worker, const struct archive_segment *segment,
                                 const struct archive_record *record, struct error *error);
+
+/* As the speed layer does for the records of the topic: speed_layer/partition.c. */
+static void count_verdict(struct cut_ledger *ledger, const struct verdict *verdict)
+{
+    bool dead = !verdict->duplicate && (verdict->dead || verdict->rejected);
+    bool counted = !verdict->duplicate && !dead && verdict->counted;
+    ledger->consumed++;
+    ledger->duplicate += verdict->duplicate;
+    ledger->dead_lettered += dead;
+    ledger->counted += counted;
+    ledger->filtered += !verdict->duplicate && !dead && !counted;
+}
 
 static enum status fold_record(struct worker *worker, const struct archive_segment *segment,
                                const struct archive_record *record, struct error *error)
@@ -381,11 +436,16 @@ static enum status fold_record(struct worker *worker, const struct archive_segme
         return STATUS_OK;
     worker->counts.read++;
     worker->counts.raw_bytes += (int64_t)record->length;
+    bool imported = segment->partition == ARCHIVE_IMPORTED;
+    struct verdict verdict = {0};
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++)
-        if (strcmp(job->readings[i].source->topic, segment->topic) == 0)
+        if (strcmp(job->readings[i].source->topic, segment->topic) == 0 &&
+            (imported || !job->readings[i].imported_only))
             status = fold_reading(worker, i, segment, record, &worker->watermarks[cut - job->cuts],
-                                  error);
+                                  &verdict, error);
+    if (status == STATUS_OK && imported)
+        count_verdict(&worker->ledgers[cut - job->cuts], &verdict);
     return status;
 }
 
@@ -694,8 +754,10 @@ static enum status worker_init(struct job *job, size_t index, struct error *erro
     worker->groups = calloc(versions + 1, sizeof *worker->groups);
     worker->lists = calloc(versions * job->worker_count + 1, sizeof *worker->lists);
     worker->watermarks = calloc(job->cut_count + 1, sizeof *worker->watermarks);
+    worker->ledgers = calloc(job->cut_count + 1, sizeof *worker->ledgers);
     if (worker->parsers == NULL || worker->masks == NULL || worker->ids == NULL ||
-        worker->groups == NULL || worker->lists == NULL || worker->watermarks == NULL)
+        worker->groups == NULL || worker->lists == NULL || worker->watermarks == NULL ||
+        worker->ledgers == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < job->cut_count; i++)
         worker->watermarks[i] = INT64_MIN;
@@ -729,6 +791,7 @@ static void worker_deinit(struct worker *worker)
     free(worker->groups);
     free(worker->lists);
     free(worker->watermarks);
+    free(worker->ledgers);
 }
 
 static enum status job_init(struct job *job, struct error *error)
@@ -779,6 +842,11 @@ static void collect(const struct job *job, struct recompute_counts *counts)
         counts->duplicates += worker->counts.duplicates;
         for (size_t i = 0; i < job->cut_count; i++) {
             struct cut *cut = &job->cuts[i];
+            cut->ledger.consumed += worker->ledgers[i].consumed;
+            cut->ledger.counted += worker->ledgers[i].counted;
+            cut->ledger.filtered += worker->ledgers[i].filtered;
+            cut->ledger.duplicate += worker->ledgers[i].duplicate;
+            cut->ledger.dead_lettered += worker->ledgers[i].dead_lettered;
             if (worker->watermarks[i] == INT64_MIN ||
                 (cut->has_watermark && cut->watermark_us >= worker->watermarks[i]))
                 continue;

@@ -122,7 +122,7 @@ static enum status make_cuts(struct attempt *attempt, struct error *error)
     size_t count;
     const struct archiver_partition *partitions =
         archiver_partitions(attempt->batch->archiver, &count);
-    attempt->cuts = calloc(count + 1, sizeof *attempt->cuts);
+    attempt->cuts = calloc(count + attempt->catalog->source_count + 1, sizeof *attempt->cuts);
     if (attempt->cuts == NULL)
         return error_no_memory(error);
     attempt->cut_count = count;
@@ -133,6 +133,32 @@ static enum status make_cuts(struct attempt *attempt, struct error *error)
                                         .archived_end = partitions[i].archived_end,
                                         .floor = partitions[i].base_offset};
     return STATUS_OK;
+}
+
+/* Imported records are in no log and of no slice: what is archived is the cut-off. A failed import
+ * left nothing, and one that is at work is not there yet. */
+static enum status add_imports(struct attempt *attempt, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_query(
+        attempt->batch->postgres,
+        "SELECT topic, max(end_offset) FROM dovetail_internal.segment WHERE partition = -1"
+        " GROUP BY topic",
+        0, NULL, &result, error);
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
+        for (size_t i = 0; i < attempt->catalog->source_count; i++) {
+            const char *topic = attempt->catalog->sources[i]->topic;
+            int64_t end = postgres_int64(result, row, 1);
+            if (strcmp(topic, PQgetvalue(result, row, 0)) == 0)
+                attempt->cuts[attempt->cut_count++] = (struct cut){.topic = topic,
+                                                                   .partition = ARCHIVE_IMPORTED,
+                                                                   .archived_end = end,
+                                                                   .offset = end,
+                                                                   .chosen = true};
+        }
+    }
+    PQclear(result);
+    return status;
 }
 
 static enum status read_floors(struct attempt *attempt, struct error *error)
@@ -160,6 +186,8 @@ static void note_log_ends(struct attempt *attempt)
         struct cut *cut = &attempt->cuts[i];
         const struct archiver_partition *partition =
             archiver_find(attempt->batch->archiver, cut->topic, cut->partition);
+        if (partition == NULL)
+            continue; /* imported: no log */
         if (partition->log_end > cut->offset ||
             (cut->has_as_of && cut->as_of_us >= partition->log_end_at_us))
             continue;
@@ -195,6 +223,8 @@ static enum status prepare(struct attempt *attempt, struct error *error)
     int64_t begun_us = program_monotonic_us();
     double load_ms = 0;
     enum status status = make_cuts(attempt, error);
+    if (status == STATUS_OK)
+        status = add_imports(attempt, error);
     if (status == STATUS_OK)
         status = read_floors(attempt, error);
     if (status == STATUS_OK)

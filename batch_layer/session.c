@@ -8,8 +8,11 @@
 /* "dovetail" in ASCII, and the number after it. Advisory locks are per database. */
 #define BATCH_LOCK INT64_C(0x646f76657461696c)
 #define SCHEDULE_LOCK (BATCH_LOCK + 1)
+/* The first of two numbers, of which the second is the hash of a source's name: two sources with
+ * one hash wait for each other, which does no harm. */
+#define IMPORT_LOCK "1684631414"
 
-enum { LOCK_WAIT_US = 3000000, LOCK_POLL_MS = 100 };
+enum { LOCK_WAIT_US = 3000000, LOCK_POLL_MS = 100, IMPORT_POLL_MS = 500 };
 
 static enum status try_lock(struct postgres *postgres, int64_t lock, bool *locked,
                             struct error *error)
@@ -45,6 +48,33 @@ static enum status wait_for_lock(struct postgres *postgres, struct error *error)
     }
 }
 
+/* In the middle of a long statement the server would notice our death only at its end, and keep the
+ * lock until then. Not every platform has it. */
+static void watch_connection(struct postgres *postgres)
+{
+    struct error ignored;
+    (void)!postgres_execute(postgres, "SET client_connection_check_interval = '1s'", &ignored);
+}
+
+enum status session_lock_import(struct postgres *postgres, const char *source, struct error *error)
+{
+    watch_connection(postgres);
+    for (bool told = false;; told = true) {
+        PGresult *result = NULL;
+        enum status status =
+            postgres_query(postgres, "SELECT pg_try_advisory_lock(" IMPORT_LOCK ", hashtext($1))",
+                           1, &source, &result, error);
+        bool locked = status == STATUS_OK && postgres_bool(result, 0, 0);
+        PQclear(result);
+        if (status != STATUS_OK || locked)
+            return status;
+        if (!told)
+            program_log(LOG_INFO, "another import of source %s is at work: waiting", source);
+        if (program_wait_ms(IMPORT_POLL_MS))
+            return error_set(error, STATUS_RETRY, "stopped");
+    }
+}
+
 enum status session_open(const struct config *config, struct postgres **out, struct error *error)
 {
     *out = NULL;
@@ -52,10 +82,7 @@ enum status session_open(const struct config *config, struct postgres **out, str
     enum status status = postgres_connect(config->postgres, "dovetail-batch", &postgres, error);
     if (status != STATUS_OK)
         return status;
-    /* In the middle of a long statement the server would notice our death only at its end, and
-     * keep the lock until then. Not every platform has it. */
-    struct error ignored;
-    (void)!postgres_execute(postgres, "SET client_connection_check_interval = '1s'", &ignored);
+    watch_connection(postgres);
     status = wait_for_lock(postgres, error);
     if (status == STATUS_OK)
         *out = postgres;

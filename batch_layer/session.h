@@ -25,4 +25,9 @@ enum status session_is_wanted(struct postgres *postgres, bool *wanted,
 /* Only one scheduler: a second lock beside the first. STATUS_FENCED: there is another. */
 enum status session_lock_schedule(struct postgres *postgres, struct error *error) MUST_CHECK;
 
+/* Instead of the batch lock: one import of a source at a time. Waits for as long as another one is
+ * at work, after saying so. STATUS_RETRY: the program is stopping. */
+enum status session_lock_import(struct postgres *postgres, const char *source,
+                                struct error *error) MUST_CHECK;
+
 #endif

@@ -11,6 +11,7 @@
 #include "cli/table.h"
 #include "core/kafka/kafka.h"
 #include "core/base/utf8.h"
+#include "core/time/timestamp.h"
 
 enum {
     KAFKA_TIMEOUT_MS = 15000,
@@ -32,8 +33,8 @@ struct output {
     json_t *letters;
 };
 
-static const char *const columns[] = {"topic",  ">partition", ">offset", "view",
-                                      "reason", "value",      NULL};
+static const char *const columns[] = {">letter", "topic",  ">partition", ">offset",
+                                      "view",    "reason", "value",      NULL};
 
 /* All values of a header, joined by commas; false where there is none. */
 static bool join_headers(const rd_kafka_headers_t *headers, const char *name, char *out,
@@ -71,12 +72,25 @@ static json_t *value_json(const rd_kafka_message_t *message)
     return value;
 }
 
+/* When the letter was written. */
+static json_t *time_json(const rd_kafka_message_t *message)
+{
+    char text[TIMESTAMP_TEXT_SIZE];
+    int64_t us;
+    int64_t ms = rd_kafka_message_timestamp(message, NULL);
+    if (ms < 0 || __builtin_mul_overflow(ms, INT64_C(1000), &us))
+        return json_null();
+    timestamp_format(us, text, sizeof text);
+    return json_string(text);
+}
+
 static void add_letter(struct output *output, const rd_kafka_message_t *message)
 {
-    enum { REASON = 4, WITHHELD, NAMES };
-    static const char *const names[NAMES] = {"dovetail.topic",  "dovetail.partition",
-                                             "dovetail.offset", "dovetail.view",
-                                             "dovetail.reason", "dovetail.withheld"};
+    enum { PARTITION = 1, OFFSET, REASON = 4, WITHHELD, IMPORT, LINE, REPLAYS, NAMES };
+    static const char *const names[NAMES] = {
+        "dovetail.topic",  "dovetail.partition", "dovetail.offset",
+        "dovetail.view",   "dovetail.reason",    "dovetail.withheld",
+        "dovetail.import", "dovetail.line",      "dovetail.replays"};
     char texts[NAMES][TEXT_BYTES];
     bool present[NAMES];
     rd_kafka_headers_t *headers = NULL;
@@ -86,15 +100,23 @@ static void add_letter(struct output *output, const rd_kafka_message_t *message)
         present[i] = join_headers(headers, names[i], texts[i], TEXT_BYTES);
     if (output->letters != NULL) {
         json_t *letter = json_object();
-        for (size_t i = 0; i < NAMES; i++)
+        json_object_set_new(letter, "letter",
+                            json_pack("{s:s, s:i, s:I, s:o}", "topic",
+                                      rd_kafka_topic_name(message->rkt), "partition",
+                                      (int)message->partition, "offset",
+                                      (json_int_t)message->offset, "at", time_json(message)));
+        for (size_t i = 0; i < NAMES; i++) {
+            bool is_number = i == PARTITION || i == OFFSET || i == LINE || i == REPLAYS;
             json_object_set_new(letter, names[i] + strlen("dovetail."),
-                                !present[i]        ? json_null()
-                                : i == 1 || i == 2 ? json_integer(strtoll(texts[i], NULL, 10))
-                                                   : json_string(texts[i]));
+                                !present[i] ? json_null()
+                                : is_number ? json_integer(strtoll(texts[i], NULL, 10))
+                                            : json_string(texts[i]));
+        }
         json_object_set_new(letter, "value", value_json(message));
         json_array_append_new(output->letters, letter);
         return;
     }
+    table_addf(output->table, "%d:%" PRId64, (int)message->partition, message->offset);
     for (size_t i = 0; i <= REASON; i++)
         table_add(output->table, present[i] ? texts[i] : NULL);
     if (message->payload == NULL && present[WITHHELD])

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "cli/command.h"
-#include "cli/lines.h"
-#include "core/records/event_parser.h"
+#include "core/input/lines.h"
 #include "core/kafka/kafka.h"
+#include "core/records/event_parser.h"
 
 enum {
     FLUSH_STEP_MS = 500,
@@ -288,7 +288,7 @@ const struct command command_produce = {
     .help = "usage: dovetail produce SOURCE [FILE] [OPTION]...\n"
             "\n"
             "Sends the lines of FILE, or of standard input, to the source's topic: each as it is,\n"
-            "empty lines left out. FILE may be compressed with zstd (for gzip: zcat FILE |).\n"
+            "empty lines left out. FILE may be compressed with zstd or gzip.\n"
             "Exit code 0 means that all records are acknowledged.\n"
             "\n"
             "  --key FIELD     this field's text is the record's key\n"

@@ -1,6 +1,6 @@
 /* dovetail status: where everything stands.
  *
- * Three statements in one snapshot, then the ends of the logs from Kafka. Where Kafka does not
+ * Four statements in one snapshot, then the ends of the logs from Kafka. Where Kafka does not
  * answer, ends and lags are unknown and everything else is told all the same. */
 #include <inttypes.h>
 #include <jansson.h>
@@ -79,8 +79,38 @@ enum view_column {
     VIEW_REJECTED,
 };
 
+/* Imported records: those of the served run, and all that are archived. */
+static const char imports_sql[] =
+    "SELECT s.source, s.topic, COALESCE(c.next_offset, 0), a.archived, a.files,"
+    "       COALESCE(c.consumed, 0), COALESCE(c.counted, 0), COALESCE(c.filtered, 0),"
+    "       COALESCE(c.duplicate, 0), COALESCE(c.dead_lettered, 0),"
+    "       COALESCE(c.consumed = c.counted + c.filtered + c.duplicate + c.dead_lettered"
+    "         AND c.consumed IN (0, c.next_offset), true) "
+    "FROM dovetail_internal.source AS s "
+    "JOIN (SELECT topic, max(end_offset) AS archived, count(*) AS files"
+    "      FROM dovetail_internal.import GROUP BY topic) AS a USING (topic) "
+    "CROSS JOIN dovetail_internal.current_run AS r "
+    "LEFT JOIN dovetail_internal.run_cutoff AS c"
+    "  ON c.run = r.run AND c.topic = s.topic AND c.partition = -1 "
+    "ORDER BY s.source";
+
+enum import_column {
+    IMPORT_SOURCE,
+    IMPORT_TOPIC,
+    IMPORT_CUTOFF,
+    IMPORT_ARCHIVED,
+    IMPORT_FILES,
+    IMPORT_CONSUMED,
+    IMPORT_COUNTED,
+    IMPORT_FILTERED,
+    IMPORT_DUPLICATE,
+    IMPORT_DEAD,
+    IMPORT_BALANCED,
+};
+
 struct report {
     PGresult *partitions;
+    PGresult *imports;
     PGresult *views;
     int64_t *ends;                  /* of the partitions' logs; -1 = unknown */
     char problem[ERROR_TEXT_BYTES]; /* of Kafka, or empty */
@@ -95,6 +125,8 @@ static enum status read_database(struct postgres *postgres, struct report *repor
         postgres_execute(postgres, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", error);
     if (status == STATUS_OK)
         status = postgres_query(postgres, partitions_sql, 0, NULL, &report->partitions, error);
+    if (status == STATUS_OK)
+        status = postgres_query(postgres, imports_sql, 0, NULL, &report->imports, error);
     if (status == STATUS_OK)
         status = postgres_query(postgres, views_sql, 0, NULL, &report->views, error);
     if (status == STATUS_OK)
@@ -185,6 +217,32 @@ static bool print_partitions(const struct report *report)
     return good;
 }
 
+static bool print_imports(const struct report *report)
+{
+    static const char *const columns[] = {"imported into", ">files",   ">records",  ">in the run",
+                                          ">consumed",     ">counted", ">filtered", ">duplicate",
+                                          ">dead",         "balanced", NULL};
+    static const int numbers[] = {IMPORT_FILES,     IMPORT_ARCHIVED, IMPORT_CUTOFF,
+                                  IMPORT_CONSUMED,  IMPORT_COUNTED,  IMPORT_FILTERED,
+                                  IMPORT_DUPLICATE, IMPORT_DEAD};
+    const PGresult *rows = report->imports;
+    if (PQntuples(rows) == 0)
+        return true;
+    struct table *table = table_create(columns);
+    if (table == NULL)
+        return false;
+    for (int row = 0; row < PQntuples(rows); row++) {
+        table_add(table, cell(rows, row, IMPORT_SOURCE));
+        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+            table_add(table, cell(rows, row, numbers[i]));
+        table_add(table, postgres_bool(rows, row, IMPORT_BALANCED) ? "✓" : "✗");
+    }
+    putchar('\n');
+    bool good = table_print(table, stdout);
+    table_destroy(table);
+    return good;
+}
+
 static bool print_views(const struct report *report)
 {
     static const char *const columns[] = {"view", ">version",   "state",     "source",
@@ -214,7 +272,7 @@ static bool print_views(const struct report *report)
 
 static int print_tables(const struct report *report)
 {
-    bool good = print_partitions(report);
+    bool good = print_partitions(report) && print_imports(report);
     putchar('\n');
     if (!good || !print_views(report)) {
         command_complain("out of memory");
@@ -261,6 +319,20 @@ static json_t *partition_json(const struct report *report, int row)
         postgres_bool(rows, row, PARTITION_BALANCED));
 }
 
+static json_t *import_json(const struct report *report, int row)
+{
+    const PGresult *rows = report->imports;
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:b}}", "source",
+        json_cell(rows, row, IMPORT_SOURCE), "topic", json_cell(rows, row, IMPORT_TOPIC), "files",
+        json_number(rows, row, IMPORT_FILES), "archived", json_number(rows, row, IMPORT_ARCHIVED),
+        "cutoff", json_number(rows, row, IMPORT_CUTOFF), "ledger", "consumed",
+        json_number(rows, row, IMPORT_CONSUMED), "counted", json_number(rows, row, IMPORT_COUNTED),
+        "filtered", json_number(rows, row, IMPORT_FILTERED), "duplicate",
+        json_number(rows, row, IMPORT_DUPLICATE), "dead_lettered",
+        json_number(rows, row, IMPORT_DEAD), "balanced", postgres_bool(rows, row, IMPORT_BALANCED));
+}
+
 static json_t *view_json(const struct report *report, int row)
 {
     const PGresult *rows = report->views;
@@ -277,11 +349,15 @@ static int print_json(const struct report *report)
 {
     json_t *partitions = json_array();
     json_t *views = json_array();
+    json_t *imports = json_array();
     for (int row = 0; row < PQntuples(report->partitions); row++)
         json_array_append_new(partitions, partition_json(report, row));
+    for (int row = 0; row < PQntuples(report->imports); row++)
+        json_array_append_new(imports, import_json(report, row));
     for (int row = 0; row < PQntuples(report->views); row++)
         json_array_append_new(views, view_json(report, row));
-    json_t *all = json_pack("{s:o, s:o}", "partitions", partitions, "views", views);
+    json_t *all =
+        json_pack("{s:o, s:o, s:o}", "partitions", partitions, "imports", imports, "views", views);
     char *text = all != NULL ? json_dumps(all, JSON_INDENT(2)) : NULL;
     json_decref(all);
     if (text == NULL) {
@@ -312,6 +388,7 @@ static int report_status(const struct session *session, bool as_json)
         code = PROGRAM_FAILURE;
     }
     PQclear(report.partitions);
+    PQclear(report.imports);
     PQclear(report.views);
     free(report.ends);
     return code;
@@ -353,6 +430,8 @@ const struct command command_status = {
         "For each partition: where its history begins (base), the current run's cut-off (C), the\n"
         "speed layer's position (P), the end of the log, the lag between the two, its owner, and\n"
         "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
+        "For each source with imported records: how many files and records, how many of these the\n"
+        "served run has, and their ledger in it.\n"
         "For each view: version, state, the run that is served, and how far back in time a\n"
         "record may lie that is not in the answer yet (freshness).\n"
         "Exits with 1 where Kafka did not answer, and then leaves end and lag out.\n"

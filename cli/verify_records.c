@@ -1,5 +1,7 @@
 /* Loading raw records: see cli/verify_records.h.
  *
+ * Imported records are in the archive only, as a partition of their own.
+ *
  * Each record below P is taken once: `next` of a partition says from where on records are still
  * wanted; segments move it first, then Kafka from there. A segment may reach beyond P, and Kafka
  * goes on: those records are left out. */
@@ -26,15 +28,18 @@ struct loader {
     const struct config *config;
     const struct query_receipt *receipt;
     const char *topic;
-    struct span *spans; /* one for each of the receipt's partitions */
+    struct span *spans;   /* one for each of the receipt's partitions */
+    struct span imported; /* of partition ARCHIVE_IMPORTED */
     struct pgbinary_writer writer;
     struct verify_mask *mask; /* NULL: the source has none */
     int64_t count;
 };
 
 /* The span of a partition, or NULL. */
-static struct span *find_span(const struct loader *loader, int32_t partition)
+static struct span *find_span(struct loader *loader, int32_t partition)
 {
+    if (partition == ARCHIVE_IMPORTED)
+        return &loader->imported;
     for (size_t i = 0; i < loader->receipt->partition_count; i++)
         if (loader->receipt->partitions[i].partition == partition)
             return &loader->spans[i];
@@ -219,6 +224,11 @@ static enum status copy_all(struct loader *loader, const struct archive_segment 
         return status;
     pgbinary_put_copy_header(&loader->writer);
     status = load_segments(loader, segments, segment_count, error);
+    if (status == STATUS_OK && loader->imported.next < loader->imported.end)
+        status = error_set(error, STATUS_FATAL,
+                           "archive: of %" PRId64 " imported records of topic %s only %" PRId64
+                           " are there",
+                           loader->imported.end, loader->topic, loader->imported.next);
     if (loader->mask != NULL)
         verify_mask_already(loader->mask, NULL);
     if (status == STATUS_OK)
@@ -244,7 +254,8 @@ enum status verify_load_records(struct postgres *postgres, const struct config *
     struct loader loader = {.postgres = postgres,
                             .config = config,
                             .receipt = receipt,
-                            .topic = receipt->partitions[0].topic};
+                            .topic = receipt->partitions[0].topic,
+                            .imported.end = receipt->imported};
     pgbinary_writer_init(&loader.writer);
     loader.spans = calloc(receipt->partition_count, sizeof *loader.spans);
     if (loader.spans == NULL)

@@ -28,7 +28,12 @@
 extern "C" {
 #endif
 
-enum { ARCHIVE_CHECKSUM_BYTES = 33 };
+enum {
+    ARCHIVE_CHECKSUM_BYTES = 33,
+    /* Not a partition of Kafka's: what `dovetail-batch import` brought, with offsets of its own
+     * from 0 on. Before every real one, so that it comes first where partitions are an order. */
+    ARCHIVE_IMPORTED = -1,
+};
 
 struct archive_segment {
     char *topic;
@@ -88,12 +93,19 @@ void archive_writer_destroy(struct archive_writer *writer);
 enum status archive_remove_temporary(const char *directory, const char *topic,
                                      struct error *error) MUST_CHECK;
 
+/* Removes what lies in a partition's folder and is none of these segments: a writer did not live to
+ * put it into the manifest. Only while no writer is at work there. */
+enum status archive_remove_unlisted(const char *directory, const char *topic, int32_t partition,
+                                    const struct archive_segment *segments, size_t count,
+                                    struct error *error) MUST_CHECK;
+
 /* --- the manifest --- */
 
 enum status archive_manifest_add(struct postgres *postgres, const struct archive_segment *segment,
                                  struct error *error) MUST_CHECK;
 /* Every segment of a topic, by partition and offset. STATUS_FATAL names the first gap: each
- * partition begins at its position.base_offset and every segment where the one before ends. Caller:
+ * partition begins at its position.base_offset (ARCHIVE_IMPORTED at 0) and every segment where the
+ * one before ends. Caller:
  * archive_segments_free. */
 enum status archive_manifest_list(struct postgres *postgres, const char *topic,
                                   struct archive_segment **out, size_t *count,

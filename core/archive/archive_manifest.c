@@ -90,9 +90,11 @@ enum status archive_manifest_list(struct postgres *postgres, const char *topic,
     enum status status = postgres_query(
         postgres,
         "SELECT s.topic, s.partition, s.start_offset, s.end_offset, s.file, s.record_count,"
-        " s.file_bytes, s.raw_bytes, s.checksum, p.base_offset"
-        " FROM dovetail_internal.segment s JOIN dovetail_internal.position p"
-        " USING (topic, partition) WHERE s.topic = $1 ORDER BY s.partition, s.start_offset",
+        " s.file_bytes, s.raw_bytes, s.checksum, coalesce(p.base_offset, 0)"
+        " FROM dovetail_internal.segment s LEFT JOIN dovetail_internal.position p"
+        " USING (topic, partition)"
+        " WHERE s.topic = $1 AND (p.partition IS NOT NULL OR s.partition = -1)"
+        " ORDER BY s.partition, s.start_offset",
         1, parameters, &result, error);
     if (status != STATUS_OK)
         goto cleanup;

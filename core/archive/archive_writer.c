@@ -391,7 +391,7 @@ enum status archive_writer_create(const char *directory, const char *topic, int3
                                   struct error *error)
 {
     *out = NULL;
-    if (!archive_topic_is_valid(topic) || partition < 0 || start_offset < 0)
+    if (!archive_topic_is_valid(topic) || partition < ARCHIVE_IMPORTED || start_offset < 0)
         return error_set(error, STATUS_REJECT,
                          "archive: \"%s\" partition %" PRId32 " offset %" PRId64
                          " cannot be archived",

@@ -35,7 +35,8 @@ static const char receipt_sql[] =
     "SELECT r.run, v.version, v.lookups IS NOT DISTINCT FROM $4, v.built_run, pg_catalog.now(), "
     "p.partition, p.base_offset,"
     " coalesce(c.next_offset, p.base_offset), p.next_offset,"
-    " s.speed_from, p.watermark, c.watermark, p.as_of, c.as_of"
+    " s.speed_from, p.watermark, c.watermark, p.as_of, c.as_of,"
+    " dovetail_internal.imported_below(r.run, $1)"
     " FROM dovetail_internal.current_run r"
     " LEFT JOIN dovetail_internal.view_version v ON v.view = $2 AND v.state = 'current'"
     " LEFT JOIN dovetail_internal.position p ON p.topic = $1"
@@ -60,6 +61,7 @@ enum {
     RECEIPT_RUN_WATERMARK,
     RECEIPT_AS_OF,
     RECEIPT_RUN_AS_OF,
+    RECEIPT_IMPORTED,
     RECEIPT_COLUMNS,
 };
 
@@ -209,7 +211,8 @@ static enum status still_building(const struct view *view, struct error *error)
 /* Readability, as dovetail_internal.version_reached() defines it. */
 struct reach {
     bool covered; /* C has come to where the speed rows begin, in every partition */
-    bool whole;   /* the speed rows have the whole history, and nothing is in the batch rows */
+    bool whole;   /* the speed rows have the whole history, and nothing is in the batch rows or
+                     imported */
 };
 
 static enum status read_reach(const PGresult *result, int row, int64_t cutoff, struct reach *reach,
@@ -318,7 +321,12 @@ static enum status read_receipt(struct reader *reader, const PGresult *result, s
     if (receipt->partitions == NULL)
         return error_no_memory(error);
     struct times times = {.has_as_of = true, .as_of_us = INT64_MAX};
-    struct reach reach = {.covered = true, .whole = true};
+    int64_t imported;
+    status = read_int8(result, 0, RECEIPT_IMPORTED, &imported, error);
+    struct reach reach = {.covered = true, .whole = status == STATUS_OK && imported == 0};
+    if (status == STATUS_OK && reader->request->layer != QUERY_SPEED && rows > 0 &&
+        !PQgetisnull(result, 0, RECEIPT_PARTITION))
+        receipt->imported = imported;
     for (int row = 0; row < rows && status == STATUS_OK; row++)
         if (!PQgetisnull(result, row, RECEIPT_PARTITION))
             status = read_partition(reader, result, row, &times, &reach, error);

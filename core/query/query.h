@@ -60,7 +60,9 @@ struct query_receipt {
     int64_t run;
     struct query_partition *partitions; /* by partition */
     size_t partition_count;
-    bool has_watermark;   /* some partition has had an event */
+    int64_t imported;   /* below it the imported records are in the answer; 0 of layer "speed", and
+                           where no partition is known */
+    bool has_watermark; /* some partition has had an event */
     int64_t watermark_us; /* the least of the partitions' greatest event times */
     bool has_freshness;   /* every partition has been read */
     int64_t freshness_ms; /* every record that was in the log this long ago is in the answer */

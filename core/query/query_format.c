@@ -272,6 +272,13 @@ static void put_json_receipt(struct text *text, const struct query_receipt *rece
     put_json_offsets(text, receipt, true);
     put_text(text, ",\"positions\":");
     put_json_offsets(text, receipt, false);
+    if (receipt->imported > 0) {
+        put_text(text, ",\"imported\":{");
+        put_json_string(text, receipt->partitions[0].topic, strlen(receipt->partitions[0].topic));
+        put_char(text, ':');
+        put_integer(text, receipt->imported);
+        put_char(text, '}');
+    }
     put_text(text, ",\"watermark\":");
     put_json_time(text, receipt->has_watermark, receipt->watermark_us);
     put_text(text, ",\"freshness_ms\":");
@@ -528,6 +535,11 @@ static void put_table_receipt(struct text *text, const struct query_answer *answ
     put_char(text, '\n');
     put_table_offsets(text, "cut-offs   C  ", receipt, true);
     put_table_offsets(text, "positions  P  ", receipt, false);
+    if (receipt->imported > 0) {
+        put_text(text, "imported      ");
+        put_integer(text, receipt->imported);
+        put_text(text, receipt->imported == 1 ? " record\n" : " records\n");
+    }
     put_text(text, "watermark     ");
     if (receipt->has_watermark)
         put_time(text, receipt->watermark_us);

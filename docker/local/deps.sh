@@ -8,7 +8,7 @@
 set -eu
 
 packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
-    libsimdjson-dev libzstd-dev libxxhash-dev libgmp-dev libssl-dev'
+    libsimdjson-dev libzstd-dev zlib1g-dev libxxhash-dev libgmp-dev libssl-dev'
 case ${1-} in
     '') packages="$packages libcmocka-dev libcurl4-openssl-dev maven kcat ca-certificates zstd curl jq procps tzdata
         python3-jsonschema" ;;

@@ -26,7 +26,15 @@ function partitions(receipt) {
         cutoff: receipt.cutoffs[topic]?.[partition] ?? null,
       })),
     )
-    .filter(({ position }) => position !== null);
+    .filter(({ position }) => position !== null)
+    .concat(
+      Object.entries(receipt.imported ?? {}).map(([topic, count]) => ({
+        topic,
+        partition: "imported",
+        position: count,
+        cutoff: count,
+      })),
+    );
 }
 
 function offsetsTable(rows) {

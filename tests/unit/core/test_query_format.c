@@ -148,6 +148,18 @@ static void test_json(void **state)
         "\"provisional\":true}]," RECEIPT);
 }
 
+static void test_json_names_imports(void **state)
+{
+    (void)state;
+    answer.row_count = 0;
+    answer.receipt.imported = 42;
+    assert_json("{\"view\":\"v\",\"rows\":[],\"receipt\":{\"run\":3,"
+                "\"cutoffs\":{\"trips\":[5,null,7]},"
+                "\"positions\":{\"trips\":[9,null,9223372036854775807]},"
+                "\"imported\":{\"trips\":42},"
+                "\"watermark\":\"1970-01-01T01:00:00.000001Z\",\"freshness_ms\":12}}\n");
+}
+
 static void test_json_without_anything(void **state)
 {
     (void)state;
@@ -334,6 +346,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_json, make_answer),
         cmocka_unit_test_setup(test_json_without_anything, make_answer),
+        cmocka_unit_test_setup(test_json_names_imports, make_answer),
         cmocka_unit_test_setup(test_json_over_all_windows, make_answer),
         cmocka_unit_test_setup(test_every_character_survives_json, make_answer),
         cmocka_unit_test_setup(test_large_answers_grow, make_answer),
