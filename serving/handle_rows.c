@@ -11,31 +11,22 @@
 
 #include "core/program/program.h"
 #include "core/query/query.h"
+#include "core/query/query_parse.h"
 #include "serving/problem.h"
 #include "serving/server.h"
 
 enum {
     WAIT_DEFAULT_MS = 5000,
     WAIT_MAX_MS = 30000,
-    NAME_LIST_MAX = 2 + VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX + VIEW_MEASURE_MAX,
     AT_LEAST_MAX = 4096, /* partitions */
 };
 
-static const char *const reserved[] = {"from",     "to",      "group_by", "granularity",
-                                       "timezone", "order",   "limit",    "layer",
-                                       "at_least", "wait_ms", "measures"};
-
-/* A request's parameters, taken apart. Strings are the HTTP request's, or in `arena`. */
+/* A request's parameters, taken apart. */
 struct rows_request {
-    struct query_request query;
-    struct query_filter filters[HTTP_PARAMETER_MAX];
-    const char *filter_parameters[HTTP_PARAMETER_MAX]; /* as the client spelt them */
-    const char *group_by[NAME_LIST_MAX];
-    const char *measures[NAME_LIST_MAX];
-    struct query_order order[NAME_LIST_MAX];
-    json_t *at_least; /* object, or NULL; owned */
+    struct query_question question;
+    const char *filter_parameters[QUERY_FILTER_MAX]; /* as the client spelt them */
+    json_t *at_least;                                /* object, or NULL; owned */
     int64_t wait_ms;
-    struct arena arena;
 };
 
 /* Kept over suspensions. */
@@ -45,75 +36,23 @@ struct rows_wait {
 
 /* --- parameters --- */
 
-static bool is_reserved(const char *name)
+/* Of a key or a looked-up column. */
+static bool has_key(const struct view *view, const char *name, size_t length)
 {
-    for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++)
-        if (strcmp(reserved[i], name) == 0)
+    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++)
+        if (strlen(view->keys[i].name) == length && memcmp(view->keys[i].name, name, length) == 0)
             return true;
     return false;
 }
 
-/* Of a key or a looked-up column. */
-static const char *view_key_name(const struct view *view, const char *name, size_t length)
-{
-    for (size_t i = 0; i < view->key_count + view->looked_up_count; i++)
-        if (strlen(view->keys[i].name) == length && memcmp(view->keys[i].name, name, length) == 0)
-            return view->keys[i].name;
-    return NULL;
-}
-
-/* "a,b" in pieces; nothing at all is no piece. */
-static enum status split_names(struct rows_request *rows, const char *parameter, const char *text,
-                               const char **names, size_t *count, struct error *error)
-{
-    *count = 0;
-    if (text[0] == '\0')
-        return STATUS_OK;
-    char *rest = arena_copy(&rows->arena, text, strlen(text));
-    if (rest == NULL)
-        return error_no_memory(error);
-    for (char *name; (name = strsep(&rest, ",")) != NULL;) {
-        if (*count == NAME_LIST_MAX)
-            return error_set(error, STATUS_REJECT, "%s: has too many names", parameter);
-        names[(*count)++] = name;
-    }
-    return STATUS_OK;
-}
-
-static enum status take_order(struct rows_request *rows, const char *text, struct error *error)
-{
-    const char *names[NAME_LIST_MAX];
-    enum status status = split_names(rows, "order", text, names, &rows->query.order_count, error);
-    for (size_t i = 0; status == STATUS_OK && i < rows->query.order_count; i++) {
-        bool descending = names[i][0] == '-';
-        rows->order[i] = (struct query_order){.column = names[i] + (descending ? 1 : 0),
-                                              .descending = descending};
-    }
-    return status;
-}
-
-static enum status take_integer(const char *parameter, const char *text, int64_t low, int64_t high,
-                                int64_t *out, struct error *error)
+static enum status take_wait(const char *text, int64_t *out, struct error *error)
 {
     char *end = NULL;
     errno = 0;
     *out = strtoll(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || *out < low || *out > high)
-        return error_set(error, STATUS_REJECT, "%s: a whole number from %lld to %lld is expected",
-                         parameter, (long long)low, (long long)high);
-    return STATUS_OK;
-}
-
-static enum status take_layer(const char *text, enum query_layer *out, struct error *error)
-{
-    if (strcmp(text, "merged") == 0)
-        *out = QUERY_MERGED;
-    else if (strcmp(text, "batch") == 0)
-        *out = QUERY_BATCH;
-    else if (strcmp(text, "speed") == 0)
-        *out = QUERY_SPEED;
-    else
-        return error_set(error, STATUS_REJECT, "layer: merged, batch or speed is expected");
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || *out > WAIT_MAX_MS)
+        return error_set(error, STATUS_REJECT, "wait_ms: a whole number from 0 to %d is expected",
+                         (int)WAIT_MAX_MS);
     return STATUS_OK;
 }
 
@@ -141,38 +80,6 @@ static enum status take_at_least(struct rows_request *rows, const char *topic, c
     return STATUS_OK;
 }
 
-static enum status take_reserved(struct rows_request *rows, const struct view *view,
-                                 const char *name, const char *value, struct error *error)
-{
-    struct query_request *query = &rows->query;
-    if (strcmp(name, "from") == 0)
-        query->from = value;
-    else if (strcmp(name, "to") == 0)
-        query->to = value;
-    else if (strcmp(name, "granularity") == 0)
-        query->granularity = value;
-    else if (strcmp(name, "timezone") == 0)
-        query->timezone = value;
-    else if (strcmp(name, "order") == 0)
-        return take_order(rows, value, error);
-    else if (strcmp(name, "layer") == 0)
-        return take_layer(value, &query->layer, error);
-    else if (strcmp(name, "at_least") == 0)
-        return take_at_least(rows, view->source->topic, value, error);
-    else if (strcmp(name, "limit") == 0)
-        return take_integer(name, value, 1, INT64_MAX, &query->limit, error);
-    else if (strcmp(name, "wait_ms") == 0)
-        return take_integer(name, value, 0, WAIT_MAX_MS, &rows->wait_ms, error);
-    else if (strcmp(name, "group_by") == 0) {
-        query->group_by = rows->group_by;
-        return split_names(rows, name, value, rows->group_by, &query->group_by_count, error);
-    } else {
-        query->measures = rows->measures;
-        return split_names(rows, name, value, rows->measures, &query->measure_count, error);
-    }
-    return STATUS_OK;
-}
-
 static enum status unknown_parameter(const struct view *view, const char *name, struct error *error)
 {
     char shown[64];
@@ -187,77 +94,94 @@ static enum status unknown_parameter(const struct view *view, const char *name, 
     }
     return error_set(error, STATUS_REJECT,
                      "%s: unknown parameter; there are: from, to, group_by, granularity, timezone, "
-                     "measures, order, limit, layer, at_least, wait_ms%s",
+                     "measures, having, order, limit, cursor, layer, explain, at_least, wait_ms%s",
                      shown, keys);
 }
 
-/* KEY=value, or KEY.is=null; "key." before it where the key is named like another parameter. Names
- * of keys have no dot, so these cannot be confused, but for keys that are named "key" and "is". */
+/* The key's name with its suffix, without the "key." that stands before a key that is named like
+ * another parameter. "key.in" is a list for the key "key", unless there is a key "in". */
+static const char *without_prefix(const struct view *view, const char *parameter)
+{
+    static const char *const suffixes[] = {"is", "in", "prefix"};
+    const char *rest = parameter + strlen("key.");
+    if (strncmp(parameter, "key.", strlen("key.")) != 0)
+        return parameter;
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
+        if (strcmp(rest, suffixes[i]) == 0 && !has_key(view, rest, strlen(rest)))
+            return parameter;
+    return rest;
+}
+
 static enum status take_filter(struct rows_request *rows, const struct view *view,
                                const char *parameter, const char *value, struct error *error)
 {
-    const char *name = parameter;
-    if (strncmp(name, "key.", 4) == 0 &&
-        (strcmp(name, "key.is") != 0 || view_key_name(view, "is", 2) != NULL))
-        name += 4;
-    const char *key = view_key_name(view, name, strlen(name));
-    size_t length = strlen(name);
-    if (key == NULL && length > 3 && strcmp(name + length - 3, ".is") == 0) {
-        key = view_key_name(view, name, length - 3);
-        if (key != NULL && strcmp(value, "null") != 0)
-            return error_set(error, STATUS_REJECT, "%s: only null is possible", parameter);
-        value = NULL;
-    }
-    if (key == NULL)
+    const char *name = without_prefix(view, parameter);
+    size_t length = strcspn(name, ".");
+    size_t index = rows->question.request.filter_count;
+    if (!has_key(view, name, length))
         return unknown_parameter(view, parameter, error);
-    size_t index = rows->query.filter_count++;
-    rows->filters[index] = (struct query_filter){.key = key, .text = value};
-    rows->filter_parameters[index] = parameter;
-    return STATUS_OK;
+    if (index < QUERY_FILTER_MAX)
+        rows->filter_parameters[index] = parameter;
+    return query_question_restrict(&rows->question, name, length, value, error);
+}
+
+static enum status take_parameter(struct rows_request *rows, const struct view *view,
+                                  const char *name, const char *value, struct error *error)
+{
+    bool known;
+    if (strcmp(name, "at_least") == 0)
+        return take_at_least(rows, view->source->topic, value, error);
+    if (strcmp(name, "wait_ms") == 0)
+        return take_wait(value, &rows->wait_ms, error);
+    enum status status = query_question_take(&rows->question, name, value, &known, error);
+    return known ? status : take_filter(rows, view, name, value, error);
 }
 
 static enum status take_parameters(struct rows_request *rows, const struct view *view,
                                    const struct http_request *request, struct error *error)
 {
     enum status status = STATUS_OK;
-    rows->query.filters = rows->filters;
-    rows->query.order = rows->order;
-    for (size_t i = 0; i < request->parameter_count && status == STATUS_OK; i++) {
-        const char *name = request->parameters[i].name;
-        const char *value = request->parameters[i].value;
-        status = is_reserved(name) ? take_reserved(rows, view, name, value, error)
-                                   : take_filter(rows, view, name, value, error);
-    }
+    for (size_t i = 0; i < request->parameter_count && status == STATUS_OK; i++)
+        status = take_parameter(rows, view, request->parameters[i].name,
+                                request->parameters[i].value, error);
     return status;
 }
 
 static void rows_request_init(struct rows_request *rows, const struct server *server)
 {
-    *rows = (struct rows_request){
-        .query = {.row_limit = server->config->serving_row_limit},
-        .wait_ms = WAIT_DEFAULT_MS,
-    };
-    arena_init(&rows->arena);
+    query_question_init(&rows->question);
+    rows->question.request.row_limit = server->config->serving_row_limit;
+    rows->at_least = NULL;
+    rows->wait_ms = WAIT_DEFAULT_MS;
 }
 
 static void rows_request_deinit(struct rows_request *rows)
 {
     json_decref(rows->at_least);
-    arena_deinit(&rows->arena);
+    query_question_deinit(&rows->question);
 }
 
 /* --- answering --- */
+
+/* True where a refusal that begins with `length` bytes of `text` is about this filter. "limit: ..."
+ * is about the parameter of that name, not about a key that is named so. */
+static bool is_about(const struct query_filter *filter, const char *parameter, const char *text,
+                     size_t length)
+{
+    const char *name = strncmp(parameter, "key.", 4) == 0 ? parameter + 4 : parameter;
+    if (strlen(filter->key) == length && memcmp(filter->key, text, length) == 0)
+        return !query_is_parameter(filter->key);
+    return strlen(name) == length && memcmp(name, text, length) == 0;
+}
 
 /* A refusal of core/query/query.h names the key; the client may have spelt it otherwise. */
 static void respond_refusal(const struct rows_request *rows, struct http_response *response,
                             const struct error *error)
 {
     size_t length = strcspn(error->text, ":");
-    for (size_t i = 0; i < rows->query.filter_count; i++) {
+    for (size_t i = 0; i < rows->question.request.filter_count; i++) {
         const char *parameter = rows->filter_parameters[i];
-        if (strlen(rows->filters[i].key) == length &&
-            memcmp(rows->filters[i].key, error->text, length) == 0 &&
-            !is_reserved(rows->filters[i].key)) {
+        if (is_about(&rows->question.filters[i], parameter, error->text, length)) {
             problem_respond(response, 400, parameter, "%s", error->text);
             return;
         }
@@ -321,7 +245,7 @@ static enum http_outcome wait_or_give_up(struct server *server, struct http_requ
         return HTTP_RESPOND;
     }
     if (waiters_add(server->waiters, request, answer->view->source->topic, wanted, count,
-                    rows->query.layer == QUERY_BATCH, wait->deadline_us))
+                    rows->question.request.layer == QUERY_BATCH, wait->deadline_us))
         return HTTP_SUSPENDED;
     problem_respond(response, 503, NULL,
                     "at_least: too many requests wait already, or the server is stopping");
@@ -425,7 +349,7 @@ static enum status attempt(struct server *server, struct http_request *request,
     rows_request_init(&rows, server);
     enum status status = take_parameters(&rows, version->view, request, error);
     if (status == STATUS_OK)
-        status = query_run(postgres, version, &rows.query, &answer, error);
+        status = query_run(postgres, version, &rows.question.request, &answer, error);
     *outcome = HTTP_RESPOND;
     if (status == STATUS_OK)
         *outcome = respond_answer(server, request, &rows, answer, response);

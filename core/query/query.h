@@ -13,10 +13,39 @@
 #include "core/postgres/postgres.h"
 
 enum query_layer { QUERY_MERGED, QUERY_BATCH, QUERY_SPEED };
+enum { QUERY_LAYERS = 2 }; /* that rows come from; [layer - QUERY_BATCH] */
+
+enum query_filter_kind {
+    QUERY_IS,     /* equal to the text; the empty one, too */
+    QUERY_IN,     /* to one of the texts */
+    QUERY_PREFIX, /* begins with the text; strings only */
+    QUERY_IS_NULL,
+    QUERY_IS_NOT_NULL,
+};
 
 struct query_filter {
-    const char *key;  /* or a looked-up column, as wherever keys are meant here */
-    const char *text; /* NULL: the key is NULL */
+    const char *key; /* or a looked-up column, as wherever keys are meant here */
+    enum query_filter_kind kind;
+    const char *const *texts;
+    size_t text_count; /* 1 but for QUERY_IN (any number) and the NULLs (none) */
+};
+
+enum query_comparison {
+    QUERY_EQUAL,
+    QUERY_UNEQUAL,
+    QUERY_LESS,
+    QUERY_LESS_OR_EQUAL,
+    QUERY_GREATER,
+    QUERY_GREATER_OR_EQUAL,
+    QUERY_NULL,
+    QUERY_NOT_NULL,
+};
+
+/* Of a finished row. A comparison with NULL is not true, as in SQL. */
+struct query_having {
+    const char *measure; /* of the view; need not be among those of the answer */
+    enum query_comparison comparison;
+    const char *text; /* NULL for QUERY_NULL and QUERY_NOT_NULL */
 };
 
 struct query_order {
@@ -41,10 +70,15 @@ struct query_request {
     const char *timezone; /* NULL: the view's, or UTC; of a granularity in days or longer */
     const char *const *measures; /* NULL: all */
     size_t measure_count;
+    const struct query_having *having; /* all of them must hold */
+    size_t having_count;
     const struct query_order *order;
     size_t order_count;
-    int64_t limit;     /* 0 = row_limit */
-    int64_t row_limit; /* an answer with more rows is refused; 0 = no bound */
+    int64_t limit;        /* 0 = row_limit */
+    int64_t row_limit;    /* an answer with more rows is refused; 0 = no bound */
+    int64_t memory_bytes; /* bound of the groups held; 0 = 512 MiB */
+    const char *cursor;   /* answer->next of the page before, of the same question */
+    bool explain;
     enum query_layer layer;
 };
 
@@ -68,6 +102,12 @@ struct query_receipt {
     int64_t freshness_ms; /* every record that was in the log this long ago is in the answer */
 };
 
+/* explain: the results of one layer's records alone; results NULL where it has none. */
+struct query_share {
+    struct value *results;
+    const char **wide_texts;
+};
+
 struct query_row {
     int64_t window_start_us; /* where answer->has_start */
     int64_t window_end_us;   /* where answer->has_end */
@@ -76,6 +116,19 @@ struct query_row {
     struct value *results;   /* answer->measure_count */
     const char *
         *wide_texts; /* for each result: NULL, or the decimal as text (see measure_kind.finish) */
+    struct query_share *shares; /* explain: [QUERY_LAYERS]; else NULL */
+    const struct group *group;  /* what it was finished from */
+};
+
+/* Where an answer's numbers and its time came from. */
+struct query_explain {
+    bool asked;
+    bool has_shares;    /* sessions have none: a session may have panes of both layers */
+    size_t groups_held; /* most at any moment */
+    int64_t receipt_us; /* from sending all statements to the first one's result */
+    int64_t batch_us;   /* receiving and merging */
+    int64_t speed_us;
+    int64_t rows_us; /* windows, results, order */
 };
 
 struct query_answer {
@@ -89,11 +142,19 @@ struct query_answer {
     bool has_end;   /* the same with `to` */
     struct query_row *rows;
     size_t row_count;
+    bool is_page;     /* `limit` or `cursor` was asked for */
+    bool has_more;    /* rows were left out because of `limit` */
+    bool has_moved;   /* run, C or P are not those of the page that the cursor came from */
+    const char *next; /* the cursor of the next page; NULL where there is none, or its keys are too
+                         long for an address */
     size_t batch_rows_read;
     size_t speed_rows_read;
+    struct query_explain explain;
     struct query_receipt receipt;
+    bool has_lookups;      /* something in it is from reference tables, or chosen by them */
     struct groups *groups; /* owns the strings of keys and results */
-    struct arena arena;    /* owns everything else but view */
+    struct groups *shares[QUERY_LAYERS]; /* explain: of the shares; else NULL */
+    struct arena arena;                  /* owns everything else but view */
 };
 
 /* Runs one query, in one network round trip (two, when a statement is new to the connection).
@@ -107,10 +168,18 @@ enum status query_run(struct postgres *postgres, const struct catalog_version *v
                       struct error *error) MUST_CHECK;
 void query_answer_destroy(struct query_answer *answer);
 
-/* The answer as JSON text (the format of GET /v1/views/{view}/rows), CSV, or a table for people.
- * malloc'd, caller frees; NULL when out of memory. */
+/* One number for where an answer stands: run, C, P, what is imported, watermark. What depends on
+ * the records of an answer alone, and not on lookups, is equal where this is. */
+uint64_t query_state_hash(const struct query_receipt *receipt);
+
+/* The answer as JSON text (the format of GET /v1/views/{view}/rows), as lines of JSON (a row each,
+ * the receipt last), CSV, or a table for people. malloc'd, caller frees; NULL when out of memory.
+ */
 char *query_answer_json(const struct query_answer *answer, size_t *length) MUST_CHECK;
+char *query_answer_ndjson(const struct query_answer *answer, size_t *length) MUST_CHECK;
 char *query_answer_csv(const struct query_answer *answer, size_t *length) MUST_CHECK;
 char *query_answer_table(const struct query_answer *answer, size_t *length) MUST_CHECK;
+/* The receipt alone, as the JSON has it, on one line. */
+char *query_receipt_json(const struct query_receipt *receipt, size_t *length) MUST_CHECK;
 
 #endif

@@ -1,26 +1,17 @@
-/* From a request's texts to a checked plan and its two statements.
+/* From a request's texts to a checked plan: keys, windows, measures, order, bounds.
  *
- * Invariant: the text of a statement has nothing from the request in it. Names come from the
- * registered definition, values go as typed parameters, so that the same question with other values
- * is the same prepared statement and `key = $n` can use the index on that key. Looked-up columns
- * are joined in these same statements, so they are of the same snapshot as the states. Pure; any
- * thread.
- */
-#include "core/query/query_plan.h"
+ * Every name is looked up in the registered definition; what is at fault is told by the parameter's
+ * name. Pure; any thread. */
+#include "core/query/query_internal.h"
 
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "core/catalog/catalog_lookup.h"
 #include "core/time/timestamp.h"
-#include "core/base/utf8.h"
 
 /* --- names --- */
 
-/* A key or a looked-up column. */
-static bool find_key(const struct view *view, const char *name, size_t *index)
+bool query_find_key(const struct view *view, const char *name, size_t *index)
 {
     for (size_t i = 0; i < view->key_count + view->looked_up_count; i++) {
         if (strcmp(view->keys[i].name, name) == 0) {
@@ -49,8 +40,7 @@ static void append(char *text, size_t size, const char *part)
         snprintf(text + length, size - length, "%s", part);
 }
 
-/* "origin, destination", cut where it is long. */
-static void list_keys(const struct view *view, char *text, size_t size)
+void query_list_keys(const struct view *view, char *text, size_t size)
 {
     size_t count = view->key_count + view->looked_up_count;
     text[0] = '\0';
@@ -73,8 +63,7 @@ static void list_measures(const struct view *view, char *text, size_t size)
         append(text, size, "(none)");
 }
 
-/* A name from a request, short enough and printable enough for an error text. */
-static const char *shown(const char *name, char *buffer, size_t size)
+const char *query_shown(const char *name, char *buffer, size_t size)
 {
     snprintf(buffer, size, "%s", name);
     for (char *c = buffer; *c != '\0'; c++)
@@ -83,7 +72,7 @@ static const char *shown(const char *name, char *buffer, size_t size)
     return buffer;
 }
 
-static void join(struct query_plan *plan, const struct view_key *key)
+void query_join(struct query_plan *plan, const struct view_key *key)
 {
     if (key->lookup != NULL)
         plan->joins[key->lookup->number - 1] = true;
@@ -114,22 +103,44 @@ static enum status choose_keys(struct query_plan *plan, const struct query_reque
         size_t index = i;
         char list[512];
         char name[64];
-        if (!all && !find_key(view, request->group_by[i], &index)) {
-            list_keys(view, list, sizeof list);
+        if (!all && !query_find_key(view, request->group_by[i], &index)) {
+            query_list_keys(view, list, sizeof list);
             return error_set(error, STATUS_REJECT, "group_by: no key \"%s\"; the keys are: %s",
-                             shown(request->group_by[i], name, sizeof name), list);
+                             query_shown(request->group_by[i], name, sizeof name), list);
         }
         if (repeated(plan->keys, i, index))
             return error_set(error, STATUS_REJECT, "group_by: \"%s\" occurs twice",
                              view->keys[index].name);
         plan->keys[i] = index;
         plan->shape.keys[i] = view->keys[index];
-        join(plan, &view->keys[index]);
+        query_join(plan, &view->keys[index]);
     }
     plan->shape.key_count = count;
     return STATUS_OK;
 }
 
+static enum status no_measure(const struct view *view, const char *parameter, const char *measure,
+                              struct error *error)
+{
+    char list[512];
+    char name[64];
+    list_measures(view, list, sizeof list);
+    return error_set(error, STATUS_REJECT, "%s: no measure \"%s\"; the measures are: %s", parameter,
+                     query_shown(measure, name, sizeof name), list);
+}
+
+static void add_measure(struct query_plan *plan, size_t index)
+{
+    struct view *shape = &plan->shape;
+    size_t at = shape->measure_count++;
+    plan->measures[at] = index;
+    shape->measures[at] = plan->view->measures[index];
+    shape->state_offsets[at] = shape->state_bytes;
+    /* States are aligned to 16. */
+    shape->state_bytes += (shape->measures[at].measure->state_bytes + 15) & ~(size_t)15;
+}
+
+/* Those of the answer, then those that only `having` needs. */
 static enum status choose_measures(struct query_plan *plan, const struct query_request *request,
                                    struct arena *arena, struct error *error)
 {
@@ -139,31 +150,29 @@ static enum status choose_measures(struct query_plan *plan, const struct query_r
     if (count > view->measure_count)
         return error_set(error, STATUS_REJECT, "measures: more names than the view has measures");
     struct view *shape = &plan->shape;
-    plan->measures = arena_alloc(arena, count * sizeof *plan->measures);
-    shape->measures = arena_alloc(arena, (count + 1) * sizeof *shape->measures);
-    shape->state_offsets = arena_alloc(arena, (count + 1) * sizeof *shape->state_offsets);
+    size_t room = view->measure_count + 1;
+    plan->measures = arena_alloc(arena, room * sizeof *plan->measures);
+    shape->measures = arena_alloc(arena, room * sizeof *shape->measures);
+    shape->state_offsets = arena_alloc(arena, room * sizeof *shape->state_offsets);
     if (plan->measures == NULL || shape->measures == NULL || shape->state_offsets == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < count; i++) {
         size_t index = i;
-        char list[512];
-        char name[64];
-        if (!all && !find_measure(view, request->measures[i], &index)) {
-            list_measures(view, list, sizeof list);
-            return error_set(error, STATUS_REJECT,
-                             "measures: no measure \"%s\"; the measures are: %s",
-                             shown(request->measures[i], name, sizeof name), list);
-        }
+        if (!all && !find_measure(view, request->measures[i], &index))
+            return no_measure(view, "measures", request->measures[i], error);
         if (repeated(plan->measures, i, index))
             return error_set(error, STATUS_REJECT, "measures: \"%s\" occurs twice",
                              view->measures[index].name);
-        plan->measures[i] = index;
-        shape->measures[i] = view->measures[index];
-        shape->state_offsets[i] = shape->state_bytes;
-        /* States are aligned to 16. */
-        shape->state_bytes += (view->measures[index].measure->state_bytes + 15) & ~(size_t)15;
+        add_measure(plan, index);
     }
-    shape->measure_count = count;
+    plan->answer_measure_count = count;
+    for (size_t i = 0; i < request->having_count; i++) {
+        size_t index;
+        if (!find_measure(view, request->having[i].measure, &index))
+            return no_measure(view, "having", request->having[i].measure, error);
+        if (!repeated(plan->measures, shape->measure_count, index))
+            add_measure(plan, index);
+    }
     view_add_hidden_measure(shape);
     return STATUS_OK;
 }
@@ -242,20 +251,21 @@ static enum status choose_sort(const struct query_plan *plan, const struct query
         sort->column = QUERY_WINDOW_START;
     else if (strcmp(order->column, "window_end") == 0)
         sort->column = QUERY_WINDOW_END;
-    else if (find_key(&plan->shape, order->column, &sort->index))
+    else if (query_find_key(&plan->shape, order->column, &sort->index))
         sort->column = QUERY_KEY;
-    else if (find_measure(&plan->shape, order->column, &sort->index))
+    else if (find_measure(&plan->shape, order->column, &sort->index) &&
+             sort->index < plan->answer_measure_count)
         sort->column = QUERY_MEASURE;
     else {
         char keys[300];
         char measures[400];
         char name[64];
-        list_keys(&plan->shape, keys, sizeof keys);
+        query_list_keys(&plan->shape, keys, sizeof keys);
         list_measures(&plan->shape, measures, sizeof measures);
         return error_set(error, STATUS_REJECT,
                          "order: no column \"%s\" in the answer; its columns are: window_start, "
                          "window_end; keys %s; measures %s",
-                         shown(order->column, name, sizeof name), keys, measures);
+                         query_shown(order->column, name, sizeof name), keys, measures);
     }
     return STATUS_OK;
 }
@@ -274,215 +284,30 @@ static enum status choose_order(struct query_plan *plan, const struct query_requ
             return status;
     }
     plan->order_count = request->order_count;
+    plan->order_is_of_groups = true;
+    for (size_t i = 0; i < plan->order_count; i++)
+        if (plan->order[i].column == QUERY_MEASURE)
+            plan->order_is_of_groups = false;
     return STATUS_OK;
 }
 
-/* --- parameters and conditions --- */
+/* --- bounds --- */
 
-static enum status add_parameter(struct query_plan *plan, const struct value *value,
-                                 struct arena *arena, struct error *error)
+/* Only where every group is a row of the answer is it known while merging how many there are. */
+static void choose_bounds(struct query_plan *plan, const struct query_request *request)
 {
-    struct query_parameters *parameters = &plan->parameters;
-    struct pgbinary_writer writer;
-    pgbinary_writer_init(&writer);
-    pgbinary_put_value(&writer, value);
-    enum status status = pgbinary_writer_check(&writer, error);
-    if (status == STATUS_OK) {
-        size_t length = writer.length - 4; /* the length word is libpq's to write */
-        char *copy = arena_copy(arena, writer.data + 4, length);
-        if (copy == NULL)
-            status = error_no_memory(error);
-        parameters->types[parameters->count] = value_type_oid(value->type);
-        parameters->values[parameters->count] = copy;
-        parameters->lengths[parameters->count] = (int)length;
-        parameters->formats[parameters->count] = 1;
-        parameters->count++;
-    }
-    pgbinary_writer_deinit(&writer);
-    return status;
-}
-
-static enum status add_time(struct query_plan *plan, FILE *sql, const char *comparison, int64_t us,
-                            struct arena *arena, struct error *error)
-{
-    struct value value = value_timestamp(us);
-    enum status status = add_parameter(plan, &value, arena, error);
-    fprintf(sql, " AND t.window_start %s $%d", comparison, plan->parameters.count);
-    return status;
-}
-
-static enum status add_filter(struct query_plan *plan, FILE *sql, const struct view_key *key,
-                              const char *text, struct arena *arena, struct error *error)
-{
-    char row[8] = "t";
-    if (key->lookup != NULL)
-        snprintf(row, sizeof row, "l%zu", key->lookup->number);
-    join(plan, key);
-    if (text == NULL) {
-        fprintf(sql, " AND %s.\"%s\" IS NULL", row, key->name);
-        return STATUS_OK;
-    }
-    struct value value;
-    size_t length = strlen(text);
-    enum status status;
-    if (!utf8_is_text(text, length))
-        status = error_set(error, STATUS_REJECT, "is not valid UTF-8");
-    else
-        status = value_parse(key->type, text, length, &value, error);
-    if (status == STATUS_REJECT)
-        return error_wrap(error, "%s", key->name);
-    if (status == STATUS_OK)
-        status = add_parameter(plan, &value, arena, error);
-    fprintf(sql, " AND %s.\"%s\" = $%d", row, key->name, plan->parameters.count);
-    return status;
-}
-
-/* By the view's keys, not by the request's order: fewer different statements. */
-static enum status add_filters(struct query_plan *plan, const struct query_request *request,
-                               FILE *sql, struct arena *arena, struct error *error)
-{
-    const struct view *view = plan->view;
-    for (size_t i = 0; i < request->filter_count; i++) {
-        size_t index;
-        char name[64];
-        char list[512];
-        if (find_key(view, request->filters[i].key, &index))
-            continue;
-        list_keys(view, list, sizeof list);
-        return error_set(error, STATUS_REJECT, "%s: the view has no such key; its keys are: %s",
-                         shown(request->filters[i].key, name, sizeof name), list);
-    }
-    for (size_t k = 0; k < view->key_count + view->looked_up_count; k++) {
-        bool seen = false;
-        for (size_t i = 0; i < request->filter_count; i++) {
-            const struct query_filter *filter = &request->filters[i];
-            if (strcmp(filter->key, view->keys[k].name) != 0)
-                continue;
-            if (seen)
-                return error_set(error, STATUS_REJECT, "%s: is restricted twice", filter->key);
-            seen = true;
-            enum status status = add_filter(plan, sql, &view->keys[k], filter->text, arena, error);
-            if (status != STATUS_OK)
-                return status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static enum status write_conditions(struct query_plan *plan, const struct query_request *request,
-                                    FILE *sql, struct arena *arena, struct error *error)
-{
-    const struct window *own = &plan->view->window;
-    struct window_range panes = plan->range;
-    enum status status = STATUS_OK;
-    if (own->kind->widen != NULL)
-        own->kind->widen(own, &panes);
-    if (panes.has_from)
-        status = add_time(plan, sql, ">=", panes.from_us, arena, error);
-    if (status == STATUS_OK && panes.has_to)
-        status = add_time(plan, sql, "<", panes.to_us, arena, error);
-    if (status == STATUS_OK)
-        status = add_filters(plan, request, sql, arena, error);
-    return status;
-}
-
-/* "= $n", "IS NULL" and the window's range; fills plan->parameters. *out is in the arena. */
-static enum status make_conditions(struct query_plan *plan, const struct query_request *request,
-                                   struct arena *arena, const char **out, struct error *error)
-{
-    char *text = NULL;
-    size_t length = 0;
-    FILE *sql = open_memstream(&text, &length);
-    if (sql == NULL)
-        return error_no_memory(error);
-    enum status status = write_conditions(plan, request, sql, arena, error);
-    if (fclose(sql) != 0 && status == STATUS_OK)
-        status = error_no_memory(error);
-    if (status == STATUS_OK) {
-        *out = arena_copy(arena, text, length);
-        if (*out == NULL)
-            status = error_no_memory(error);
-    }
-    free(text);
-    return status;
-}
-
-/* --- statements --- */
-
-static const char *in_arena(struct arena *arena, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static const char *in_arena(struct arena *arena, const char *format, ...)
-{
-    char *text = NULL;
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vasprintf(&text, format, arguments);
-    va_end(arguments);
-    if (length < 0)
-        return NULL;
-    const char *copy = arena_copy(arena, text, (size_t)length);
-    free(text);
-    return copy;
-}
-
-/* The reference tables of the query, joined to a row of states "t". Caller frees; NULL when out of
- * memory. */
-static char *make_joins(const struct query_plan *plan, int version)
-{
-    char *text = NULL;
-    size_t length = 0;
-    FILE *sql = open_memstream(&text, &length);
-    if (sql == NULL)
-        return NULL;
-    for (size_t i = 0; i < plan->view->lookup_count; i++)
-        if (plan->joins[i])
-            catalog_lookup_put_join(sql, plan->view, &plan->view->lookups[i], version, "t");
-    if (fclose(sql) == 0)
-        return text;
-    free(text);
-    return NULL;
-}
-
-static enum status make_statements(struct query_plan *plan, const struct catalog_version *version,
-                                   enum query_layer layer, const char *conditions,
-                                   struct arena *arena, struct error *error)
-{
-    char table[CATALOG_NAME_BYTES];
-    char *joins = make_joins(plan, version->version);
-    char *columns = catalog_state_columns(&plan->shape, "t.");
-    if (columns == NULL || joins == NULL) {
-        free(columns);
-        free(joins);
-        return error_no_memory(error);
-    }
-    if (layer != QUERY_SPEED) {
-        catalog_batch_table(version->version, table);
-        plan->batch_sql =
-            in_arena(arena,
-                     "SELECT %s FROM %s t%s"
-                     " WHERE t._run_from <= (SELECT run FROM dovetail_internal.current_run)"
-                     " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s",
-                     columns, table, joins, conditions);
-    }
-    if (layer != QUERY_BATCH) {
-        catalog_speed_table(version->version, table);
-        plan->speed_sql = in_arena(arena,
-                                   "SELECT %s FROM dovetail_internal.position p"
-                                   " LEFT JOIN dovetail_internal.run_cutoff c ON c.topic = p.topic"
-                                   " AND c.partition = p.partition"
-                                   " AND c.run = (SELECT run FROM dovetail_internal.current_run)"
-                                   " JOIN %s t ON t._partition = p.partition"
-                                   " AND t._slice_start >= coalesce(c.next_offset, p.base_offset)"
-                                   "%s WHERE p.topic = $%d%s",
-                                   columns, table, joins, plan->parameters.count + 1, conditions);
-    }
-    free(columns);
-    free(joins);
-    if ((layer != QUERY_SPEED && plan->batch_sql == NULL) ||
-        (layer != QUERY_BATCH && plan->speed_sql == NULL))
-        return error_no_memory(error);
-    return STATUS_OK;
+    const int64_t most = INT64_MAX / 8;
+    int64_t allowed =
+        request->row_limit > 0 && request->row_limit < most ? request->row_limit : most;
+    bool is_limited = request->limit > 0 && request->limit <= allowed;
+    int64_t rows = is_limited ? request->limit : allowed;
+    if (plan->having_count > 0 || plan->shape.window.kind->combine != NULL || rows == most)
+        return;
+    /* One more tells that there are more. */
+    if (plan->order_is_of_groups && (is_limited || plan->has_after))
+        plan->keep_first = (size_t)rows + 1;
+    else if (!is_limited && !plan->has_after)
+        plan->refuse_above = (size_t)rows;
 }
 
 enum status query_plan_make(const struct catalog_version *version,
@@ -492,7 +317,6 @@ enum status query_plan_make(const struct catalog_version *version,
     const struct view *view = version->view;
     *out = (struct query_plan){.view = view};
     out->shape = (struct view){.name = view->name, .source = view->source};
-    const char *conditions = "";
     if (request->limit < 0)
         return error_set(error, STATUS_REJECT, "limit: is negative");
     enum status status = choose_keys(out, request, arena, error);
@@ -503,15 +327,14 @@ enum status query_plan_make(const struct catalog_version *version,
     if (status == STATUS_OK)
         status = choose_range(out, request, error);
     if (status == STATUS_OK)
+        status = query_choose_having(out, request, arena, error);
+    if (status == STATUS_OK)
         status = choose_order(out, request, arena, error);
-    if (status == STATUS_OK)
-        status = make_conditions(out, request, arena, &conditions, error);
-    if (status == STATUS_OK)
-        status = make_statements(out, version, request->layer, conditions, arena, error);
+    if (status == STATUS_OK && request->cursor != NULL)
+        status = query_cursor_read(version, request, arena, out, error);
     if (status == STATUS_OK) {
-        struct value topic = value_string(view->source->topic, strlen(view->source->topic));
-        status = add_parameter(out, &topic, arena, error);
-        out->parameters.count--; /* the statement of the batch rows goes without it */
+        choose_bounds(out, request);
+        status = query_make_statements(out, version, request, arena, error);
     }
     return status;
 }

@@ -1,4 +1,4 @@
-/* What one query asks for, checked: used by core/query/query.c only.
+/* What one query asks for, checked: used in core/query/ only.
  *
  * The plan holds a view of its own, `shape`: the chosen keys and measures under the asked window.
  * Looked-up columns are keys of it like any other. Rows of states that are selected in its columns
@@ -12,14 +12,23 @@ enum query_column { QUERY_WINDOW_START, QUERY_WINDOW_END, QUERY_KEY, QUERY_MEASU
 
 struct query_sort {
     enum query_column column;
-    size_t index; /* of the key or measure in the answer */
+    size_t index; /* of the key or measure in the shape */
     bool descending;
 };
 
-enum { QUERY_PARAMETER_MAX = 3 + VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX };
+/* One comparison of `having`. */
+struct query_condition {
+    size_t measure; /* of the shape */
+    enum query_comparison comparison;
+    struct value value; /* of strings, booleans and times */
+    const char *number; /* of numbers: the text, compared digit by digit; else NULL */
+};
 
-/* Parameters in PostgreSQL's binary formats. The statement of the speed rows has one more than that
- * of the batch rows: the topic, last. */
+/* A range has two, a key one, the cursor one for itself and each key; limit and topic. */
+enum { QUERY_PARAMETER_MAX = 8 + 2 * (VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX) };
+
+/* Parameters in PostgreSQL's binary formats. Each statement uses the first ones, and one more of
+ * its own at [count]: the limit of the batch rows, the topic of the speed rows. */
 struct query_parameters {
     uint32_t types[QUERY_PARAMETER_MAX];
     const char *values[QUERY_PARAMETER_MAX];
@@ -30,18 +39,32 @@ struct query_parameters {
 
 struct query_plan {
     const struct view *view;
-    struct view shape;
+    struct view shape;           /* measures: those of the answer, then what only `having` needs */
     size_t *keys;                /* indexes into view->keys, looked-up columns included */
     bool joins[VIEW_LOOKUP_MAX]; /* the lookups that the query has a column of */
-    size_t *measures;
+    size_t *measures;            /* indexes into view->measures */
+    size_t answer_measure_count; /* of the shape's, those that are answered */
     bool window_is_all;
     bool window_is_coarser;    /* window starts have to be mapped to shape.window's */
     bool window_may_straddle;  /* and may turn out not to lie within one of them */
     struct window_range range; /* of the view's windows */
     struct query_sort *order;
     size_t order_count;
-    struct query_parameters parameters; /* the topic is at [count] */
-    const char *batch_sql;              /* NULL: that layer is not asked for */
+    bool order_is_of_groups; /* by window and keys alone: known before anything is merged */
+    struct query_condition *having;
+    size_t having_count;
+    bool has_after;         /* a cursor was given: only rows behind this one */
+    struct query_row after; /* window, keys, and the measures that the order has */
+    uint64_t after_state;   /* where the page before stood: query_state_hash of its receipt */
+
+    /* How memory is bounded. At most one of the two is set. */
+    size_t keep_first;   /* while merging, groups behind the first so many may be forgotten */
+    size_t refuse_above; /* while merging, more groups than these are more rows than allowed */
+
+    bool batch_is_limited; /* the statement of the batch rows has the limit as a parameter */
+    struct query_parameters batch_parameters;
+    struct query_parameters speed_parameters;
+    const char *batch_sql; /* NULL: that layer is not asked for */
     const char *speed_sql;
 };
 
@@ -49,5 +72,34 @@ struct query_plan {
 enum status query_plan_make(const struct catalog_version *version,
                             const struct query_request *request, struct arena *arena,
                             struct query_plan *out, struct error *error) MUST_CHECK;
+
+/* --- parts of it --- */
+
+/* A key or a looked-up column of `view`. */
+bool query_find_key(const struct view *view, const char *name, size_t *index);
+/* "origin, destination", cut where it is long. */
+void query_list_keys(const struct view *view, char *text, size_t size);
+/* A name from a request, short enough and printable enough for an error text. */
+const char *query_shown(const char *name, char *buffer, size_t size);
+/* Notes the reference table of a looked-up column. */
+void query_join(struct query_plan *plan, const struct view_key *key);
+
+/* query_filter.c: " AND ..." with "$n"s, into the arena; the values into *parameters. */
+enum status query_make_conditions(struct query_plan *plan, const struct query_request *request,
+                                  struct arena *arena, struct query_parameters *parameters,
+                                  const char **out, struct error *error) MUST_CHECK;
+enum status query_add_parameter(struct query_parameters *parameters, const struct value *value,
+                                struct arena *arena, struct error *error) MUST_CHECK;
+
+/* query_sql.c: plan->batch_sql, plan->speed_sql and their parameters. */
+enum status query_make_statements(struct query_plan *plan, const struct catalog_version *version,
+                                  const struct query_request *request, struct arena *arena,
+                                  struct error *error) MUST_CHECK;
+
+/* query_having.c */
+enum status query_choose_having(struct query_plan *plan, const struct query_request *request,
+                                struct arena *arena, struct error *error) MUST_CHECK;
+/* True where every comparison is; one with NULL is not. */
+bool query_passes_having(const struct query_plan *plan, const struct query_row *row);
 
 #endif

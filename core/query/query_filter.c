@@ -1,0 +1,294 @@
+/* Restrictions on windows and keys, as SQL conditions on a row of states.
+ *
+ * Invariant: the text of a condition has nothing from the request in it. Names come from the
+ * registered definition, values go as typed parameters, so that the same question with other values
+ * is the same prepared statement and `key = $n` can use the index on that key. A restriction on
+ * keys holds for a row of states exactly if it holds for its group. Pure; any thread. */
+#include "core/query/query_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/utf8.h"
+
+/* Conditions while they are written. */
+struct conditions {
+    struct query_plan *plan;
+    struct query_parameters *parameters;
+    FILE *sql;
+    struct arena *arena;
+};
+
+/* --- parameters --- */
+
+static enum status add_bytes(struct query_parameters *parameters, uint32_t type,
+                             struct pgbinary_writer *writer, struct arena *arena,
+                             struct error *error)
+{
+    enum status status = pgbinary_writer_check(writer, error);
+    if (status != STATUS_OK)
+        return status;
+    size_t length = writer->length - 4; /* the length word is libpq's to write */
+    char *copy = arena_copy(arena, writer->data + 4, length);
+    if (copy == NULL)
+        return error_no_memory(error);
+    int index = parameters->count++;
+    parameters->types[index] = type;
+    parameters->values[index] = copy;
+    parameters->lengths[index] = (int)length;
+    parameters->formats[index] = 1;
+    return STATUS_OK;
+}
+
+enum status query_add_parameter(struct query_parameters *parameters, const struct value *value,
+                                struct arena *arena, struct error *error)
+{
+    struct pgbinary_writer writer;
+    pgbinary_writer_init(&writer);
+    pgbinary_put_value(&writer, value);
+    enum status status = add_bytes(parameters, value_type_oid(value->type), &writer, arena, error);
+    pgbinary_writer_deinit(&writer);
+    return status;
+}
+
+static uint32_t array_oid(enum value_type type)
+{
+    static const uint32_t oids[] = {
+        [VALUE_STRING] = PG_OID_TEXT_ARRAY,           [VALUE_INTEGER] = PG_OID_INT8_ARRAY,
+        [VALUE_DECIMAL] = PG_OID_NUMERIC_ARRAY,       [VALUE_BOOLEAN] = PG_OID_BOOL_ARRAY,
+        [VALUE_TIMESTAMP] = PG_OID_TIMESTAMPTZ_ARRAY,
+    };
+    return oids[type]; /* no key is a list */
+}
+
+/* A value of a key, from the request. */
+static enum status parse_key(const struct view_key *key, const char *text, struct value *out,
+                             struct error *error)
+{
+    size_t length = strlen(text);
+    enum status status = utf8_is_text(text, length)
+                             ? value_parse(key->type, text, length, out, error)
+                             : error_set(error, STATUS_REJECT, "is not valid UTF-8");
+    return status == STATUS_REJECT ? error_wrap(error, "%s", key->name) : status;
+}
+
+static enum status add_value(const struct conditions *in, const struct view_key *key,
+                             const char *text, struct error *error)
+{
+    struct value value;
+    enum status status = parse_key(key, text, &value, error);
+    return status == STATUS_OK ? query_add_parameter(in->parameters, &value, in->arena, error)
+                               : status;
+}
+
+static enum status add_values(const struct conditions *in, const struct view_key *key,
+                              const struct query_filter *filter, struct error *error)
+{
+    struct pgbinary_writer writer;
+    enum status status = STATUS_OK;
+    pgbinary_writer_init(&writer);
+    size_t begun = pgbinary_array_begin(&writer, value_type_oid(key->type), filter->text_count);
+    for (size_t i = 0; i < filter->text_count && status == STATUS_OK; i++) {
+        struct value value;
+        status = parse_key(key, filter->texts[i], &value, error);
+        if (status == STATUS_OK)
+            pgbinary_put_value(&writer, &value);
+    }
+    pgbinary_array_end(&writer, begun);
+    if (status == STATUS_OK)
+        status = add_bytes(in->parameters, array_oid(key->type), &writer, in->arena, error);
+    pgbinary_writer_deinit(&writer);
+    return status;
+}
+
+/* --- keys --- */
+
+/* "t.\"origin\"": keys are in the row of states, looked-up columns in that of their table. */
+static void put_column(FILE *sql, const struct view_key *key)
+{
+    if (key->lookup != NULL)
+        fprintf(sql, "l%zu.\"%s\"", key->lookup->number, key->name);
+    else
+        fprintf(sql, "t.\"%s\"", key->name);
+}
+
+static enum status put_prefix(const struct conditions *in, const struct view_key *key,
+                              const char *text, struct error *error)
+{
+    if (key->type != VALUE_STRING)
+        return error_set(error, STATUS_REJECT, "%s: is no string, so it has no prefix", key->name);
+    enum status status = add_value(in, key, text, error);
+    int number = in->parameters->count;
+    fputs(" AND ", in->sql);
+    put_column(in->sql, key);
+    fprintf(in->sql, " ^@ $%d", number);
+    if (key->lookup == NULL) /* COLLATE "C": where the index has to begin */
+        fprintf(in->sql, " AND t.\"%s\" >= $%d", key->name, number);
+    return status;
+}
+
+static enum status put_filter(const struct conditions *in, const struct view_key *key,
+                              const struct query_filter *filter, struct error *error)
+{
+    enum status status = STATUS_OK;
+    query_join(in->plan, key);
+    if (filter->kind == QUERY_PREFIX)
+        return put_prefix(in, key, filter->texts[0], error);
+    fputs(" AND ", in->sql);
+    put_column(in->sql, key);
+    switch (filter->kind) {
+    case QUERY_IS_NULL:
+        fputs(" IS NULL", in->sql);
+        break;
+    case QUERY_IS_NOT_NULL:
+        fputs(" IS NOT NULL", in->sql);
+        break;
+    case QUERY_IN:
+        status = add_values(in, key, filter, error);
+        fprintf(in->sql, " = ANY ($%d)", in->parameters->count);
+        break;
+    default:
+        status = add_value(in, key, filter->texts[0], error);
+        fprintf(in->sql, " = $%d", in->parameters->count);
+    }
+    return status;
+}
+
+static enum status check_names(const struct view *view, const struct query_request *request,
+                               struct error *error)
+{
+    for (size_t i = 0; i < request->filter_count; i++) {
+        size_t index;
+        char name[64];
+        char list[512];
+        if (query_find_key(view, request->filters[i].key, &index))
+            continue;
+        query_list_keys(view, list, sizeof list);
+        return error_set(error, STATUS_REJECT, "%s: the view has no such key; its keys are: %s",
+                         query_shown(request->filters[i].key, name, sizeof name), list);
+    }
+    return STATUS_OK;
+}
+
+/* By the view's keys, not by the request's order: fewer different statements. */
+static enum status put_filters(const struct conditions *in, const struct query_request *request,
+                               struct error *error)
+{
+    const struct view *view = in->plan->view;
+    enum status status = check_names(view, request, error);
+    for (size_t k = 0; k < view->key_count + view->looked_up_count; k++) {
+        bool seen = false;
+        for (size_t i = 0; i < request->filter_count && status == STATUS_OK; i++) {
+            const struct query_filter *filter = &request->filters[i];
+            if (strcmp(filter->key, view->keys[k].name) != 0)
+                continue;
+            if (seen)
+                return error_set(error, STATUS_REJECT, "%s: is restricted twice", filter->key);
+            seen = true;
+            status = put_filter(in, &view->keys[k], filter, error);
+        }
+    }
+    return status;
+}
+
+/* --- windows --- */
+
+static enum status put_time(const struct conditions *in, const char *comparison, int64_t us,
+                            struct error *error)
+{
+    struct value value = value_timestamp(us);
+    enum status status = query_add_parameter(in->parameters, &value, in->arena, error);
+    fprintf(in->sql, " AND t.window_start %s $%d", comparison, in->parameters->count);
+    return status;
+}
+
+static enum status put_range(const struct conditions *in, struct error *error)
+{
+    const struct window *own = &in->plan->view->window;
+    struct window_range panes = in->plan->range;
+    enum status status = STATUS_OK;
+    if (own->kind->widen != NULL)
+        own->kind->widen(own, &panes);
+    if (panes.has_from)
+        status = put_time(in, ">=", panes.from_us, error);
+    if (status == STATUS_OK && panes.has_to)
+        status = put_time(in, "<", panes.to_us, error);
+    return status;
+}
+
+/* --- behind the cursor --- */
+
+/* "(a > $1 OR a IS NULL OR (a = $1 AND (b > ..." */
+static enum status put_keys_after(const struct conditions *in, struct error *error)
+{
+    const struct view *shape = &in->plan->shape;
+    enum status status = STATUS_OK;
+    size_t open = 0;
+    for (size_t i = 0; i < shape->key_count && status == STATUS_OK; i++) {
+        const struct value *value = &in->plan->after.keys[i];
+        const char *name = shape->keys[i].name;
+        open++;
+        if (value->is_null) {
+            fprintf(in->sql, "(t.\"%s\" IS NULL AND ", name);
+            continue;
+        }
+        status = query_add_parameter(in->parameters, value, in->arena, error);
+        int number = in->parameters->count;
+        fprintf(in->sql, "(t.\"%s\" > $%d OR t.\"%s\" IS NULL OR t.\"%s\" = $%d AND ", name, number,
+                name, name, number);
+    }
+    fputs("false", in->sql);
+    for (; open > 0; open--)
+        fputc(')', in->sql);
+    return status;
+}
+
+/* What lies before the cursor need not be read. It is left out while merging, too: this is for
+ * speed alone, and only where it is simple. */
+static enum status put_after(const struct conditions *in, struct error *error)
+{
+    const struct query_plan *plan = in->plan;
+    const struct window_kind *kind = plan->view->window.kind;
+    if (!plan->has_after || plan->order_count > 0 || kind->combine != NULL || kind->is_timeless ||
+        plan->window_is_all)
+        return STATUS_OK;
+    enum status status = put_time(in, ">=", plan->after.window_start_us, error);
+    for (size_t i = 0; i < plan->shape.key_count; i++)
+        if (plan->shape.keys[i].lookup != NULL) /* not in the order of bytes */
+            return status;
+    if (status != STATUS_OK || plan->window_is_coarser)
+        return status;
+    fprintf(in->sql, " AND (t.window_start > $%d OR ", in->parameters->count);
+    status = put_keys_after(in, error);
+    fputc(')', in->sql);
+    return status;
+}
+
+enum status query_make_conditions(struct query_plan *plan, const struct query_request *request,
+                                  struct arena *arena, struct query_parameters *parameters,
+                                  const char **out, struct error *error)
+{
+    char *text = NULL;
+    size_t length = 0;
+    struct conditions in = {.plan = plan,
+                            .parameters = parameters,
+                            .sql = open_memstream(&text, &length),
+                            .arena = arena};
+    if (in.sql == NULL)
+        return error_no_memory(error);
+    enum status status = put_range(&in, error);
+    if (status == STATUS_OK)
+        status = put_filters(&in, request, error);
+    if (status == STATUS_OK)
+        status = put_after(&in, error);
+    if (fclose(in.sql) != 0 && status == STATUS_OK)
+        status = error_no_memory(error);
+    if (status == STATUS_OK) {
+        *out = arena_copy(arena, text, length);
+        if (*out == NULL)
+            status = error_no_memory(error);
+    }
+    free(text);
+    return status;
+}
