@@ -601,7 +601,7 @@ static void test_openapi_is_true(void **state)
         snprintf(line, sizeof line, "%s, ", text_at(parameter, "name"));
         assert_non_null(strstr(reply.body, line));
     }
-    assert_int_equal(index, 11);
+    assert_int_equal(index, 14);
     free(reply.text);
     json_decref(json);
 }
