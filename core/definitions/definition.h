@@ -29,6 +29,21 @@ enum {
     KEY_BYTES_MAX = 2000, /* string bytes of one group's keys together: PostgreSQL's index limit */
 };
 
+/* The version of what definitions mean; part of view_canonical_text, so that `dovetail init` makes a
+ * new version of every view and no state of another engine is ever merged with this one's.
+ *
+ * Raise it with every change after which some view gives, for some record, another fate (counted,
+ * filtered, rejected), another window, key or result, or stores its state in another form: changed
+ * types or rounding, another hash or estimate, another encoding. Do not raise it for what was
+ * refused and now loads, for texts of errors, or for speed.
+ * tests/unit/core/test_engine_version.c notices many such changes.
+ *
+ *   1  the first
+ *   2  literals within 32 bits and what is computed from them are integers of 32 bits, as in
+ *      PostgreSQL, and go out of range there
+ */
+enum { ENGINE_VERSION = 2 };
+
 enum time_format { TIME_RFC3339, TIME_EPOCH_S, TIME_EPOCH_MS, TIME_EPOCH_US };
 
 struct source_field {

@@ -11,9 +11,6 @@
 #include "core/definitions/definition_json.h"
 #include "core/expressions/expression_node.h"
 
-/* Changes whenever the meaning of a definition changes, so that stored states are not reused. */
-static const int engine_version = 1;
-
 static const char *copy(struct arena *arena, const char *text)
 {
     return arena_copy(arena, text, strlen(text));
@@ -350,7 +347,7 @@ char *view_canonical_text(const struct view *view)
     static const char *const view_keys[] = {"view", "where", "group_by", "window", "measures"};
     json_t *source = json_object(), *what = json_object();
     json_t *all =
-        json_pack("{s:i, s:o, s:o}", "engine", engine_version, "source", source, "view", what);
+        json_pack("{s:i, s:o, s:o}", "engine", ENGINE_VERSION, "source", source, "view", what);
     char *text = NULL;
     int failed = all == NULL;
 
