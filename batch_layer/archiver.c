@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/archive/gap.h"
 #include "core/kafka/kafka.h"
 #include "core/records/mask.h"
 #include "core/program/program.h"
@@ -134,6 +135,7 @@ static void free_partitions(struct archiver_partition *partitions, size_t count)
     for (size_t i = 0; i < count; i++) {
         archive_writer_destroy(partitions[i].writer);
         free(partitions[i].topic);
+        free(partitions[i].source);
     }
     free(partitions);
 }
@@ -187,6 +189,50 @@ static int compare_partitions(const void *a, const void *b)
     return left->partition < right->partition ? -1 : left->partition > right->partition;
 }
 
+static enum status add_partition(struct archiver_partition **out, size_t *count,
+                                 const struct source *source, int32_t number, bool missing,
+                                 struct error *error)
+{
+    struct archiver_partition *grown = realloc(*out, (*count + 1) * sizeof *grown);
+    if (grown == NULL)
+        return error_no_memory(error);
+    *out = grown;
+    struct archiver_partition *entry = &grown[(*count)++];
+    *entry = (struct archiver_partition){.topic = strdup(source->topic),
+                                         .source = strdup(source->name),
+                                         .partition = number,
+                                         .missing = missing,
+                                         .halted = missing,
+                                         .log_end = -1};
+    return entry->topic != NULL && entry->source != NULL ? STATUS_OK : error_no_memory(error);
+}
+
+/* Partitions that had records once and that Kafka does not know any more, because the topic was
+ * deleted or made anew with fewer: what is archived of them stays in the answers. */
+static enum status add_missing(const struct archiver *archiver, const struct source *source,
+                               int32_t known, struct archiver_partition **out, size_t *count,
+                               struct error *error)
+{
+    PGresult *result = NULL;
+    const char *parameters[] = {source->topic};
+    bool any = known > 0;
+    enum status status = postgres_query(archiver->postgres,
+                                        "SELECT partition FROM dovetail_internal.position"
+                                        " WHERE topic = $1 ORDER BY partition",
+                                        1, parameters, &result, error);
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
+        int32_t number = (int32_t)postgres_int64(result, row, 0);
+        any = true;
+        if (number >= known)
+            status = add_partition(out, count, source, number, true, error);
+    }
+    PQclear(result);
+    if (status == STATUS_OK && !any)
+        status = error_set(error, STATUS_FATAL,
+                           "topic %s does not exist; `dovetail init` creates it", source->topic);
+    return status;
+}
+
 /* Asks Kafka for the partitions of every source's topic. *out is the caller's in every case. */
 static enum status list_partitions(const struct archiver *archiver, const struct catalog *catalog,
                                    struct archiver_partition **out, size_t *count,
@@ -203,38 +249,31 @@ static enum status list_partitions(const struct archiver *archiver, const struct
                                                     KAFKA_TIMEOUT_MS, &partitions, error);
         if (status != STATUS_OK)
             return status;
-        if (partitions <= 0)
-            return error_set(error, STATUS_FATAL,
-                             "topic %s does not exist; `dovetail init` creates it", topic);
-        status = kafka_topics_check_uncompacted(archiver->config->kafka, &topic, 1,
-                                                KAFKA_TIMEOUT_MS, error);
+        if (partitions > 0)
+            status = kafka_topics_check_uncompacted(archiver->config->kafka, &topic, 1,
+                                                    KAFKA_TIMEOUT_MS, error);
+        for (int32_t p = 0; status == STATUS_OK && p < partitions; p++)
+            status = add_partition(out, count, catalog->sources[i], p, false, error);
+        if (status == STATUS_OK)
+            status = add_missing(archiver, catalog->sources[i], partitions > 0 ? partitions : 0,
+                                 out, count, error);
         if (status != STATUS_OK)
             return status;
-        struct archiver_partition *grown =
-            realloc(*out, (*count + (size_t)partitions) * sizeof *grown);
-        if (grown == NULL)
-            return error_no_memory(error);
-        *out = grown;
-        for (int32_t p = 0; p < partitions; p++) {
-            struct archiver_partition entry = {
-                .topic = strdup(topic), .partition = p, .log_end = -1};
-            if (entry.topic == NULL)
-                return error_no_memory(error);
-            grown[(*count)++] = entry;
-        }
     }
     if (*count > 0)
         qsort(*out, *count, sizeof **out, compare_partitions);
     return STATUS_OK;
 }
 
+/* The same, and nothing stands still that may go on by now. */
 static bool same_partitions(const struct archiver *archiver,
                             const struct archiver_partition *partitions, size_t count)
 {
     if (archiver->consumer == NULL || archiver->count != count)
         return false;
     for (size_t i = 0; i < count; i++)
-        if (compare_partitions(&archiver->partitions[i], &partitions[i]) != 0)
+        if (archiver->partitions[i].halted || partitions[i].missing ||
+            compare_partitions(&archiver->partitions[i], &partitions[i]) != 0)
             return false;
     return true;
 }
@@ -250,6 +289,8 @@ static enum status ask_logs(struct archiver *archiver, int64_t *lows, struct err
         int64_t now_us = program_clock_us();
         int64_t low;
         int64_t high;
+        if (partition->missing)
+            continue;
         enum status status =
             kafka_consumer_watermarks(archiver->asker, partition->topic, partition->partition,
                                       KAFKA_TIMEOUT_MS, &low, &high, error);
@@ -320,27 +361,74 @@ static enum status read_positions(struct archiver *archiver, struct error *error
     return status;
 }
 
-/* Retention must not have overtaken the archive, and the topic must still be the same. */
-static enum status check_logs(const struct archiver *archiver, const int64_t *lows,
-                              struct error *error)
+/* --- partitions that stand still --- */
+
+static enum status halt(struct archiver *archiver, struct archiver_partition *partition,
+                        const struct error *why, struct error *error)
 {
-    for (size_t i = 0; i < archiver->count; i++) {
-        const struct archiver_partition *partition = &archiver->partitions[i];
-        if (lows[i] > partition->next_offset)
-            return error_set(error, STATUS_FATAL,
-                             "%s[%" PRId32 "]: offsets %" PRId64 " to %" PRId64
-                             " were deleted from Kafka before they were archived",
-                             partition->topic, partition->partition, partition->next_offset,
-                             lows[i]);
-        if (partition->log_end < partition->next_offset)
-            return error_set(error, STATUS_FATAL,
-                             "%s[%" PRId32 "]: the log ends at offset %" PRId64
-                             ", but it is archived up to %" PRId64
-                             ": the topic was made anew or has lost records",
-                             partition->topic, partition->partition, partition->log_end,
-                             partition->next_offset);
+    partition->halted = true;
+    program_log(LOG_ERR, "halted: %s", why->text);
+    return halt_note(archiver->postgres, "batch", partition->topic, partition->partition,
+                     partition->next_offset, why->text, error);
+}
+
+static enum status halt_missing(struct archiver *archiver, struct archiver_partition *partition,
+                                struct error *error)
+{
+    struct error why;
+    (void)!error_set(&why, STATUS_FATAL,
+                     "%s[%" PRId32 "]: Kafka has no such partition any more; offset %" PRId64
+                     " would be next",
+                     partition->topic, partition->partition, partition->next_offset);
+    return halt(archiver, partition, &why, error);
+}
+
+/* Is the next offset in the log, which begins at `low` and ends at log_end? If not it is halted. */
+static enum status check_log(struct archiver *archiver, struct archiver_partition *partition,
+                             int64_t low, const struct gap *gaps, size_t gap_count,
+                             struct error *error)
+{
+    struct error why;
+    if (partition->missing)
+        return halt_missing(archiver, partition, error);
+    int64_t next = gaps_pass(gaps, gap_count, partition->partition, partition->next_offset);
+    if (next > partition->next_offset)
+        program_log(LOG_NOTICE,
+                    "%s[%" PRId32 "]: the gap from offset %" PRId64 " to %" PRId64
+                    " is archived as a hole",
+                    partition->topic, partition->partition, partition->next_offset, next);
+    partition->next_offset = next;
+    partition->halted = next < low || next > partition->log_end;
+    if (partition->halted && next > partition->log_end &&
+        gaps_resume_at(gaps, gap_count, partition->partition, next))
+        program_log(LOG_NOTICE,
+                    "%s[%" PRId32 "]: waiting until the new log has grown to offset %" PRId64,
+                    partition->topic, partition->partition, next);
+    else if (partition->halted) {
+        (void)!halt_describe(&why, partition->source, partition->topic, partition->partition, next,
+                             next, low, partition->log_end);
+        return halt(archiver, partition, &why, error);
     }
-    return STATUS_OK;
+    return halt_clear(archiver->postgres, "batch", partition->topic, partition->partition, error);
+}
+
+static enum status check_logs(struct archiver *archiver, const int64_t *lows, struct error *error)
+{
+    struct gap *gaps = NULL;
+    size_t gap_count = 0;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < archiver->count; i++) {
+        struct archiver_partition *partition = &archiver->partitions[i];
+        if (i == 0 || strcmp(partition->topic, archiver->partitions[i - 1].topic) != 0) {
+            free(gaps);
+            gaps = NULL;
+            status = gaps_list(archiver->postgres, partition->topic, &gaps, &gap_count, error);
+        }
+        if (status == STATUS_OK)
+            status = check_log(archiver, partition, lows[i], gaps, gap_count, error);
+    }
+    free(gaps);
+    return status;
 }
 
 static enum status assign(struct archiver *archiver, struct error *error)
@@ -348,16 +436,21 @@ static enum status assign(struct archiver *archiver, struct error *error)
     struct kafka_position *positions = calloc(archiver->count + 1, sizeof *positions);
     if (positions == NULL)
         return error_no_memory(error);
+    size_t count = 0;
     for (size_t i = 0; i < archiver->count; i++)
-        positions[i] = (struct kafka_position){.topic = archiver->partitions[i].topic,
-                                               .partition = archiver->partitions[i].partition,
-                                               .offset = archiver->partitions[i].next_offset};
+        if (!archiver->partitions[i].halted)
+            positions[count++] =
+                (struct kafka_position){.topic = archiver->partitions[i].topic,
+                                        .partition = archiver->partitions[i].partition,
+                                        .offset = archiver->partitions[i].next_offset};
     enum status status = STATUS_OK;
     if (archiver->consumer == NULL)
-        status = kafka_consumer_assign(archiver->config->kafka, positions, archiver->count,
+        status = kafka_consumer_assign(archiver->config->kafka, positions, count,
                                        &archiver->consumer, error);
     else
-        status = kafka_consumer_restart(archiver->consumer, positions, archiver->count, error);
+        status = kafka_consumer_restart(archiver->consumer, positions, count, error);
+    if (status == STATUS_OK)
+        kafka_consumer_tell_gone(archiver->consumer);
     free(positions);
     return status;
 }
@@ -542,12 +635,30 @@ static struct archiver_partition *partition_of(struct archiver *archiver,
     return found;
 }
 
+/* The log does not have the next offset any more: retention was faster than this process. */
+static enum status take_gone(struct archiver *archiver, struct archiver_partition *partition,
+                             struct error *error)
+{
+    int64_t low;
+    enum status status =
+        kafka_consumer_watermarks(archiver->asker, partition->topic, partition->partition,
+                                  KAFKA_TIMEOUT_MS, &low, &partition->log_end, error);
+    if (status == STATUS_OK)
+        status = check_log(archiver, partition, low, NULL, 0, error);
+    /* What is in the open segment needs no more records to be archived. */
+    if (status == STATUS_OK && partition->halted)
+        return close_segment(archiver, partition, error);
+    return status == STATUS_OK ? assign(archiver, error) : status;
+}
+
 static enum status take_message(struct archiver *archiver, const rd_kafka_message_t *message,
                                 struct error *error)
 {
     struct archiver_partition *partition = partition_of(archiver, message);
-    if (partition == NULL || message->offset < partition->next_offset)
+    if (partition == NULL || partition->halted || message->offset < partition->next_offset)
         return STATUS_OK; /* fetched before the last assignment */
+    if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+        return take_gone(archiver, partition, error);
     if (message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
         return add_record(archiver, partition, message, error);
     partition->next_offset = message->offset; /* whatever lies between is no record */
@@ -574,7 +685,8 @@ static enum status poll_once(struct archiver *archiver, int timeout_ms, bool *pr
 static const struct archiver_partition *first_behind(const struct archiver *archiver)
 {
     for (size_t i = 0; i < archiver->count; i++)
-        if (archiver->partitions[i].next_offset < archiver->partitions[i].log_end)
+        if (!archiver->partitions[i].halted &&
+            archiver->partitions[i].next_offset < archiver->partitions[i].log_end)
             return &archiver->partitions[i];
     return NULL;
 }
@@ -583,14 +695,15 @@ static const struct archiver_partition *first_behind(const struct archiver *arch
 static bool last_reached(const struct archiver *archiver)
 {
     const struct archiver_partition *last = &archiver->partitions[archiver->last];
-    return last->next_offset >= last->log_end;
+    return last->halted || last->next_offset >= last->log_end;
 }
 
 static int64_t records_due(const struct archiver *archiver)
 {
     int64_t due = 0;
     for (size_t i = 0; i < archiver->count; i++)
-        if (archiver->partitions[i].log_end > archiver->partitions[i].next_offset)
+        if (!archiver->partitions[i].halted &&
+            archiver->partitions[i].log_end > archiver->partitions[i].next_offset)
             due += archiver->partitions[i].log_end - archiver->partitions[i].next_offset;
     return due;
 }

@@ -1,8 +1,10 @@
 /* Copies topics from Kafka into the archive.
  *
  * Invariant: segments of a partition follow each other without a gap from position.base_offset on;
- * a record is archived once. What Kafka has already deleted before it was archived is STATUS_FATAL
- * with the exact offsets, never a silent hole.
+ * a record is archived once. Where Kafka does not have the next offset, because its retention was
+ * faster or the topic was made anew, that partition is halted and the others go on: never a silent
+ * hole. It is noted in the database with its offsets, and archiver_prepare looks again. A gap that
+ * an operator accepted (core/archive/gap.h) is archived as a hole.
  *
  * Where the newest definition of a source has a mask (core/records/mask.h), records are masked
  * before they are written, and one that has not the source's fields is archived without its value.
@@ -34,13 +36,17 @@ struct archiver_partition {
     int64_t log_end;
     int64_t log_end_at_us;
     struct archive_writer *writer; /* the open segment; NULL: none */
+    char *source;                  /* its name */
+    bool missing;                  /* Kafka has no such partition any more */
+    bool halted;                   /* nothing is read of it */
 };
 
 enum status archiver_create(const struct config *config, struct postgres *postgres,
                             struct archiver **out, struct error *error) MUST_CHECK;
 void archiver_destroy(struct archiver *archiver); /* accepts NULL */
 
-/* Takes up the partitions of the catalogue's topics: makes missing position rows, reads the
+/* Takes up the partitions of the catalogue's topics, and those that were there once: makes missing
+ * position rows, reads the
  * manifest and goes on from its end. Where nothing changed since the last call this costs one
  * question to Kafka for each topic. */
 enum status archiver_prepare(struct archiver *archiver, const struct catalog *catalog,

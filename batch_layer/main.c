@@ -1,7 +1,7 @@
 /* dovetail-batch: archives topics, recomputes every view from the archive and publishes.
  *
  * Data goes to stdout, messages to stderr. Exit codes: 0 done (or stopped by SIGTERM, nothing
- * half-done), 1 failed, 2 bad usage or configuration. */
+ * half-done), 1 failed, or published while partitions are halted, 2 bad usage or configuration. */
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +16,8 @@ static const char help[] =
     "\n"
     "  dovetail-batch run [--full]   one run: archive what is new, recompute, publish, exit;\n"
     "                                --full: reuse no earlier result (as every run does yet)\n"
+    "                                exits with 1, too, where it published but a partition is\n"
+    "                                halted and keeps the cut-off it had (dovetail status)\n"
     "  dovetail-batch schedule       archive continuously, run by batch.schedule\n"
     "  dovetail-batch import SOURCE FILE...\n"
     "                                historical records into the archive, as history from before\n"
@@ -58,6 +60,8 @@ static int command_run(const struct config *config, char *const *options)
     postgres_close(batch.postgres);
     if (status == STATUS_OK) {
         run_print(&report);
+        if (report.halted > 0)
+            return complain(PROGRAM_FAILURE, "the run is published, but partitions are halted");
         return PROGRAM_OK;
     }
     if (program_stopping()) {

@@ -179,6 +179,26 @@ static enum status read_floors(struct attempt *attempt, struct error *error)
     return status;
 }
 
+/* A partition that is halted keeps its C, or falls back to it where the archive does not reach what
+ * its owner answered: a boundary of the current run, up to which the archive has everything. */
+static void hold_halted(struct attempt *attempt)
+{
+    attempt->report->halted = 0;
+    for (size_t i = 0; i < attempt->cut_count; i++) {
+        struct cut *cut = &attempt->cuts[i];
+        const struct archiver_partition *partition =
+            archiver_find(attempt->batch->archiver, cut->topic, cut->partition);
+        if (partition == NULL)
+            continue; /* imported: no log */
+        attempt->report->halted += partition->halted;
+        if (!partition->halted || (cut->chosen && cut->offset <= partition->archived_end))
+            continue;
+        cut->offset = cut->floor;
+        cut->chosen = true;
+        cut->has_as_of = false;
+    }
+}
+
 /* C includes what was in the log when its end was seen at or below C. */
 static void note_log_ends(struct attempt *attempt)
 {
@@ -188,7 +208,7 @@ static void note_log_ends(struct attempt *attempt)
             archiver_find(attempt->batch->archiver, cut->topic, cut->partition);
         if (partition == NULL)
             continue; /* imported: no log */
-        if (partition->log_end > cut->offset ||
+        if (partition->halted || partition->log_end > cut->offset ||
             (cut->has_as_of && cut->as_of_us >= partition->log_end_at_us))
             continue;
         cut->has_as_of = true;
@@ -227,12 +247,15 @@ static enum status prepare(struct attempt *attempt, struct error *error)
         status = add_imports(attempt, error);
     if (status == STATUS_OK)
         status = read_floors(attempt, error);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        hold_halted(attempt);
         status =
             cut_choose(batch->postgres, batch->config, attempt->cuts, attempt->cut_count, error);
+    }
     if (status == STATUS_OK) {
         note_log_ends(attempt);
         status = archive_up_to_cuts(attempt, &load_ms, error);
+        hold_halted(attempt);
     }
     if (status == STATUS_OK)
         status = recompute_list_segments(batch->postgres, attempt->catalog, attempt->cuts,
@@ -354,6 +377,9 @@ void run_print(const struct run_report *report)
     if (report->folded.dead + report->folded.rejected > 0)
         printf("%" PRId64 " records are no events, %" PRId64 " were rejected by a view\n",
                report->folded.dead, report->folded.rejected);
+    if (report->halted > 0)
+        printf("%zu partitions are halted and keep the cut-off they had (see `dovetail status`)\n",
+               report->halted);
     if (report->folded.duplicates > 0)
         printf("%" PRId64 " records are duplicates\n", report->folded.duplicates);
 }

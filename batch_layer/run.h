@@ -1,7 +1,8 @@
 /* One batch run: archive, choose the cut-offs, recompute, publish.
  *
  * Invariant: a run that fails at any point changes nothing that anybody reads; the archive it made
- * stays and serves the next one. */
+ * stays and serves the next one. A partition that is halted keeps the cut-off of the current run,
+ * below which the archive has all of it, so that the run is exact without it. */
 #ifndef DOVETAIL_BATCH_RUN_H
 #define DOVETAIL_BATCH_RUN_H
 
@@ -20,6 +21,7 @@ struct run_report {
     int64_t load_records;
     int64_t load_bytes;
     size_t segments;
+    size_t halted; /* partitions whose cut-offs stay where they were */
     struct recompute_counts folded;
     struct store_counts stored;
 };

@@ -11,6 +11,7 @@
 
 #include "batch_layer/run.h"
 #include "batch_layer/session.h"
+#include "core/archive/batch_lock.h"
 #include "core/program/program.h"
 #include "core/time/timestamp.h"
 
@@ -72,7 +73,7 @@ static enum status open_batch(struct scheduler *scheduler, struct error *error)
     struct batch *batch = &scheduler->batch;
     enum status status = session_open(batch->config, &batch->postgres, error);
     if (status == STATUS_OK)
-        status = session_lock_schedule(batch->postgres, error);
+        status = batch_lock_take_schedule(batch->postgres, error);
     if (status == STATUS_OK)
         status = session_listen(batch->postgres, error);
     return status;

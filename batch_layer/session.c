@@ -1,52 +1,15 @@
-/* The batch lock: see session.h. Main thread only. */
+/* The session of a batch process: see session.h. Main thread only. */
 #include "batch_layer/session.h"
 
-#include <inttypes.h>
-
+#include "core/archive/batch_lock.h"
 #include "core/program/program.h"
 
-/* "dovetail" in ASCII, and the number after it. Advisory locks are per database. */
-#define BATCH_LOCK INT64_C(0x646f76657461696c)
-#define SCHEDULE_LOCK (BATCH_LOCK + 1)
 /* The first of two numbers, of which the second is the hash of a source's name: two sources with
  * one hash wait for each other, which does no harm. */
 #define IMPORT_LOCK "1684631414"
 
-enum { LOCK_WAIT_US = 3000000, LOCK_POLL_MS = 100, IMPORT_POLL_MS = 500 };
+enum { IMPORT_POLL_MS = 500 };
 
-static enum status try_lock(struct postgres *postgres, int64_t lock, bool *locked,
-                            struct error *error)
-{
-    char sql[80];
-    snprintf(sql, sizeof sql, "SELECT pg_try_advisory_lock(%" PRId64 ")", lock);
-    PGresult *result = NULL;
-    enum status status = postgres_query(postgres, sql, 0, NULL, &result, error);
-    *locked = status == STATUS_OK && postgres_bool(result, 0, 0);
-    PQclear(result);
-    return status;
-}
-
-static enum status wait_for_lock(struct postgres *postgres, struct error *error)
-{
-    int64_t until_us = program_monotonic_us() + LOCK_WAIT_US;
-    bool asked = false;
-    for (;;) {
-        bool locked;
-        enum status status = try_lock(postgres, BATCH_LOCK, &locked, error);
-        if (status != STATUS_OK || locked)
-            return status;
-        if (!asked)
-            status = postgres_execute(postgres, "NOTIFY dovetail_batch", error);
-        asked = true;
-        if (status != STATUS_OK)
-            return status;
-        if (program_wait_ms(LOCK_POLL_MS))
-            return error_set(error, STATUS_RETRY, "stopped");
-        if (program_monotonic_us() >= until_us)
-            return error_set(error, STATUS_FENCED,
-                             "another dovetail-batch is at work on this database");
-    }
-}
 
 /* In the middle of a long statement the server would notice our death only at its end, and keep the
  * lock until then. Not every platform has it. */
@@ -83,20 +46,11 @@ enum status session_open(const struct config *config, struct postgres **out, str
     if (status != STATUS_OK)
         return status;
     watch_connection(postgres);
-    status = wait_for_lock(postgres, error);
+    status = batch_lock_take(postgres, error);
     if (status == STATUS_OK)
         *out = postgres;
     else
         postgres_close(postgres);
-    return status;
-}
-
-enum status session_lock_schedule(struct postgres *postgres, struct error *error)
-{
-    bool locked;
-    enum status status = try_lock(postgres, SCHEDULE_LOCK, &locked, error);
-    if (status == STATUS_OK && !locked)
-        status = error_set(error, STATUS_FENCED, "another scheduler is at work on this database");
     return status;
 }
 

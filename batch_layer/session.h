@@ -3,9 +3,8 @@
  * Invariant: whatever the batch layer writes goes over this connection. Its advisory lock lives as
  * long as the session, so a process that has lost the lock has lost the means to write as well.
  *
- * A scheduler archives all the time and so holds the lock all the time; somebody who asks for it
- * notifies the channel dovetail_batch, and a scheduler that is not in the middle of a run lets go.
- */
+ * A scheduler that is not in the middle of a run lets go of it for whoever asks
+ * (core/archive/batch_lock.h). */
 #ifndef DOVETAIL_BATCH_SESSION_H
 #define DOVETAIL_BATCH_SESSION_H
 
@@ -21,9 +20,6 @@ enum status session_open(const struct config *config, struct postgres **out,
 enum status session_listen(struct postgres *postgres, struct error *error) MUST_CHECK;
 enum status session_is_wanted(struct postgres *postgres, bool *wanted,
                               struct error *error) MUST_CHECK;
-
-/* Only one scheduler: a second lock beside the first. STATUS_FENCED: there is another. */
-enum status session_lock_schedule(struct postgres *postgres, struct error *error) MUST_CHECK;
 
 /* Instead of the batch lock: one import of a source at a time. Waits for as long as another one is
  * at work, after saying so. STATUS_RETRY: the program is stopping. */

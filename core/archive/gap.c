@@ -55,24 +55,6 @@ bool gaps_resume_at(const struct gap *gaps, size_t count, int32_t partition, int
     return false;
 }
 
-enum status gaps_mark(struct postgres *postgres, const char *topic, int32_t partition,
-                      int64_t *mark, struct error *error)
-{
-    char number[NUMBER_BYTES];
-    snprintf(number, sizeof number, "%" PRId32, partition);
-    const char *parameters[] = {topic, number};
-    PGresult *result = NULL;
-    enum status status = postgres_query(postgres,
-                                        "SELECT COALESCE(sum(to_offset + 1), 0)::bigint"
-                                        " FROM dovetail_internal.gap"
-                                        " WHERE topic = $1 AND partition = $2",
-                                        2, parameters, &result, error);
-    if (status == STATUS_OK)
-        *mark = postgres_int64(result, 0, 0);
-    PQclear(result);
-    return status;
-}
-
 /* --- halts --- */
 
 enum status halt_note(struct postgres *postgres, const char *layer, const char *topic,

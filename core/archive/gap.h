@@ -29,10 +29,6 @@ int64_t gaps_pass(const struct gap *gaps, size_t count, int32_t partition, int64
 /* Whether somebody accepted that a new log is gone on with at `offset`, or behind a gap there. */
 bool gaps_resume_at(const struct gap *gaps, size_t count, int32_t partition, int64_t offset);
 
-/* A number that changes whenever a gap of the partition is accepted. */
-enum status gaps_mark(struct postgres *postgres, const char *topic, int32_t partition,
-                      int64_t *mark, struct error *error) MUST_CHECK;
-
 /* --- halts --- */
 
 /* Notes that `layer`, "speed" or "batch", stands at `next_offset`, and why; or that it does not. */

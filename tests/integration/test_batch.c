@@ -586,6 +586,20 @@ static void test_overtaken_by_retention(void **state)
     snprintf(text, sizeof text, "%s[1]: offsets %" PRId64 " to %" PRId64 " were deleted", topic,
              archived, produced[1] - 5);
     run_fails(text);
+    /* The others were published; the one that is halted is as it was, archive and all. */
+    expect_number("SELECT max(end_offset) FROM dovetail_internal.segment WHERE partition = 1",
+                  archived);
+    for (int p = 0; p < PARTITIONS; p++) {
+        char sql[256];
+        snprintf(sql, sizeof sql,
+                 "SELECT next_offset FROM dovetail_internal.run_cutoff JOIN "
+                 "dovetail_internal.current_run USING (run) WHERE partition = %d",
+                 p);
+        expect_number(sql, p == 1 ? archived : produced[p]);
+    }
+    expect_number("SELECT count(*) FROM dovetail_internal.halted WHERE layer = 'batch'"
+                  " AND partition = 1",
+                  1);
     expect_model();
 }
 
