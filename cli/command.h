@@ -28,6 +28,7 @@ extern const struct command command_verify;
 extern const struct command command_status;
 extern const struct command command_runs;
 extern const struct command command_dead_letters;
+extern const struct command command_resume;
 
 /* --- messages --- */
 

@@ -8,8 +8,8 @@
 #include "cli/command.h"
 
 static const struct command *const commands[] = {
-    &command_init,   &command_validate, &command_produce, &command_query,
-    &command_verify, &command_status,   &command_runs,    &command_dead_letters,
+    &command_init,   &command_validate, &command_produce,      &command_query,  &command_verify,
+    &command_status, &command_runs,     &command_dead_letters, &command_resume,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -25,6 +25,7 @@ static const char main_help[] =
     "  status             positions, lag and ledger of partitions; runs and freshness of views\n"
     "  runs               list the batch runs, or roll back to one\n"
     "  dead-letters list  the records that could not be counted\n"
+    "  resume             what is lost of a source's log, and going on without it\n"
     "\n"
     "`dovetail COMMAND --help` tells more about one of them.\n"
     "\n"

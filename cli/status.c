@@ -22,7 +22,20 @@ static const char partitions_sql[] =
     "       p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered,"
     "       p.consumed = p.counted + p.filtered + p.duplicate + p.dead_lettered"
     "         AND p.consumed <= p.next_offset - p.base_offset AS balanced,"
-    "       p.owner_pid IN (SELECT pid FROM pg_catalog.pg_stat_activity) AS alive "
+    "       p.owner_pid IN (SELECT pid FROM pg_catalog.pg_stat_activity) AS alive,"
+    "       (SELECT COALESCE(sum(to_offset - from_offset), 0)::bigint"
+    "        FROM dovetail_internal.gap AS g"
+    "        WHERE g.topic = p.topic AND g.partition = p.partition) AS lost,"
+    "       (SELECT COALESCE(json_agg(json_build_object('from', g.from_offset, 'to', g.to_offset,"
+    "          'reason', g.reason, 'accepted_by', g.accepted_by,"
+    "          'accepted_at', to_char(g.accepted_at AT TIME ZONE 'UTC',"
+    "                                 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))"
+    "          ORDER BY g.from_offset), '[]') FROM dovetail_internal.gap AS g"
+    "        WHERE g.topic = p.topic AND g.partition = p.partition) AS gaps,"
+    "       (SELECT COALESCE(json_agg(json_build_object('layer', h.layer, 'message', h.message,"
+    "          'since', to_char(h.since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'))"
+    "          ORDER BY h.layer DESC), '[]') FROM dovetail_internal.halted AS h"
+    "        WHERE h.topic = p.topic AND h.partition = p.partition) AS halts "
     "FROM dovetail_internal.position AS p "
     "JOIN dovetail_internal.source AS s USING (topic) "
     "CROSS JOIN dovetail_internal.current_run AS r "
@@ -47,6 +60,9 @@ enum partition_column {
     PARTITION_DEAD,
     PARTITION_BALANCED,
     PARTITION_ALIVE,
+    PARTITION_LOST,
+    PARTITION_GAPS,
+    PARTITION_HALTS,
 };
 
 /* A view is as fresh as its least fresh partition. What a run knew counts only where the answer has
@@ -178,12 +194,12 @@ static const char *cell(const PGresult *result, int row, int column)
 
 static bool print_partitions(const struct report *report)
 {
-    static const char *const columns[] = {"source",     ">partition", ">base",    ">C",
-                                          ">P",         ">end",       ">lag",     "owner",
-                                          "watermark",  ">consumed",  ">counted", ">filtered",
-                                          ">duplicate", ">dead",      "balanced", NULL};
-    static const int ledger[] = {PARTITION_CONSUMED, PARTITION_COUNTED, PARTITION_FILTERED,
-                                 PARTITION_DUPLICATE, PARTITION_DEAD};
+    static const char *const columns[] = {
+        "source",     ">partition", ">base",     ">C",        ">P",       ">end",
+        ">lag",       "owner",      "watermark", ">consumed", ">counted", ">filtered",
+        ">duplicate", ">dead",      ">lost",     "balanced",  NULL};
+    static const int ledger[] = {PARTITION_CONSUMED,  PARTITION_COUNTED, PARTITION_FILTERED,
+                                 PARTITION_DUPLICATE, PARTITION_DEAD,    PARTITION_LOST};
     struct table *table = table_create(columns);
     if (table == NULL)
         return false;
@@ -270,9 +286,38 @@ static bool print_views(const struct report *report)
     return good;
 }
 
+/* Below the table, because they are sentences: what stands still and why, and what was given up. */
+static void print_troubles(const struct report *report)
+{
+    const PGresult *rows = report->partitions;
+    for (int row = 0; row < PQntuples(rows); row++) {
+        json_t *halts = json_loads(PQgetvalue(rows, row, PARTITION_HALTS), 0, NULL);
+        json_t *gaps = json_loads(PQgetvalue(rows, row, PARTITION_GAPS), 0, NULL);
+        size_t index;
+        json_t *item;
+        json_array_foreach (halts, index, item)
+            printf("halted: the %s layer since %s: %s\n",
+                   json_string_value(json_object_get(item, "layer")),
+                   json_string_value(json_object_get(item, "since")),
+                   json_string_value(json_object_get(item, "message")));
+        json_array_foreach (gaps, index, item)
+            printf("given up: %s[%s] offsets %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT
+                   ", by %s at %s\n",
+                   cell(rows, row, PARTITION_TOPIC), cell(rows, row, PARTITION_NUMBER),
+                   json_integer_value(json_object_get(item, "from")),
+                   json_integer_value(json_object_get(item, "to")),
+                   json_string_value(json_object_get(item, "accepted_by")),
+                   json_string_value(json_object_get(item, "accepted_at")));
+        json_decref(halts);
+        json_decref(gaps);
+    }
+}
+
 static int print_tables(const struct report *report)
 {
-    bool good = print_partitions(report) && print_imports(report);
+    bool good = print_partitions(report);
+    print_troubles(report);
+    good = good && print_imports(report);
     putchar('\n');
     if (!good || !print_views(report)) {
         command_complain("out of memory");
@@ -300,7 +345,8 @@ static json_t *partition_json(const struct report *report, int row)
     const PGresult *rows = report->partitions;
     bool known = report->ends[row] >= 0;
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:b}}",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o,"
+        " s:{s:o, s:o, s:o, s:o, s:o, s:b}}",
         "source", json_cell(rows, row, PARTITION_SOURCE), "topic",
         json_cell(rows, row, PARTITION_TOPIC), "partition",
         json_number(rows, row, PARTITION_NUMBER), "base", json_number(rows, row, PARTITION_BASE),
@@ -310,7 +356,9 @@ static json_t *partition_json(const struct report *report, int row)
         known ? json_integer(lag_of(report, row)) : json_null(), "owner",
         json_cell(rows, row, PARTITION_OWNER), "owner_alive",
         postgres_bool(rows, row, PARTITION_ALIVE), "watermark",
-        json_cell(rows, row, PARTITION_WATERMARK), "ledger", "consumed",
+        json_cell(rows, row, PARTITION_WATERMARK), "lost", json_number(rows, row, PARTITION_LOST),
+        "gaps", json_loads(PQgetvalue(rows, row, PARTITION_GAPS), 0, NULL), "halted",
+        json_loads(PQgetvalue(rows, row, PARTITION_HALTS), 0, NULL), "ledger", "consumed",
         json_number(rows, row, PARTITION_CONSUMED), "counted",
         json_number(rows, row, PARTITION_COUNTED), "filtered",
         json_number(rows, row, PARTITION_FILTERED), "duplicate",
@@ -430,6 +478,8 @@ const struct command command_status = {
         "For each partition: where its history begins (base), the current run's cut-off (C), the\n"
         "speed layer's position (P), the end of the log, the lag between the two, its owner, and\n"
         "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
+        "lost: offsets that an operator gave up (dovetail resume). Below: the partitions that a\n"
+        "layer cannot go on with, why, and what was given up.\n"
         "For each source with imported records: how many files and records, how many of these the\n"
         "served run has, and their ledger in it.\n"
         "For each view: version, state, the run that is served, and how far back in time a\n"

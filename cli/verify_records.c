@@ -14,6 +14,7 @@
 #include "cli/command.h"
 #include "cli/verify_mask.h"
 #include "core/archive/archive.h"
+#include "core/archive/gap.h"
 #include "core/kafka/kafka.h"
 
 enum { COPY_BYTES = 1 << 20, POLL_MS = 500, IDLE_POLLS_MAX = 120, PROGRESS_EVERY = 1 << 14 };
@@ -32,6 +33,8 @@ struct loader {
     struct span imported; /* of partition ARCHIVE_IMPORTED */
     struct pgbinary_writer writer;
     struct verify_mask *mask; /* NULL: the source has none */
+    struct gap *gaps;
+    size_t gap_count;
     int64_t count;
 };
 
@@ -138,6 +141,37 @@ static enum status load_segments(struct loader *loader, const struct archive_seg
     return status;
 }
 
+/* What an operator gave up is in neither. Where the speed layer had counted some of it before, and
+ * no run has passed it yet, the answer has more than the records that are left. */
+static void tell_gap(const struct loader *loader, const struct gap *gap,
+                     const struct query_partition *partition)
+{
+    int64_t counted = gap->speed_offset < gap->to_offset ? gap->speed_offset : gap->to_offset;
+    command_complain("topic %s partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
+                     " were given up (dovetail resume) and are left out",
+                     loader->topic, gap->partition, gap->from_offset, gap->to_offset);
+    if (counted > gap->from_offset && partition->cutoff <= gap->from_offset)
+        command_complain("the answer still has offsets %" PRId64 " to %" PRId64
+                         " of them, which the speed layer had counted, until the next batch run",
+                         gap->from_offset, counted);
+}
+
+/* In the archive a gap is a hole; what is not archived yet is passed over here. */
+static void pass_gaps(struct loader *loader)
+{
+    for (size_t i = 0; i < loader->receipt->partition_count; i++) {
+        const struct query_partition *partition = &loader->receipt->partitions[i];
+        struct span *span = &loader->spans[i];
+        for (size_t g = 0; g < loader->gap_count; g++) {
+            const struct gap *gap = &loader->gaps[g];
+            if (gap->partition == partition->partition && gap->from_offset < gap->to_offset &&
+                gap->from_offset < span->end)
+                tell_gap(loader, gap, partition);
+        }
+        span->next = gaps_pass(loader->gaps, loader->gap_count, partition->partition, span->next);
+    }
+}
+
 /* --- Kafka --- */
 
 static size_t open_spans(const struct loader *loader)
@@ -231,8 +265,10 @@ static enum status copy_all(struct loader *loader, const struct archive_segment 
                            loader->imported.end, loader->topic, loader->imported.next);
     if (loader->mask != NULL)
         verify_mask_already(loader->mask, NULL);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        pass_gaps(loader);
         status = load_log(loader, error);
+    }
     if (status == STATUS_OK) {
         pgbinary_put_copy_trailer(&loader->writer);
         status = send_rows(loader, error);
@@ -265,6 +301,8 @@ enum status verify_load_records(struct postgres *postgres, const struct config *
     if (status == STATUS_OK)
         status = read_bases(&loader, error);
     if (status == STATUS_OK)
+        status = gaps_list(postgres, loader.topic, &loader.gaps, &loader.gap_count, error);
+    if (status == STATUS_OK)
         status = archive_manifest_list(postgres, loader.topic, &segments, &segment_count, error);
     if (status == STATUS_OK)
         status = copy_all(&loader, segments, segment_count, error);
@@ -273,6 +311,7 @@ enum status verify_load_records(struct postgres *postgres, const struct config *
     pgbinary_writer_deinit(&loader.writer);
     verify_mask_destroy(loader.mask);
     free(loader.spans);
+    free(loader.gaps);
     *count = loader.count;
     return status;
 }

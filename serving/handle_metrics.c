@@ -15,7 +15,13 @@ static const char partitions_sql[] =
     " greatest(0, extract(epoch FROM now() -"
     "  CASE WHEN c.next_offset >= p.next_offset THEN greatest(p.as_of, c.as_of)"
     "  ELSE p.as_of END)),"
-    " p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered"
+    " p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered,"
+    " (SELECT count(*) FROM dovetail_internal.halted h"
+    "  WHERE h.topic = p.topic AND h.partition = p.partition AND h.layer = 'speed'),"
+    " (SELECT count(*) FROM dovetail_internal.halted h"
+    "  WHERE h.topic = p.topic AND h.partition = p.partition AND h.layer = 'batch'),"
+    " (SELECT coalesce(sum(g.to_offset - g.from_offset), 0) FROM dovetail_internal.gap g"
+    "  WHERE g.topic = p.topic AND g.partition = p.partition)"
     " FROM dovetail_internal.position p LEFT JOIN dovetail_internal.run_cutoff c"
     "  ON c.run = (SELECT run FROM dovetail_internal.current_run)"
     "  AND c.topic = p.topic AND c.partition = p.partition"
@@ -29,7 +35,7 @@ static const struct {
     const char *name;
     const char *type;
     const char *help;
-    const char *label; /* NULL, or one more label */
+    const char *label; /* NULL, or one more label: see write_family */
 } families[] = {
     {"dovetail_base_offset", "gauge", "Where the history of a partition begins.", NULL},
     {"dovetail_cutoff_offset", "gauge", "C: the batch rows have every record below.", NULL},
@@ -43,7 +49,12 @@ static const struct {
     {"dovetail_records_total", NULL, NULL, "filtered"},
     {"dovetail_records_total", NULL, NULL, "duplicate"},
     {"dovetail_records_total", NULL, NULL, "dead_lettered"},
+    {"dovetail_halted", "gauge", "1 where a layer cannot go on with a partition.", "speed"},
+    {"dovetail_halted", NULL, NULL, "batch"},
+    {"dovetail_lost_offsets", "gauge", "Offsets that an operator gave up.", NULL},
 };
+
+enum { LAYERS_COLUMN = 13 }; /* labels from here on are of layers, before of outcomes */
 
 /* A topic's name has nothing to escape (Kafka allows [a-zA-Z0-9._-]); anything else is left out. */
 static bool is_plain(const char *topic)
@@ -63,8 +74,11 @@ static void write_family(const PGresult *result, size_t family, FILE *out)
             continue;
         fprintf(out, "%s{topic=\"%s\",partition=\"%s\"%s%s%s} %s\n", families[family].name,
                 PQgetvalue(result, row, 0), PQgetvalue(result, row, 1),
-                label != NULL ? ",outcome=\"" : "", label != NULL ? label : "",
-                label != NULL ? "\"" : "", PQgetvalue(result, row, column));
+                label == NULL            ? ""
+                : column < LAYERS_COLUMN ? ",outcome=\""
+                                         : ",layer=\"",
+                label != NULL ? label : "", label != NULL ? "\"" : "",
+                PQgetvalue(result, row, column));
     }
 }
 

@@ -215,6 +215,8 @@ static enum status claim_all(struct speed *speed, bool only_mine, struct error *
         status = install_catalog(speed, catalog, error);
     if (status == STATUS_OK)
         status = install_claims(speed, claims, error);
+    if (status == STATUS_OK)
+        status = recovery_claimed(speed, error);
     if (status != STATUS_OK)
         discard_work(speed); /* some may have begun: the next attempt begins all */
     claims_deinit(claims, speed->partition_count);
@@ -235,6 +237,7 @@ static enum status on_assign(struct kafka_position *positions, size_t count, voi
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         const struct partition *partition =
             ownership_find(speed, positions[i].topic, positions[i].partition);
+        /* Of one that is not to be read from Kafka yet nothing is taken: handle_message. */
         positions[i].offset = partition_read_offset(partition);
     }
     /* On failure nothing is assigned, and the next poll asks again. */

@@ -149,6 +149,9 @@ static enum status find(struct speed *speed, const struct partition *partition,
                            error);
     if (status == STATUS_OK)
         status = find_archived(speed, partition, findings, error);
+    int64_t begins = gaps_log_begins(findings->gaps, findings->gap_count, partition->partition);
+    if (begins > findings->low)
+        findings->low = begins;
     return status;
 }
 
@@ -178,11 +181,40 @@ static enum status begin_walk(struct speed *speed, struct partition *partition,
     return STATUS_OK;
 }
 
-/* Decides. `next` is where the partition is to be read from; no gap begins there. */
+static void halt_with(struct speed *speed, struct partition *partition,
+                      const struct findings *findings, int64_t next)
+{
+    struct error why;
+    (void)!halt_describe(&why, partition->feed->source->name, partition->topic,
+                         partition->partition, next, findings->archived, findings->low,
+                         findings->high);
+    if (next < partition->next_offset)
+        error_wrap(&why, "the ids below offset %" PRId64 ", for dedupe", partition->next_offset);
+    halt(speed, partition, &why);
+}
+
+static void wait_for_growth(struct speed *speed, struct partition *partition)
+{
+    if (partition->supply != SUPPLY_WAITING)
+        program_log(LOG_NOTICE,
+                    "%s[%" PRId32 "] waits until the new log has grown to offset %" PRId64,
+                    partition->topic, partition->partition, partition->next_offset);
+    go_on(speed, partition);
+    set_supply(speed, partition, SUPPLY_WAITING);
+}
+
+/* Decides. No gap begins where the partition is to be read from. */
 static enum status decide(struct speed *speed, struct partition *partition,
                           struct findings *findings, struct error *error)
 {
     int64_t next = partition_read_offset(partition);
+    /* P itself is beyond the log, whatever of the ids below may be there. */
+    if (partition->next_offset > findings->high &&
+        !gaps_resume_at(findings->gaps, findings->gap_count, partition->partition,
+                        partition->next_offset)) {
+        halt_with(speed, partition, findings, partition->next_offset);
+        return STATUS_OK;
+    }
     if (next >= findings->low && next <= findings->high) {
         go_on(speed, partition);
         set_supply(speed, partition, SUPPLY_KAFKA);
@@ -192,23 +224,10 @@ static enum status decide(struct speed *speed, struct partition *partition,
         return begin_walk(speed, partition, findings,
                           findings->archived < findings->low ? findings->archived : findings->low,
                           error);
-    if (next > findings->high &&
-        gaps_resume_at(findings->gaps, findings->gap_count, partition->partition, next)) {
-        if (partition->supply != SUPPLY_WAITING)
-            program_log(LOG_NOTICE,
-                        "%s[%" PRId32 "] waits until the new log has grown to offset %" PRId64,
-                        partition->topic, partition->partition, next);
-        go_on(speed, partition);
-        set_supply(speed, partition, SUPPLY_WAITING);
-        return STATUS_OK;
-    }
-    struct error why;
-    (void)!halt_describe(&why, partition->feed->source->name, partition->topic,
-                         partition->partition, next, findings->archived, findings->low,
-                         findings->high);
-    if (next < partition->next_offset)
-        error_wrap(&why, "the ids below offset %" PRId64 ", for dedupe", partition->next_offset);
-    halt(speed, partition, &why);
+    if (next > findings->high)
+        wait_for_growth(speed, partition);
+    else
+        halt_with(speed, partition, findings, next);
     return STATUS_OK;
 }
 
@@ -267,6 +286,27 @@ enum status recovery_tick(struct speed *speed, struct error *error)
             speed->now_us >= partition->look_us)
             status = look(speed, partition, error);
     }
+    return status;
+}
+
+/* A log that was made anew has other records below where it is gone on with: the ids of those that
+ * are meant are in the archive. */
+enum status recovery_claimed(struct speed *speed, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(speed->postgres,
+                       "SELECT topic, partition, max(to_offset) FROM dovetail_internal.gap"
+                       " WHERE reason = 'new log' GROUP BY topic, partition",
+                       0, NULL, &result, error);
+    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
+        struct partition *partition = ownership_find(speed, PQgetvalue(result, row, 0),
+                                                     (int32_t)postgres_int64(result, row, 1));
+        if (partition != NULL && partition->claimed &&
+            partition_read_offset(partition) < postgres_int64(result, row, 2))
+            partition->supply = SUPPLY_UNKNOWN;
+    }
+    PQclear(result);
     return status;
 }
 

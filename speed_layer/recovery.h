@@ -16,6 +16,9 @@
 enum status recovery_begin(struct speed *speed, struct partition *partition,
                            struct error *error) MUST_CHECK;
 
+/* After a claim: which partitions are not to be read from the log before anybody has looked. */
+enum status recovery_claimed(struct speed *speed, struct error *error) MUST_CHECK;
+
 /* Folds some of the archive's records, where there are any to fold; *busy tells. */
 enum status recovery_step(struct speed *speed, bool *busy, struct error *error) MUST_CHECK;
 

@@ -126,9 +126,11 @@ static enum status handle_message(struct speed *speed, const rd_kafka_message_t 
     struct partition *partition = find_partition(speed, message);
     if (partition == NULL || !partition->claimed || partition->supply != SUPPLY_KAFKA)
         return STATUS_OK;
-    if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+    bool at_end = message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
+    if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
+        (at_end && message->offset < partition->next_offset))
         return recovery_begin(speed, partition, error);
-    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+    if (at_end)
         return partition_reach_end(partition, message->offset, program_clock_us(), speed->open,
                                    error);
     const struct record record = {.offset = message->offset,

@@ -13,11 +13,12 @@ enum status gaps_list(struct postgres *postgres, const char *topic, struct gap *
     *out = NULL;
     *count = 0;
     PGresult *result = NULL;
-    enum status status = postgres_query(postgres,
-                                        "SELECT partition, from_offset, to_offset, speed_offset"
-                                        " FROM dovetail_internal.gap WHERE topic = $1"
-                                        " ORDER BY partition, from_offset",
-                                        1, &topic, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "SELECT partition, from_offset, to_offset, speed_offset, reason = 'new log'"
+                       " FROM dovetail_internal.gap WHERE topic = $1"
+                       " ORDER BY partition, from_offset",
+                       1, &topic, &result, error);
     size_t rows = status == STATUS_OK ? (size_t)PQntuples(result) : 0;
     struct gap *gaps = calloc(rows + 1, sizeof *gaps);
     if (status == STATUS_OK && gaps == NULL)
@@ -26,7 +27,8 @@ enum status gaps_list(struct postgres *postgres, const char *topic, struct gap *
         gaps[i] = (struct gap){.partition = (int32_t)postgres_int64(result, (int)i, 0),
                                .from_offset = postgres_int64(result, (int)i, 1),
                                .to_offset = postgres_int64(result, (int)i, 2),
-                               .speed_offset = postgres_int64(result, (int)i, 3)};
+                               .speed_offset = postgres_int64(result, (int)i, 3),
+                               .new_log = postgres_bool(result, (int)i, 4)};
     PQclear(result);
     if (status != STATUS_OK) {
         free(gaps);
@@ -53,6 +55,15 @@ bool gaps_resume_at(const struct gap *gaps, size_t count, int32_t partition, int
         if (gaps[i].partition == partition && gaps[i].to_offset == offset)
             return true;
     return false;
+}
+
+int64_t gaps_log_begins(const struct gap *gaps, size_t count, int32_t partition)
+{
+    int64_t begins = 0;
+    for (size_t i = 0; i < count; i++)
+        if (gaps[i].partition == partition && gaps[i].new_log && gaps[i].to_offset > begins)
+            begins = gaps[i].to_offset;
+    return begins;
 }
 
 /* --- halts --- */

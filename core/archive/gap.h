@@ -17,6 +17,7 @@ struct gap {
     int64_t from_offset;  /* inclusive */
     int64_t to_offset;    /* exclusive; the same where a new log shall be gone on with there */
     int64_t speed_offset; /* P when it was accepted */
+    bool new_log;         /* the log has other records below to_offset */
 };
 
 /* Those of a topic, by partition and offset. The caller frees *out. */
@@ -28,6 +29,9 @@ int64_t gaps_pass(const struct gap *gaps, size_t count, int32_t partition, int64
 
 /* Whether somebody accepted that a new log is gone on with at `offset`, or behind a gap there. */
 bool gaps_resume_at(const struct gap *gaps, size_t count, int32_t partition, int64_t offset);
+
+/* Below this offset the log has other records than the history: of a topic that was made anew. */
+int64_t gaps_log_begins(const struct gap *gaps, size_t count, int32_t partition);
 
 /* --- halts --- */
 

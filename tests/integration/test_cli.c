@@ -233,8 +233,8 @@ static int64_t query_int64(const char *sql)
 static void test_help(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"init",   "validate", "produce", "query",
-                                           "verify", "status",   "runs",    "dead-letters"};
+    static const char *const commands[] = {"init",   "validate", "produce",      "query", "verify",
+                                           "status", "runs",     "dead-letters", "resume"};
     struct child *main_help = RUN(0, "--help");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         char usage[80];

@@ -303,11 +303,236 @@ static void test_overtaken_with_a_mask(void **state)
     overtake(mask);
 }
 
+/* --- what nobody has --- */
+
+static void define_others(void)
+{
+    deployment_define_source(deployment, "{\"source\":\"others\",\"topic\":\"\",\"partitions\":1,"
+                                         "\"event_time\":{\"field\":\"at\",\"format\":\"epoch_s\"},"
+                                         "\"fields\":{\"at\":\"integer\"}}");
+    deployment_define_view(deployment, "{\"view\":\"others_count\",\"source\":\"others\","
+                                       "\"window\":{\"type\":\"tumbling\",\"size\":\"1h\"},"
+                                       "\"measures\":{\"c\":\"count(*)\"}}");
+}
+
+static struct child *tell_resume(int code, const char *option)
+{
+    return deployment_run(deployment, code, "dovetail", "resume", "numbers", "--partition", "0",
+                          option, NULL);
+}
+
+static void expect_text(const char *text, const char *part)
+{
+    if (strstr(text, part) == NULL)
+        fail_msg("no \"%s\" in: %s", part, text);
+}
+
+static void lose(int partition, int64_t from, int64_t to)
+{
+    for (int64_t i = from; i < to; i++)
+        lost[partition][i] = true;
+}
+
+/* What /v1/status, /metrics and `dovetail status` say of partition 0. */
+static void expect_halted(const char *layer, const char *message, int64_t lost_offsets)
+{
+    struct http_session *session = http_session_create(deployment->port);
+    struct http_reply reply;
+    char text[200];
+    http_get(session, "/metrics", &reply);
+    snprintf(text, sizeof text, "dovetail_halted{topic=\"%s\",partition=\"0\",layer=\"%s\"} %d",
+             numbers_topic(), layer, message != NULL);
+    expect_text(reply.body, text);
+    snprintf(text, sizeof text, "dovetail_lost_offsets{topic=\"%s\",partition=\"0\"} %lld",
+             numbers_topic(), (long long)lost_offsets);
+    expect_text(reply.body, text);
+    http_reply_free(&reply);
+    http_get(session, "/v1/status", &reply);
+    struct child *status = deployment_run(deployment, 0, "dovetail", "status", NULL);
+    if (message != NULL) {
+        expect_text(reply.body, message);
+        expect_text(child_output(status), message);
+    } else {
+        assert_null(strstr(child_output(status), "halted: "));
+    }
+    http_reply_free(&reply);
+    http_session_destroy(session);
+    struct child *json =
+        deployment_run(deployment, 0, "dovetail", "status", "--format", "json", NULL);
+    json_t *all = json_loads(child_output(json), 0, NULL);
+    json_t *partition = json_array_get(json_object_get(all, "partitions"), 0);
+    assert_non_null(partition);
+    assert_int_equal(json_integer_value(json_object_get(partition, "lost")), lost_offsets);
+    json_decref(all);
+}
+
+/* Halted alone: another partition and another source go on, and so do batch runs. */
+static void test_gap(void **state)
+{
+    (void)state;
+    char message[200];
+    define_numbers("");
+    define_others();
+    deployment_set(deployment, "batch", "schedule", json_string("0 0 1 1 *"));
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    deployment_serve(deployment);
+    start_speed();
+    produce(0, 500);
+    produce(1, 100);
+    await_position(0, 500);
+    await_position(1, 100);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    expect_text(child_output(tell_resume(0, NULL)), "nothing is lost");
+    child_stop(speed);
+    produce(0, 500);
+    broker_delete_below(numbers_topic(), 0, 700);
+
+    start_speed();
+    produce(1, 200);
+    send_lines("others", 0, "{\"at\":1}\n{\"at\":2}\n");
+    await_position(1, 300);
+    await(speed, "SELECT sum(c) FROM dovetail.others_count", 2);
+    await(speed, "SELECT count(*) FROM dovetail_internal.halted WHERE layer = 'speed'", 1);
+    snprintf(message, sizeof message, "%s[0]: offsets 500 to 700 were deleted from Kafka",
+             numbers_topic());
+    expect_halted("speed", message, 0);
+    struct child *run = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect_text(child_errors(run), message);
+    expect_halted("batch", message, 0);
+    expect("SELECT count(*) FROM dovetail_internal.run_cutoff JOIN dovetail_internal.current_run"
+           " USING (run) WHERE next_offset = CASE WHEN topic LIKE '%others%' THEN 2"
+           " WHEN partition = 0 THEN 500 ELSE 300 END",
+           3);
+    /* The other one is as exact as ever; so are both up to here. */
+    deployment_run(deployment, 0, "dovetail", "verify", "others_count", NULL);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+
+    /* Told, and nothing changed. */
+    struct child *told = tell_resume(1, NULL);
+    expect_text(child_output(told), "200 offsets are lost, 500 to 700");
+    expect("SELECT count(*) FROM dovetail_internal.gap", 0);
+
+    /* Accepted while both run: neither needs a restart. */
+    struct child *scheduler = deployment_start(deployment, "dovetail-batch", "schedule", NULL);
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    while (strstr(child_errors(scheduler), "halted: ") == NULL && stack_now_ms() < deadline)
+        stack_sleep_ms(20);
+    tell_resume(0, "--accept-gap");
+    lose(0, 500, 700);
+    await_position(0, 1000);
+    check();
+    deadline = stack_now_ms() + STACK_WAIT_MS;
+    while (strstr(child_errors(scheduler), "is archived as a hole") == NULL &&
+           stack_now_ms() < deadline)
+        stack_sleep_ms(20);
+    child_stop(scheduler);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    expect("SELECT max(end_offset) FROM dovetail_internal.segment WHERE partition = 0"
+           " AND topic LIKE '%numbers%'",
+           1000);
+    check();
+    expect_halted("speed", NULL, 200);
+    expect_halted("batch", NULL, 200);
+    expect_text(child_output(tell_resume(0, "--accept-gap")), "nothing is lost");
+    child_stop(speed);
+}
+
+/* Part of the gap was counted before it was lost, and leaves with the run that passes it. Accepted
+ * while nobody runs. */
+static void test_gap_that_was_counted(void **state)
+{
+    (void)state;
+    define_numbers("");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce(0, 300);
+    await_position(0, 300);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    produce(0, 200);
+    await_position(0, 500);
+    child_stop(speed);
+    produce(0, 500);
+    broker_delete_below(numbers_topic(), 0, 700);
+    struct child *told = tell_resume(0, "--accept-gap");
+    expect_text(child_output(told), "400 offsets are lost, 300 to 700");
+    expect_text(child_output(told), "offsets 300 to 500 of them were counted");
+    start_speed();
+    await_position(0, 1000);
+    struct child *verify = deployment_run(deployment, 1, "dovetail", "verify", "sums", NULL);
+    expect_text(child_errors(verify), "offsets 300 to 500 of them");
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    lose(0, 300, 700);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+    struct tally wanted = tally(0, 1000);
+    expect("SELECT sum(c) FROM dovetail.sums", wanted.counted);
+    expect("SELECT sum(total) FROM dovetail.sums", wanted.total);
+    child_stop(speed);
+}
+
+/* --- a topic that was made anew --- */
+
+static void test_new_log(void **state)
+{
+    (void)state;
+    define_numbers("");
+    define_others();
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    deployment_serve(deployment);
+    start_speed();
+    produce(0, 300);
+    produce(1, 60);
+    await_position(0, 300);
+    await_position(1, 60);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    child_stop(speed);
+    int64_t counted = tally(0, 300).counted + tally(1, 60).counted;
+    broker_delete_topic(numbers_topic());
+
+    /* Gone altogether: nothing is taken out of the answers, and the others go on. */
+    struct child *run = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect_text(child_errors(run), "Kafka has no such partition any more");
+    expect("SELECT sum(c) FROM dovetail.sums", counted);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+
+    /* Back, with fewer partitions and fewer records. */
+    broker_create_topic(numbers_topic(), 1);
+    ends[0] = 0;
+    produce(0, 100);
+    start_speed();
+    await(speed,
+          "SELECT count(*) FROM dovetail_internal.halted WHERE layer = 'speed'"
+          " AND message LIKE '%log ends at offset 100, below offset 300%'",
+          1);
+    deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect("SELECT sum(c) FROM dovetail.sums", counted);
+    expect_text(child_output(tell_resume(1, NULL)), "log ends at offset 100, below offset 300");
+    tell_resume(0, "--accept-gap");
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    while (strstr(child_errors(speed), "waits until the new log has grown to offset 300") == NULL &&
+           stack_now_ms() < deadline)
+        stack_sleep_ms(20);
+    expect("SELECT sum(c) FROM dovetail.sums", counted);
+    produce(0, 350);
+    await_position(0, 450);
+    /* The records at 250 to 300 that the ids are compared with are the old log's, in the archive,
+     * which here have the same ids. */
+    counted = tally(0, 450).counted + tally(1, 60).counted;
+    expect("SELECT sum(c) FROM dovetail.sums", counted);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+    deployment_run(deployment, 1, "dovetail-batch", "run", NULL); /* the second partition is gone */
+    expect("SELECT sum(c) FROM dovetail.sums", counted);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+    child_stop(speed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_overtaken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_overtaken_with_a_mask, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_gap, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_gap_that_was_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_new_log, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
