@@ -6,6 +6,7 @@
 #include "batch_layer/archiver.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,6 +204,8 @@ static enum status add_partition(struct archiver_partition **out, size_t *count,
                                          .partition = number,
                                          .missing = missing,
                                          .halted = missing,
+                                         .check_offset = -1,
+                                         .last_offset = -1,
                                          .log_end = -1};
     return entry->topic != NULL && entry->source != NULL ? STATUS_OK : error_no_memory(error);
 }
@@ -341,8 +344,10 @@ static enum status read_positions(struct archiver *archiver, struct error *error
         postgres_query(archiver->postgres,
                        "SELECT p.topic, p.partition, p.base_offset,"
                        " COALESCE((SELECT max(s.end_offset) FROM dovetail_internal.segment s"
-                       "   WHERE s.topic = p.topic AND s.partition = p.partition), p.base_offset)"
-                       " FROM dovetail_internal.position p",
+                       "   WHERE s.topic = p.topic AND s.partition = p.partition), p.base_offset),"
+                       " COALESCE(l.last_offset, -1), COALESCE(l.last_timestamp_ms, -1)"
+                       " FROM dovetail_internal.position p"
+                       " LEFT JOIN dovetail_internal.archived_last l USING (topic, partition)",
                        0, NULL, &result, error);
     size_t found = 0;
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
@@ -352,6 +357,10 @@ static enum status read_positions(struct archiver *archiver, struct error *error
             continue;
         partition->base_offset = postgres_int64(result, row, 2);
         partition->archived_end = partition->next_offset = postgres_int64(result, row, 3);
+        partition->check_offset = postgres_int64(result, row, 4);
+        partition->check_timestamp_ms = postgres_int64(result, row, 5);
+        if (partition->check_timestamp_ms < 0)
+            partition->check_offset = -1;
         found++;
     }
     PQclear(result);
@@ -364,12 +373,12 @@ static enum status read_positions(struct archiver *archiver, struct error *error
 /* --- partitions that stand still --- */
 
 static enum status halt(struct archiver *archiver, struct archiver_partition *partition,
-                        const struct error *why, struct error *error)
+                        bool new_log, const struct error *why, struct error *error)
 {
     partition->halted = true;
     program_log(LOG_ERR, "halted: %s", why->text);
     return halt_note(archiver->postgres, "batch", partition->topic, partition->partition,
-                     partition->next_offset, why->text, error);
+                     partition->next_offset, new_log, why->text, error);
 }
 
 static enum status halt_missing(struct archiver *archiver, struct archiver_partition *partition,
@@ -380,7 +389,7 @@ static enum status halt_missing(struct archiver *archiver, struct archiver_parti
                      "%s[%" PRId32 "]: Kafka has no such partition any more; offset %" PRId64
                      " would be next",
                      partition->topic, partition->partition, partition->next_offset);
-    return halt(archiver, partition, &why, error);
+    return halt(archiver, partition, false, &why, error);
 }
 
 /* Is the next offset in the log, which begins at `low` and ends at log_end? If not it is halted. */
@@ -407,8 +416,11 @@ static enum status check_log(struct archiver *archiver, struct archiver_partitio
     else if (partition->halted) {
         (void)!halt_describe(&why, partition->source, partition->topic, partition->partition, next,
                              next, low, partition->log_end);
-        return halt(archiver, partition, &why, error);
+        return halt(archiver, partition, false, &why, error);
     }
+    if (partition->check_offset < low ||
+        partition->check_offset < gaps_log_begins(gaps, gap_count, partition->partition))
+        partition->check_offset = -1;
     return halt_clear(archiver->postgres, "batch", partition->topic, partition->partition, error);
 }
 
@@ -442,7 +454,9 @@ static enum status assign(struct archiver *archiver, struct error *error)
             positions[count++] =
                 (struct kafka_position){.topic = archiver->partitions[i].topic,
                                         .partition = archiver->partitions[i].partition,
-                                        .offset = archiver->partitions[i].next_offset};
+                                        .offset = archiver->partitions[i].check_offset >= 0
+                                                      ? archiver->partitions[i].check_offset
+                                                      : archiver->partitions[i].next_offset};
     enum status status = STATUS_OK;
     if (archiver->consumer == NULL)
         status = kafka_consumer_assign(archiver->config->kafka, positions, count,
@@ -556,6 +570,25 @@ static enum status check_mask(struct archiver *archiver, const struct archiver_p
     return status;
 }
 
+static enum status note_last(struct archiver *archiver, const struct archiver_partition *partition,
+                             struct error *error)
+{
+    char numbers[3][24];
+    snprintf(numbers[0], sizeof numbers[0], "%" PRId32, partition->partition);
+    snprintf(numbers[1], sizeof numbers[1], "%" PRId64, partition->last_offset);
+    snprintf(numbers[2], sizeof numbers[2], "%" PRId64, partition->last_timestamp_ms);
+    const char *parameters[] = {partition->topic, numbers[0], numbers[1], numbers[2]};
+    PGresult *result = NULL;
+    enum status status = postgres_query(
+        archiver->postgres,
+        "INSERT INTO dovetail_internal.archived_last AS l VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (topic, partition) DO UPDATE SET last_offset = EXCLUDED.last_offset,"
+        " last_timestamp_ms = EXCLUDED.last_timestamp_ms",
+        4, parameters, &result, error);
+    PQclear(result);
+    return status;
+}
+
 static enum status close_segment(struct archiver *archiver, struct archiver_partition *partition,
                                  struct error *error)
 {
@@ -572,6 +605,8 @@ static enum status close_segment(struct archiver *archiver, struct archiver_part
     if (status == STATUS_OK)
         status = archive_manifest_add(archiver->postgres, &segment, error);
     archive_segment_deinit(&segment);
+    if (status == STATUS_OK && partition->last_offset >= 0)
+        status = note_last(archiver, partition, error);
     if (status != STATUS_OK)
         return status;
     archive_writer_destroy(partition->writer);
@@ -614,6 +649,8 @@ static enum status add_record(struct archiver *archiver, struct archiver_partiti
     if (status != STATUS_OK)
         return status;
     partition->next_offset = message->offset + 1;
+    partition->last_offset = record.offset;
+    partition->last_timestamp_ms = record.timestamp_ms;
     archiver->record_count++;
     archiver->raw_bytes += (int64_t)record.length;
     bool full =
@@ -651,12 +688,35 @@ static enum status take_gone(struct archiver *archiver, struct archiver_partitio
     return status == STATUS_OK ? assign(archiver, error) : status;
 }
 
+/* The first record that comes: is it the last one of the archive, where it has its offset? */
+static bool is_known(struct archiver_partition *partition, const rd_kafka_message_t *message)
+{
+    bool known = message->offset != partition->check_offset ||
+                 rd_kafka_message_timestamp(message, NULL) == partition->check_timestamp_ms;
+    partition->check_offset = -1;
+    return known;
+}
+
+static enum status take_foreign(struct archiver *archiver, struct archiver_partition *partition,
+                                int64_t offset, struct error *error)
+{
+    struct error why;
+    (void)!halt_describe_foreign(&why, partition->source, partition->topic, partition->partition,
+                                 offset);
+    return halt(archiver, partition, true, &why, error);
+}
+
 static enum status take_message(struct archiver *archiver, const rd_kafka_message_t *message,
                                 struct error *error)
 {
     struct archiver_partition *partition = partition_of(archiver, message);
-    if (partition == NULL || partition->halted || message->offset < partition->next_offset)
-        return STATUS_OK; /* fetched before the last assignment */
+    if (partition == NULL || partition->halted)
+        return STATUS_OK;
+    if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && partition->check_offset >= 0 &&
+        !is_known(partition, message))
+        return take_foreign(archiver, partition, message->offset, error);
+    if (message->offset < partition->next_offset)
+        return STATUS_OK; /* fetched before the last assignment, or to be checked */
     if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
         return take_gone(archiver, partition, error);
     if (message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)

@@ -39,6 +39,11 @@ struct archiver_partition {
     char *source;                  /* its name */
     bool missing;                  /* Kafka has no such partition any more */
     bool halted;                   /* nothing is read of it */
+    /* The last record that was archived, which the log must still have where it has its offset. */
+    int64_t check_offset; /* -1 = there is nothing to check, or it was checked */
+    int64_t check_timestamp_ms;
+    int64_t last_offset; /* of the last record that was read; -1 = none */
+    int64_t last_timestamp_ms;
 };
 
 enum status archiver_create(const struct config *config, struct postgres *postgres,

@@ -10,7 +10,6 @@
 
 enum { IMPORT_POLL_MS = 500 };
 
-
 /* In the middle of a long statement the server would notice our death only at its end, and keep the
  * lock until then. Not every platform has it. */
 static void watch_connection(struct postgres *postgres)

@@ -24,7 +24,8 @@ struct loss {
     int64_t position; /* P */
     int64_t archived; /* end of the archive, and of the gaps that follow it */
     int64_t to;       /* where both layers would go on; [archived, to) is given up */
-    bool new_log;     /* the log ends below what is next */
+    bool foreign;     /* a layer found another record than the one that it had read */
+    bool new_log;     /* the same, or the log ends below what is next */
     bool lost;
 };
 
@@ -43,7 +44,7 @@ struct resume {
 static void judge(struct loss *loss)
 {
     int64_t next = loss->position > loss->archived ? loss->position : loss->archived;
-    loss->new_log = loss->high < next;
+    loss->new_log = loss->foreign || loss->high < next;
     loss->to = loss->new_log ? next : loss->low;
     loss->lost = loss->new_log || loss->archived < loss->low;
 }
@@ -61,7 +62,8 @@ static enum status find_losses(struct resume *resume, const struct gap *gaps, si
     for (int row = 0; status == STATUS_OK && row < PQntuples(rows); row++) {
         struct loss loss = {.partition = (int32_t)postgres_int64(rows, row, 0),
                             .position = postgres_int64(rows, row, 1),
-                            .archived = postgres_int64(rows, row, 2)};
+                            .archived = postgres_int64(rows, row, 2),
+                            .foreign = postgres_bool(rows, row, 3)};
         if (resume->partition >= 0 && resume->partition != loss.partition)
             continue;
         if (loss.partition >= partitions) {
@@ -94,7 +96,9 @@ static enum status look(struct resume *resume, struct error *error)
         postgres,
         "SELECT p.partition, p.next_offset, COALESCE((SELECT max(s.end_offset)"
         "   FROM dovetail_internal.segment AS s"
-        "   WHERE s.topic = p.topic AND s.partition = p.partition), p.base_offset)"
+        "   WHERE s.topic = p.topic AND s.partition = p.partition), p.base_offset),"
+        " EXISTS (SELECT FROM dovetail_internal.halt AS h WHERE h.topic = p.topic"
+        "   AND h.partition = p.partition AND h.new_log)"
         " FROM dovetail_internal.position AS p WHERE p.topic = $1 ORDER BY p.partition FOR UPDATE",
         1, &topic, &rows, error);
     if (status == STATUS_OK)
@@ -128,7 +132,8 @@ static enum status accept_loss(struct resume *resume, const struct loss *loss, s
     enum status status = postgres_query(
         resume->session->postgres,
         "WITH fenced AS (UPDATE dovetail_internal.position SET owner_epoch = owner_epoch + 1"
-        "   WHERE topic = $2 AND partition = $3)"
+        "   WHERE topic = $2 AND partition = $3),"
+        " told AS (DELETE FROM dovetail_internal.halt WHERE topic = $2 AND partition = $3)"
         " INSERT INTO dovetail_internal.gap"
         "   (source, topic, partition, from_offset, to_offset, speed_offset, reason)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)"
@@ -177,11 +182,17 @@ static void tell(const struct resume *resume, const struct loss *loss)
         return;
     }
     if (loss->new_log) {
-        printf("the log ends at offset %" PRId64 ", below offset %" PRId64 ", which is next: the"
-               " topic was made anew or has lost records\n"
-               "  both layers would go on at offset %" PRId64 " when the log has grown there;"
+        if (loss->foreign)
+            printf("the topic was made anew: the log has other records than those that were"
+                   " read; it ends at offset %" PRId64 "\n",
+                   loss->high);
+        else
+            printf("the log ends at offset %" PRId64 ", below offset %" PRId64
+                   ", which is next: the topic was made anew or has lost records\n",
+                   loss->high, loss->to);
+        printf("  both layers would go on at offset %" PRId64 ", once the log has grown there;"
                " whatever it has below that is never counted\n",
-               loss->high, loss->to, loss->to);
+               loss->to);
         if (loss->archived < loss->to)
             printf("  offsets %" PRId64 " to %" PRId64 " of the log before are not archived\n",
                    loss->archived, loss->to);

@@ -32,6 +32,8 @@ struct flush_partition {
     int64_t filtered;
     int64_t duplicate;
     int64_t dead_lettered;
+    int64_t last_offset; /* of the last record that was folded; -1 = none */
+    int64_t last_timestamp_ms;
 
     bool cut_requested; /* result: a batch run asks for a new slice */
 };

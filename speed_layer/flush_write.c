@@ -19,10 +19,11 @@ static const char fence_sql[] =
     "WITH n AS ("
     "    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[],"
     "        $6::bigint[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::bigint[],"
-    "        $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[]) AS n (topic, partition, "
+    "        $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],"
+    "        $16::bigint[]) AS n (topic, partition, "
     "expected, epoch,"
     "        next_offset, slice_start, cut_answered, watermark, as_of, consumed, counted,"
-    "        filtered, duplicate, dead_lettered)), "
+    "        filtered, duplicate, dead_lettered, last_offset, last_timestamp_ms)), "
     "locked AS MATERIALIZED ("
     "    SELECT topic, partition FROM dovetail_internal.position"
     "    WHERE (topic, partition) IN (SELECT n.topic, n.partition FROM n)"
@@ -35,13 +36,16 @@ static const char fence_sql[] =
     "    consumed = p.consumed + n.consumed, counted = p.counted + n.counted,"
     "    filtered = p.filtered + n.filtered, duplicate = p.duplicate + n.duplicate,"
     "    dead_lettered = p.dead_lettered + n.dead_lettered,"
+    "    last_offset = CASE WHEN n.last_offset < 0 THEN p.last_offset ELSE n.last_offset END,"
+    "    last_timestamp_ms = CASE WHEN n.last_offset < 0 THEN p.last_timestamp_ms"
+    "        ELSE n.last_timestamp_ms END,"
     "    updated_at = now() "
     "FROM n JOIN locked USING (topic, partition) "
     "WHERE p.topic = n.topic AND p.partition = n.partition AND p.next_offset = n.expected AND"
     "    p.owner_epoch = n.epoch "
     "RETURNING p.topic, p.partition, p.cut_requested";
 
-enum { FENCE_COLUMNS = 14, LEDGER_COLUMNS = 6 };
+enum { FENCE_COLUMNS = 16, LEDGER_COLUMNS = 6 };
 
 static void add_to_fence(struct sql_array *arrays, const struct flush_partition *partition)
 {
@@ -59,6 +63,8 @@ static void add_to_fence(struct sql_array *arrays, const struct flush_partition 
     sql_array_add_int64(&arrays[11], partition->filtered);
     sql_array_add_int64(&arrays[12], partition->duplicate);
     sql_array_add_int64(&arrays[13], partition->dead_lettered);
+    sql_array_add_int64(&arrays[14], partition->last_offset);
+    sql_array_add_int64(&arrays[15], partition->last_timestamp_ms);
 }
 
 /* One statement with `count` arrays as parameters. */

@@ -20,7 +20,8 @@ enum {
 enum status partition_init(struct partition *partition, const char *topic, int32_t number,
                            struct error *error)
 {
-    *partition = (struct partition){.partition = number, .newest_timestamp_ms = -1};
+    *partition = (struct partition){
+        .partition = number, .check_offset = -1, .last_offset = -1, .newest_timestamp_ms = -1};
     partition->topic = strdup(topic);
     return partition->topic != NULL ? STATUS_OK : error_no_memory(error);
 }
@@ -34,8 +35,11 @@ void partition_discard(struct partition *partition)
     for (size_t i = 0; partition->ids != NULL && i < partition->ids_count; i++)
         recent_ids_destroy(partition->ids[i]);
     free(partition->ids);
-    *partition = (struct partition){
-        .topic = partition->topic, .partition = partition->partition, .newest_timestamp_ms = -1};
+    *partition = (struct partition){.topic = partition->topic,
+                                    .partition = partition->partition,
+                                    .check_offset = -1,
+                                    .last_offset = -1,
+                                    .newest_timestamp_ms = -1};
 }
 
 void partition_deinit(struct partition *partition)
@@ -217,10 +221,19 @@ static enum status parse_with(struct partition *partition, size_t index,
                           &parser->duplicate, error);
 }
 
-/* A record below next_offset: only its id is of use. */
+/* A record below next_offset: only its id is of use, and whether it is the one that was there. */
 static enum status learn(struct partition *partition, const struct record *record,
                          enum record_outcome *outcome, struct error *error)
 {
+    if (record->offset >= partition->check_offset) {
+        bool foreign = record->offset == partition->check_offset &&
+                       record->timestamp_ms != partition->check_timestamp_ms;
+        partition->check_offset = -1;
+        if (foreign) {
+            *outcome = RECORD_FOREIGN;
+            return STATUS_OK;
+        }
+    }
     if (record->offset < partition->recall_offset)
         return STATUS_OK;
     for (size_t i = 0; i < partition->ids_count; i++) {
@@ -236,8 +249,11 @@ static enum status learn(struct partition *partition, const struct record *recor
 
 int64_t partition_read_offset(const struct partition *partition)
 {
-    return partition->recall_offset < partition->next_offset ? partition->recall_offset
-                                                             : partition->next_offset;
+    int64_t offset = partition->recall_offset < partition->next_offset ? partition->recall_offset
+                                                                       : partition->next_offset;
+    return partition->check_offset >= 0 && partition->check_offset < offset
+               ? partition->check_offset
+               : offset;
 }
 
 /* The newest definition decides what the record is; the others only what their versions make of
@@ -350,6 +366,7 @@ enum status partition_fold(struct partition *partition, const struct record *rec
     count_outcome(partition, *outcome);
     move_watermark(partition, record);
     partition->next_offset = partition->recall_offset = record->offset + 1;
+    partition->last_offset = record->offset;
     partition->newest_timestamp_ms = record->timestamp_ms;
     partition->at_end = false;
     return STATUS_OK;
@@ -446,6 +463,8 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
         .filtered = partition->filtered,
         .duplicate = partition->duplicate,
         .dead_lettered = partition->dead_lettered,
+        .last_offset = partition->last_offset,
+        .last_timestamp_ms = partition->newest_timestamp_ms,
     };
     enum status status = encode_groups(partition, flush, error);
     if (status == STATUS_OK)

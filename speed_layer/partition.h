@@ -49,6 +49,12 @@ struct partition {
     int64_t look_us;           /* when to ask again, unless it is one of the first two */
     char trouble[512];         /* why it is halted, as it was told */
 
+    /* The record that was the last one below P when the partition was claimed, as far as the log
+     * still has it: another one there is another log's. */
+    int64_t check_offset; /* -1 = there is nothing to check, or it was checked */
+    int64_t check_timestamp_ms;
+    bool foreign; /* there was another one */
+
     struct feed *feed;
     struct partition_view *views;
     size_t view_count;
@@ -72,7 +78,8 @@ struct partition {
     bool has_as_of;
     int64_t as_of_us;
     int64_t handed_as_of_us;
-    int64_t newest_timestamp_ms; /* the broker's, of the last folded record; -1 = none */
+    int64_t last_offset;         /* of the last folded record; -1 = none */
+    int64_t newest_timestamp_ms; /* the broker's, of the same; -1 = none */
     bool has_watermark;
     int64_t watermark_us;
 
@@ -93,6 +100,7 @@ struct record {
 enum record_outcome {
     RECORD_STALE,   /* below next_offset: folded before */
     RECORD_LEARNED, /* the same, and its id is known again */
+    RECORD_FOREIGN, /* below next_offset, and not the record that was there */
     RECORD_COUNTED,
     RECORD_FILTERED,
     RECORD_DUPLICATE,
@@ -111,7 +119,8 @@ void partition_discard(struct partition *partition);
 enum status partition_begin(struct partition *partition, struct claim *claim, struct feed *feed,
                             int64_t now_us, struct error *error) MUST_CHECK;
 
-/* The offset to read from: next_offset, or below it where ids are to be learned. */
+/* The offset to read from: next_offset, or below it where ids are to be learned or the last record
+ * is to be checked. */
 int64_t partition_read_offset(const struct partition *partition);
 
 /* Folds one record into every view; planned cuts that it passes close slices into `flush`. */

@@ -81,7 +81,7 @@ static void halt(struct speed *speed, struct partition *partition, const struct 
     if (strncmp(partition->trouble, why->text, sizeof partition->trouble - 1) == 0)
         return;
     if (halt_note(speed->postgres, "speed", partition->topic, partition->partition,
-                  partition->next_offset, why->text, &error) != STATUS_OK) {
+                  partition->next_offset, partition->foreign, why->text, &error) != STATUS_OK) {
         speed_complain(speed, "a halted partition cannot be noted", &error);
         return; /* the next look tries again */
     }
@@ -235,10 +235,13 @@ static enum status look(struct speed *speed, struct partition *partition, struct
 {
     struct findings findings = {0};
     recovery_forget(partition);
+    partition->check_offset = -1; /* the log may not have it any more: nothing to compare with */
     enum status status = find(speed, partition, &findings, error);
     if (status == STATUS_OK && findings.fenced) {
         /* Beginning anew also forgets the ids of what an operator gave up. */
         ownership_lose(speed);
+    } else if (status == STATUS_OK && partition->foreign) {
+        partition->look_us = speed->now_us + LOOK_AGAIN_US; /* until somebody accepts it */
     } else if (status == STATUS_OK) {
         int64_t next = partition_read_offset(partition);
         int64_t behind = gaps_pass(findings.gaps, findings.gap_count, partition->partition, next);
@@ -262,6 +265,15 @@ static enum status look(struct speed *speed, struct partition *partition, struct
     }
     findings_deinit(&findings);
     return status;
+}
+
+void recovery_foreign(struct speed *speed, struct partition *partition, int64_t offset)
+{
+    struct error why;
+    partition->foreign = true;
+    (void)!halt_describe_foreign(&why, partition->feed->source->name, partition->topic,
+                                 partition->partition, offset);
+    halt(speed, partition, &why);
 }
 
 enum status recovery_begin(struct speed *speed, struct partition *partition, struct error *error)
@@ -294,17 +306,25 @@ enum status recovery_tick(struct speed *speed, struct error *error)
 enum status recovery_claimed(struct speed *speed, struct error *error)
 {
     PGresult *result = NULL;
-    enum status status =
-        postgres_query(speed->postgres,
-                       "SELECT topic, partition, max(to_offset) FROM dovetail_internal.gap"
-                       " WHERE reason = 'new log' GROUP BY topic, partition",
-                       0, NULL, &result, error);
+    enum status status = postgres_query(
+        speed->postgres,
+        "SELECT p.topic, p.partition, COALESCE(p.last_offset, -1),"
+        " COALESCE(p.last_timestamp_ms, -1), COALESCE((SELECT max(g.to_offset)"
+        "   FROM dovetail_internal.gap AS g WHERE g.topic = p.topic AND g.partition = p.partition"
+        "   AND g.reason = 'new log'), 0) FROM dovetail_internal.position AS p",
+        0, NULL, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
         struct partition *partition = ownership_find(speed, PQgetvalue(result, row, 0),
                                                      (int32_t)postgres_int64(result, row, 1));
-        if (partition != NULL && partition->claimed &&
-            partition_read_offset(partition) < postgres_int64(result, row, 2))
+        int64_t begins = postgres_int64(result, row, 4);
+        if (partition == NULL || !partition->claimed)
+            continue;
+        if (partition_read_offset(partition) < begins)
             partition->supply = SUPPLY_UNKNOWN;
+        partition->check_timestamp_ms = postgres_int64(result, row, 3);
+        if (postgres_int64(result, row, 2) >= begins && partition->check_timestamp_ms >= 0 &&
+            postgres_int64(result, row, 2) < partition->next_offset)
+            partition->check_offset = postgres_int64(result, row, 2);
     }
     PQclear(result);
     return status;

@@ -16,7 +16,11 @@
 enum status recovery_begin(struct speed *speed, struct partition *partition,
                            struct error *error) MUST_CHECK;
 
-/* After a claim: which partitions are not to be read from the log before anybody has looked. */
+/* The log has another record at `offset` than the one that was read there: halts the partition. */
+void recovery_foreign(struct speed *speed, struct partition *partition, int64_t offset);
+
+/* After a claim: what is to be checked of the log, and which partitions are not to be read from the
+ * log before anybody has looked. */
 enum status recovery_claimed(struct speed *speed, struct error *error) MUST_CHECK;
 
 /* Folds some of the archive's records, where there are any to fold; *busy tells. */

@@ -105,6 +105,10 @@ static enum status fold_record(struct speed *speed, struct partition *partition,
     if (status != STATUS_OK)
         return error_wrap(error, "%s[%" PRId32 "] offset %" PRId64, partition->topic,
                           partition->partition, record->offset);
+    if (outcome == RECORD_FOREIGN) {
+        recovery_foreign(speed, partition, record->offset);
+        return STATUS_OK;
+    }
     speed->learned += outcome == RECORD_LEARNED;
     if (outcome == RECORD_STALE || outcome == RECORD_LEARNED)
         return STATUS_OK;

@@ -69,20 +69,22 @@ int64_t gaps_log_begins(const struct gap *gaps, size_t count, int32_t partition)
 /* --- halts --- */
 
 enum status halt_note(struct postgres *postgres, const char *layer, const char *topic,
-                      int32_t partition, int64_t next_offset, const char *message,
+                      int32_t partition, int64_t next_offset, bool new_log, const char *message,
                       struct error *error)
 {
     char numbers[2][NUMBER_BYTES];
     snprintf(numbers[0], NUMBER_BYTES, "%" PRId32, partition);
     snprintf(numbers[1], NUMBER_BYTES, "%" PRId64, next_offset);
-    const char *parameters[] = {topic, numbers[0], layer, numbers[1], message};
+    const char *parameters[] = {topic, numbers[0], layer, numbers[1], message, new_log ? "t" : "f"};
     PGresult *result = NULL;
     enum status status = postgres_query(
         postgres,
-        "INSERT INTO dovetail_internal.halt (topic, partition, layer, next_offset, message)"
-        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (topic, partition, layer) DO UPDATE"
-        " SET next_offset = EXCLUDED.next_offset, message = EXCLUDED.message",
-        5, parameters, &result, error);
+        "INSERT INTO dovetail_internal.halt (topic, partition, layer, next_offset, message, "
+        "new_log)"
+        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (topic, partition, layer) DO UPDATE"
+        " SET next_offset = EXCLUDED.next_offset, message = EXCLUDED.message,"
+        " new_log = EXCLUDED.new_log",
+        6, parameters, &result, error);
     PQclear(result);
     return status;
 }
@@ -121,4 +123,14 @@ enum status halt_describe(struct error *error, const char *source, const char *t
         " were deleted from Kafka before they were archived: its log begins at %" PRId64
         ", the archive ends at %" PRId64 "; %s",
         topic, partition, archived > next ? archived : next, low, low, archived, advice);
+}
+
+enum status halt_describe_foreign(struct error *error, const char *source, const char *topic,
+                                  int32_t partition, int64_t offset)
+{
+    return error_set(error, STATUS_FATAL,
+                     "%s[%" PRId32 "]: the log has another record at offset %" PRId64
+                     " than the one that was read there: the topic was made anew;"
+                     " `dovetail resume %s --partition %" PRId32 "` tells what to do",
+                     topic, partition, offset, source, partition);
 }

@@ -35,9 +35,10 @@ int64_t gaps_log_begins(const struct gap *gaps, size_t count, int32_t partition)
 
 /* --- halts --- */
 
-/* Notes that `layer`, "speed" or "batch", stands at `next_offset`, and why; or that it does not. */
+/* Notes that `layer`, "speed" or "batch", stands at `next_offset`, and why; or that it does not.
+ * `new_log`: because the log has another record than the one that was read. */
 enum status halt_note(struct postgres *postgres, const char *layer, const char *topic,
-                      int32_t partition, int64_t next_offset, const char *message,
+                      int32_t partition, int64_t next_offset, bool new_log, const char *message,
                       struct error *error) MUST_CHECK;
 enum status halt_clear(struct postgres *postgres, const char *layer, const char *topic,
                        int32_t partition, struct error *error) MUST_CHECK;
@@ -47,5 +48,9 @@ enum status halt_clear(struct postgres *postgres, const char *layer, const char 
 enum status halt_describe(struct error *error, const char *source, const char *topic,
                           int32_t partition, int64_t next, int64_t archived, int64_t low,
                           int64_t high);
+
+/* The same where the log has another record at `offset` than the one that was read there. */
+enum status halt_describe_foreign(struct error *error, const char *source, const char *topic,
+                                  int32_t partition, int64_t offset);
 
 #endif

@@ -525,6 +525,59 @@ static void test_new_log(void **state)
     child_stop(speed);
 }
 
+/* Made anew and grown past everything that was read: the offsets fit, the records do not. */
+static void test_another_log(void **state)
+{
+    (void)state;
+    define_numbers("");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce(0, 300);
+    produce(1, 60);
+    await_position(0, 300);
+    await_position(1, 60);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    child_stop(speed);
+    int64_t counted = tally(0, 300).counted + tally(1, 60).counted;
+    broker_delete_topic(numbers_topic());
+    broker_create_topic(numbers_topic(), PARTITIONS);
+    ends[0] = ends[1] = 0;
+    produce(0, 500);
+    produce(1, 100);
+    start_speed();
+    await(speed,
+          "SELECT count(*) FROM dovetail_internal.halted WHERE layer = 'speed'"
+          " AND message LIKE '%has another record at offset %'",
+          PARTITIONS);
+    struct child *run = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect_text(child_errors(run), "[0]: the log has another record at offset 299");
+    expect("SELECT sum(c) FROM dovetail.sums", counted);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+
+    /* A restart finds the same. */
+    child_kill(speed);
+    start_speed();
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    while (strstr(child_errors(speed), "[0]: the log has another record at offset 299") == NULL &&
+           stack_now_ms() < deadline)
+        stack_sleep_ms(20);
+    expect("SELECT sum(next_offset) FROM dovetail_internal.position", 360);
+
+    expect_text(child_output(tell_resume(1, NULL)), "would go on at offset 300");
+    deployment_run(deployment, 0, "dovetail", "resume", "numbers", "--accept-gap", NULL);
+    await_position(0, 500);
+    await_position(1, 100);
+    check();
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    check();
+    child_stop(speed);
+    start_speed(); /* what it finds now is the log that it goes on with */
+    produce(0, 10);
+    await_position(0, 510);
+    check();
+    child_stop(speed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,6 +586,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gap, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_gap_that_was_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_log, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_another_log, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
