@@ -159,22 +159,27 @@ size_t flush_bytes(const struct flush *flush)
     return bytes;
 }
 
+/* Without a group: nobody will address the row. */
 static void put_address(struct pgbinary_writer *writer, size_t field_count, int32_t partition,
                         int64_t slice_start, const struct group *group)
 {
     pgbinary_put_row(writer, (int16_t)(3 + field_count));
     pgbinary_put_int4(writer, partition);
     pgbinary_put_int8(writer, slice_start);
-    pgbinary_put_int8(writer, (int64_t)group->id);
+    if (group != NULL)
+        pgbinary_put_int8(writer, (int64_t)group->id);
+    else
+        pgbinary_put_null(writer);
 }
 
 static enum status add_insert(struct flush_version *entry, int32_t partition, int64_t slice_start,
-                              const struct group *group, struct error *error)
+                              const struct group *group, bool closing, struct error *error)
 {
     const struct view *view = entry->version->view;
     if (entry->insert_count++ == 0)
         pgbinary_put_copy_header(&entry->inserts);
-    put_address(&entry->inserts, view_row_columns(view), partition, slice_start, group);
+    put_address(&entry->inserts, view_row_columns(view), partition, slice_start,
+                closing ? NULL : group);
     return group_encode_row(view, group, &entry->inserts, error);
 }
 
@@ -254,7 +259,8 @@ static enum status sort_changed(struct flush *flush, struct group *newest, size_
 }
 
 enum status flush_add_groups(struct flush *flush, size_t version, int32_t partition,
-                             int64_t slice_start, struct groups *groups, struct error *error)
+                             int64_t slice_start, struct groups *groups, bool closing,
+                             struct error *error)
 {
     struct flush_version *entry = &flush->versions[version];
     size_t count;
@@ -262,7 +268,7 @@ enum status flush_add_groups(struct flush *flush, size_t version, int32_t partit
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         struct group *group = flush->scratch[i];
         status = group->stored ? add_update(entry, partition, slice_start, group, error)
-                               : add_insert(entry, partition, slice_start, group, error);
+                               : add_insert(entry, partition, slice_start, group, closing, error);
         group->stored = true;
     }
     groups_changed_reset(groups);

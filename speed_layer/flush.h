@@ -89,9 +89,10 @@ bool flush_is_empty(const struct flush *flush);
 size_t flush_bytes(const struct flush *flush);
 
 /* Encodes the groups that changed since the last time, as rows of the slice that begins at
- * `slice_start`, and marks them unchanged and stored. `version` indexes the catalogue's. */
+ * `slice_start`, and marks them unchanged and stored. `closing`: the groups will not be added
+ * again, so new ones go without an address. `version` indexes the catalogue's. */
 enum status flush_add_groups(struct flush *flush, size_t version, int32_t partition,
-                             int64_t slice_start, struct groups *groups,
+                             int64_t slice_start, struct groups *groups, bool closing,
                              struct error *error) MUST_CHECK;
 enum status flush_add_partition(struct flush *flush, const struct flush_partition *partition,
                                 struct error *error) MUST_CHECK;

@@ -4,6 +4,12 @@
  * slice that closes while a flush is under way leaves its rows in the one being filled, so its
  * groups can go.
  *
+ * At the live edge a slice stays open for many flushes, so that a group that keeps changing has one
+ * row. A partition far behind its log's end closes its slice at every flush instead: hardly a group
+ * of history changes again, a row that is never updated needs no address (see
+ * core/catalog/catalog_tables.c), which halves what PostgreSQL does for it, and memory stays small.
+ * As nobody can wait for such flushes, they are larger.
+ *
  * Memory: speed.memory is divided among what a record may become. Half of it is for the states of
  * open slices, beyond which they are closed. A quarter is for each of the flushes: changed states,
  * which the next hand-over will copy, count as part of the one being filled. They are handed over
@@ -17,17 +23,54 @@
 
 enum {
     DRAIN_STEP_MS = 50,
+    BACKLOG_RECORDS = 50000, /* of one partition */
+    BACKLOG_FLUSH_MS = 500,
     /* Of the memory bound: */
     OPEN_SLICES_SHARE = 2,
     OPEN_FLUSH_SHARE = 4,
     EARLY_FLUSH_SHARE = 16,
 };
 
+/* Is so much waiting in the log that nobody can mind when it is flushed? */
+static bool is_behind(const struct speed *speed, const struct partition *partition)
+{
+    int64_t end =
+        kafka_consumer_known_end(speed->consumer, partition->topic, partition->partition);
+    return end - partition->next_offset > BACKLOG_RECORDS;
+}
+
+/* In a backlog every flush closes its slices: their rows are never changed. */
+static enum status close_backlog(struct speed *speed, bool *behind, struct error *error)
+{
+    enum status status = STATUS_OK;
+    *behind = false;
+    for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
+        struct partition *partition = &speed->partitions[i];
+        if (!partition->claimed || !is_behind(speed, partition))
+            continue;
+        *behind = true;
+        status = partition_cut(partition, speed->open, speed->now_us, error);
+    }
+    return status;
+}
+
+static int64_t flush_interval_us(const struct speed *speed, bool behind)
+{
+    int64_t interval_ms = speed->config->speed_flush_interval_ms;
+    if (behind && interval_ms < BACKLOG_FLUSH_MS)
+        interval_ms = BACKLOG_FLUSH_MS;
+    return interval_ms * 1000;
+}
+
 enum status handover_begin(struct speed *speed, bool touch, struct error *error)
 {
+    bool behind;
     if (speed->in_flight)
         return STATUS_OK;
     int64_t clock_us = program_clock_us();
+    enum status closed = close_backlog(speed, &behind, error);
+    if (closed != STATUS_OK)
+        return closed;
     for (size_t i = 0; i < speed->partition_count; i++) {
         struct partition *partition = &speed->partitions[i];
         if (!partition_has_news(partition) && !(touch && partition->claimed))
@@ -42,7 +85,7 @@ enum status handover_begin(struct speed *speed, bool touch, struct error *error)
     flusher_submit(speed->flusher, speed->open);
     speed->in_flight = true;
     speed->open = speed->open == &speed->flushes[0] ? &speed->flushes[1] : &speed->flushes[0];
-    speed->next_flush_us = speed->now_us + speed->config->speed_flush_interval_ms * 1000;
+    speed->next_flush_us = speed->now_us + flush_interval_us(speed, behind);
     return STATUS_OK;
 }
 

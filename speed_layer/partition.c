@@ -127,13 +127,13 @@ size_t partition_pending_bytes(const struct partition *partition)
 
 /* --- slices --- */
 
-static enum status encode_groups(struct partition *partition, struct flush *flush,
+static enum status encode_groups(struct partition *partition, struct flush *flush, bool closing,
                                  struct error *error)
 {
     for (size_t i = 0; i < partition->view_count; i++) {
         struct partition_view *view = &partition->views[i];
         enum status status = flush_add_groups(flush, view->version->index, partition->partition,
-                                              partition->slice_start, view->groups, error);
+                                              partition->slice_start, view->groups, closing, error);
         if (status != STATUS_OK)
             return status;
     }
@@ -157,7 +157,7 @@ enum status partition_cut(struct partition *partition, struct flush *flush, int6
     partition->slice_began_us = now_us;
     if (partition->next_offset == partition->slice_start)
         return STATUS_OK; /* the open slice begins here already */
-    enum status status = encode_groups(partition, flush, error);
+    enum status status = encode_groups(partition, flush, true, error);
     for (size_t i = 0; status == STATUS_OK && i < partition->view_count; i++)
         status = empty_groups(&partition->views[i], error);
     partition->slice_start = partition->next_offset;
@@ -466,7 +466,7 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
         .last_offset = partition->last_offset,
         .last_timestamp_ms = partition->newest_timestamp_ms,
     };
-    enum status status = encode_groups(partition, flush, error);
+    enum status status = encode_groups(partition, flush, false, error);
     if (status == STATUS_OK)
         status = hand_over_ledgers(partition, flush, error);
     if (status == STATUS_OK)

@@ -3,7 +3,7 @@
  *   dovetail_internal.batch_<version>                    dovetail_internal.speed_<version>
  *     _row_id      bigint identity, primary key            _partition   integer  ┐
  *     _run_from    bigint                                  _slice_start bigint   ├ unique
- *     _run_to      bigint, open: 9223372036854775807       _group_id    bigint   ┘
+ *     _run_to      bigint, open: 9223372036854775807       _group_id    bigint   ┘ where not NULL
  *     window_start timestamptz, of the pane                window_start timestamptz
  *     <keys>       one column each                         <keys>
  *     <states>     the columns of each measure             <states>
@@ -11,7 +11,8 @@
  * - A batch row is visible under run R if _run_from <= R < _run_to.
  * - A speed row belongs to the slice of _partition that starts at _slice_start. _group_id numbers
  * the groups of one slice: whoever writes the slice chooses it, and addresses the row by it. (The
- * keys may be NULL and are wide, which makes them a poor address for an update.)
+ * keys may be NULL and are wide, which makes them a poor address for an update.) It is NULL in rows
+ * that are never updated, which keeps them out of that index: only the writer uses it.
  * - From window_start on, the columns of both are catalog_state_columns in this order, and the
  *   fields of group_encode_row. Keys may be NULL; so may states (the minimum of nothing).
  * - A measure's column is named after it, or <measure>$<suffix>. Names of definitions begin with a
@@ -189,14 +190,15 @@ static void put_speed_table(FILE *out, const struct view *view, int version)
             "CREATE TABLE %s (\n"
             "    _partition integer NOT NULL,\n"
             "    _slice_start bigint NOT NULL,\n"
-            "    _group_id bigint NOT NULL,\n",
+            "    _group_id bigint,\n",
             table);
     put_state_definitions(out, view);
-    /* Half-empty pages keep the updates of states on their page, away from the indexes (HOT). */
     fprintf(out,
-            ",\n    CONSTRAINT speed_%d_address UNIQUE (_partition, _slice_start, _group_id)\n"
-            ") WITH (fillfactor = 50);\nCREATE INDEX speed_%d_key ON %s (",
-            version, version, table);
+            "\n);\n"
+            "CREATE UNIQUE INDEX speed_%d_address ON %s (_partition, _slice_start, _group_id)\n"
+            "    WHERE _group_id IS NOT NULL;\n"
+            "CREATE INDEX speed_%d_key ON %s (",
+            version, table, version, table);
     put_key_columns(out, view, "");
     fputs(");\n", out);
 }

@@ -474,6 +474,16 @@ enum status kafka_consumer_watermarks(struct kafka_consumer *consumer, const cha
                               rd_kafka_err2str(code));
 }
 
+int64_t kafka_consumer_known_end(struct kafka_consumer *consumer, const char *topic,
+                                 int32_t partition)
+{
+    int64_t low, high;
+    if (rd_kafka_get_watermark_offsets(consumer->rk, topic, partition, &low, &high) !=
+        RD_KAFKA_RESP_ERR_NO_ERROR)
+        return -1;
+    return high < 0 ? -1 : high;
+}
+
 static enum status offset_gone(struct kafka_consumer *consumer, const rd_kafka_message_t *message,
                                struct error *error)
 {

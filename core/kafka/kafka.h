@@ -104,6 +104,11 @@ enum status kafka_consumer_watermarks(struct kafka_consumer *consumer, const cha
                                       int32_t partition, int timeout_ms, int64_t *low,
                                       int64_t *high, struct error *error) MUST_CHECK;
 
+/* The end of a partition as the newest reply to a fetch told it, without asking anybody; -1 when
+ * none came yet. */
+int64_t kafka_consumer_known_end(struct kafka_consumer *consumer, const char *topic,
+                                 int32_t partition);
+
 /* The newest trouble with brokers, such as "Connection refused"; NULL when there is none, that is,
  * a message came since or a minute passed. Good until the next call. */
 const char *kafka_consumer_problem(struct kafka_consumer *consumer);

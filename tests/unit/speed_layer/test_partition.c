@@ -264,6 +264,31 @@ static void test_cut_begins_a_slice(void **state)
     stop(&f);
 }
 
+/* Only a row that may be updated has an address. */
+static void test_rows_of_closed_slices_have_no_address(void **state)
+{
+    (void)state;
+    enum { GROUP_ID = 2, FLIGHTS = 5 };
+    struct fixture f;
+    start(&f, NULL, NULL);
+    claim_partition(&f, NULL, 0);
+    fold(&f, BASE, good);
+    assert_ok(partition_hand_over(&f.partition, &f.flush, 0, &error));
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, GROUP_ID), 1);
+
+    /* A group that is stored is updated once more, a new one is inserted for good. */
+    flush_clear(&f.flush);
+    fold(&f, BASE + 1, good);
+    fold(&f, BASE + 2, "{\"time\": 1, \"delay\": 1, \"origin\": \"BBB\"}");
+    assert_ok(partition_cut(&f.partition, &f.flush, 1, &error));
+    assert_int_equal(f.flush.versions[0].update_count, 1);
+    assert_int_equal(copied(&f.flush.versions[0].updates, 0, GROUP_ID), 1);
+    assert_int_equal(f.flush.versions[0].insert_count, 1);
+    assert_true(copied_null(&f.flush.versions[0].inserts, 0, GROUP_ID));
+    assert_int_equal(copied(&f.flush.versions[0].inserts, 0, FLIGHTS), 1);
+    stop(&f);
+}
+
 static void test_planned_cuts(void **state)
 {
     (void)state;
@@ -515,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_pending_bytes),
         cmocka_unit_test(test_rows_are_inserted_once_then_updated),
         cmocka_unit_test(test_cut_begins_a_slice),
+        cmocka_unit_test(test_rows_of_closed_slices_have_no_address),
         cmocka_unit_test(test_planned_cuts),
         cmocka_unit_test(test_a_view_rejects_alone),
         cmocka_unit_test(test_older_definition),
