@@ -34,8 +34,7 @@ enum {
 /* Is so much waiting in the log that nobody can mind when it is flushed? */
 static bool is_behind(const struct speed *speed, const struct partition *partition)
 {
-    int64_t end =
-        kafka_consumer_known_end(speed->consumer, partition->topic, partition->partition);
+    int64_t end = kafka_consumer_known_end(speed->consumer, partition->topic, partition->partition);
     return end - partition->next_offset > BACKLOG_RECORDS;
 }
 
@@ -46,10 +45,13 @@ static enum status close_backlog(struct speed *speed, bool *behind, struct error
     *behind = false;
     for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
         struct partition *partition = &speed->partitions[i];
-        if (!partition->claimed || !is_behind(speed, partition))
+        if (!partition->claimed)
             continue;
-        *behind = true;
-        status = partition_cut(partition, speed->open, speed->now_us, error);
+        bool was_in_backlog = partition->in_backlog;
+        partition->in_backlog = is_behind(speed, partition);
+        *behind = *behind || partition->in_backlog;
+        if (partition->in_backlog || was_in_backlog) /* what lies in between is history, too */
+            status = partition_cut(partition, speed->open, speed->now_us, error);
     }
     return status;
 }
@@ -68,14 +70,14 @@ enum status handover_begin(struct speed *speed, bool touch, struct error *error)
     if (speed->in_flight)
         return STATUS_OK;
     int64_t clock_us = program_clock_us();
-    enum status closed = close_backlog(speed, &behind, error);
-    if (closed != STATUS_OK)
-        return closed;
+    enum status status = close_backlog(speed, &behind, error);
+    if (status != STATUS_OK)
+        return status;
     for (size_t i = 0; i < speed->partition_count; i++) {
         struct partition *partition = &speed->partitions[i];
         if (!partition_has_news(partition) && !(touch && partition->claimed))
             continue;
-        enum status status = partition_hand_over(partition, speed->open, clock_us, error);
+        status = partition_hand_over(partition, speed->open, clock_us, error);
         if (status != STATUS_OK)
             return status;
     }

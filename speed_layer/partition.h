@@ -72,6 +72,7 @@ struct partition {
     int64_t *cuts; /* planned, ascending */
     size_t cut_count;
     size_t cuts_passed;
+    bool in_backlog;   /* the last hand-over was far from the log's end */
     bool cut_answered; /* the open slice answers a request that is not told to the database yet */
 
     bool at_end; /* the log had nothing beyond next_offset at as_of_us */

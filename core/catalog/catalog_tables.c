@@ -249,18 +249,19 @@ static void put_template(FILE *out, const struct view_measure *measure)
     }
 }
 
-/* The states visible under the current run. readable_run() fails where the version cannot be read.
- */
+/* The states visible under the current run. readable_run() fails where the version cannot be read;
+ * the first condition depends on no row, so it is asked where a table is empty, too. */
 static void put_visible_states(FILE *out, const struct view *view, int version)
 {
     fputs("        SELECT ", out);
     put_state_columns(out, view, "b.");
     fprintf(out,
             "\n        FROM dovetail_internal.batch_%d AS b\n"
-            "        WHERE b._run_from <= (SELECT dovetail_internal.readable_run(%d))\n"
+            "        WHERE (SELECT dovetail_internal.readable_run(%d)) IS NOT NULL\n"
+            "          AND b._run_from <= (SELECT dovetail_internal.readable_run(%d))\n"
             "          AND b._run_to > (SELECT dovetail_internal.readable_run(%d))\n"
             "        UNION ALL\n        SELECT ",
-            version, version, version);
+            version, version, version, version);
     put_state_columns(out, view, "s.");
     fprintf(out,
             "\n        FROM dovetail_internal.position AS p\n"

@@ -242,6 +242,33 @@ static void test_a_failing_migration_leaves_nothing(void **state)
                 "source");
 }
 
+/* A deployment from before 010_addresses.sql has its tables changed, too. */
+static void test_old_tables_get_their_index(void **state)
+{
+    (void)state;
+    enum catalog_change change;
+    bool changed;
+    static const char shape[] =
+        "SELECT indexdef, attnotnull, reloptions FROM pg_indexes"
+        " JOIN pg_attribute ON attrelid = 'dovetail_internal.speed_1'::regclass"
+        "   AND attname = '_group_id'"
+        " JOIN pg_class AS c ON c.oid = attrelid WHERE indexname = 'speed_1_address'";
+    assert_ok(catalog_migrate(postgres, &changed, &error));
+    assert_ok(register_source(source_text, &change));
+    register_view(view_text);
+    char wanted[4096];
+    snprintf(wanted, sizeof wanted, "%s", rows_of(shape));
+    assert_non_null(strstr(wanted, "WHERE"));
+    execute("DROP INDEX dovetail_internal.speed_1_address;"
+            "ALTER TABLE dovetail_internal.speed_1 ALTER COLUMN _group_id SET NOT NULL,"
+            " SET (fillfactor = 50), ADD CONSTRAINT speed_1_address"
+            " UNIQUE (_partition, _slice_start, _group_id);"
+            "DELETE FROM dovetail_internal.migration WHERE name = '010_addresses.sql'");
+    assert_ok(catalog_migrate(postgres, &changed, &error));
+    assert_true(changed);
+    assert_rows(shape, wanted);
+}
+
 /* --- sources and partitions --- */
 
 static void test_source_keeps_its_topic(void **state)
@@ -542,6 +569,7 @@ int main(void)
         TEST(test_migrations_run_once),
         TEST(test_strange_migrations_are_refused),
         TEST(test_a_failing_migration_leaves_nothing),
+        TEST(test_old_tables_get_their_index),
         TEST(test_source_keeps_its_topic),
         TEST(test_new_partitions_are_covered),
         TEST(test_a_view_of_an_unread_topic_is_current_at_once),

@@ -127,8 +127,9 @@ static enum record_outcome fold(struct fixture *fixture, int64_t offset, const c
 
 static const char good[] = "{\"time\": 1000, \"delay\": 4, \"origin\": \"AAA\"}";
 
-/* Field `field` of row `row` of COPY data, as an integer. */
-static int64_t copied(const struct pgbinary_writer *writer, size_t row, size_t field)
+/* Field `field` of row `row` of COPY data, as an integer; NULL is 0. */
+static int64_t copied_or_null(const struct pgbinary_writer *writer, size_t row, size_t field,
+                              bool *is_null)
 {
     const unsigned char *at = (const unsigned char *)writer->data + 19;
     for (size_t r = 0;; r++) {
@@ -141,12 +142,28 @@ static int64_t copied(const struct pgbinary_writer *writer, size_t row, size_t f
             at += 4;
             for (uint32_t i = 0; length != UINT32_MAX && i < length; i++)
                 integer = (int64_t)((uint64_t)integer << 8 | at[i]);
+            *is_null = length == UINT32_MAX;
             if (r == row && f == field)
                 return integer;
             at += length != UINT32_MAX ? length : 0;
         }
         assert_true((const char *)at < writer->data + writer->length);
     }
+}
+
+static int64_t copied(const struct pgbinary_writer *writer, size_t row, size_t field)
+{
+    bool is_null;
+    int64_t integer = copied_or_null(writer, row, field, &is_null);
+    assert_false(is_null);
+    return integer;
+}
+
+static bool copied_null(const struct pgbinary_writer *writer, size_t row, size_t field)
+{
+    bool is_null;
+    (void)copied_or_null(writer, row, field, &is_null);
+    return is_null;
 }
 
 /* --- tests --- */
