@@ -167,10 +167,33 @@ bool decimal_limbs_is_zero(const uint64_t *word, size_t count)
     return any == 0;
 }
 
+/* The common case: an integer of one word, at the decimal point. */
+static void groups_from_word(struct decimal_groups *groups, uint64_t word)
+{
+    uint16_t reversed[5]; /* 2^64 has 20 digits */
+    int32_t count = 0;
+    int32_t skip = 0;
+    for (; word != 0; word /= 10000) {
+        reversed[count++] = (uint16_t)(word % 10000);
+    }
+    while (skip < count && reversed[skip] == 0) {
+        skip++;
+    }
+    groups->count = count - skip;
+    groups->weight = count == 0 ? 0 : count - 1;
+    for (int32_t i = 0; i < groups->count; i++) {
+        groups->digit[i] = reversed[count - 1 - i];
+    }
+}
+
 void decimal_groups_from_limbs(struct decimal_groups *groups, const uint64_t *word,
                                size_t word_count, int32_t scale)
 {
     assert(word_count <= DECIMAL_LIMBS_MAX);
+    if (scale == 0 && decimal_limbs_is_zero(word + 1, word_count - 1)) {
+        groups_from_word(groups, word[0]);
+        return;
+    }
     /* Groups are aligned at the decimal point: fill the last one up. One more word takes that. */
     int32_t fill = (4 - scale % 4) % 4;
     uint64_t rest[DECIMAL_LIMBS_MAX + 1] = {0};
