@@ -3,23 +3,39 @@
  * Parameters become a struct query_request; whatever core/query/query.h refuses is told as 400. One
  * attempt is the whole of it in the common case; a second one follows where the connection was lost
  * or another version of the view has become current meanwhile. `at_least` compares with the receipt
- * of the answer itself: only an answer that is too old makes the request wait. */
+ * of the answer itself: only an answer that is too old makes the request wait.
+ *
+ * Rows are a function of question, version of the view, run, C, P and watermark, but for what is
+ * looked up in reference tables; of these the ETag is made. It is a weak one: freshness_ms in the
+ * receipt is of the moment. A client that has a tag costs the receipt's statement alone where
+ * nothing moved. Caches in between may not store an answer (no-store): one that they revalidate
+ * would show the freshness of long ago where a layer has stopped. */
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "core/program/program.h"
 #include "core/query/query.h"
 #include "core/query/query_parse.h"
+#include "serving/negotiate.h"
 #include "serving/problem.h"
 #include "serving/server.h"
 
 enum {
     WAIT_DEFAULT_MS = 5000,
     WAIT_MAX_MS = 30000,
-    AT_LEAST_MAX = 4096, /* partitions */
+    AT_LEAST_MAX = 4096,             /* partitions */
+    RECEIPT_HEADER_MAX_BYTES = 8192, /* of what a connection has for its headers */
+    ETAG_SIZE = 40,
 };
+
+/* In the order of preference. */
+static const char *const media_types[] = {"application/json", "application/x-ndjson", "text/csv"};
+
+enum representation { AS_JSON, AS_NDJSON, AS_CSV, REPRESENTATIONS };
 
 /* A request's parameters, taken apart. */
 struct rows_request {
@@ -27,6 +43,7 @@ struct rows_request {
     const char *filter_parameters[QUERY_FILTER_MAX]; /* as the client spelt them */
     json_t *at_least;                                /* object, or NULL; owned */
     int64_t wait_ms;
+    enum representation representation;
 };
 
 /* Kept over suspensions. */
@@ -144,6 +161,8 @@ static enum status take_parameters(struct rows_request *rows, const struct view 
     for (size_t i = 0; i < request->parameter_count && status == STATUS_OK; i++)
         status = take_parameter(rows, view, request->parameters[i].name,
                                 request->parameters[i].value, error);
+    if (status == STATUS_OK && rows->question.request.explain && rows->representation == AS_CSV)
+        status = error_set(error, STATUS_REJECT, "explain: CSV has no place for it");
     return status;
 }
 
@@ -263,6 +282,98 @@ static bool is_late_enough(const struct query_answer *answer, const json_t *offs
     return true;
 }
 
+/* --- the answer --- */
+
+/* False where the rows do not follow from what the tag is made of. */
+static bool make_etag(const struct http_request *request, const struct rows_request *rows,
+                      const struct query_answer *answer, char etag[ETAG_SIZE])
+{
+    uint64_t question = XXH3_64bits(DOVETAIL_VERSION, strlen(DOVETAIL_VERSION));
+    int32_t numbers[] = {answer->version, (int32_t)rows->representation};
+    if (answer->has_lookups || rows->question.request.explain)
+        return false;
+    question = XXH3_64bits_withSeed(numbers, sizeof numbers, question);
+    for (size_t i = 0; i < request->parameter_count; i++) {
+        const struct http_parameter *parameter = &request->parameters[i];
+        question = XXH3_64bits_withSeed(parameter->name, strlen(parameter->name) + 1, question);
+        question = XXH3_64bits_withSeed(parameter->value, strlen(parameter->value) + 1, question);
+    }
+    snprintf(etag, ETAG_SIZE, "W/\"%016" PRIx64 "%016" PRIx64 "\"", question,
+             query_state_hash(&answer->receipt));
+    return true;
+}
+
+/* The receipt, where the body has no place for it. */
+static void respond_receipt(const struct query_answer *answer, struct http_response *response)
+{
+    size_t length = 0;
+    char *receipt = query_receipt_json(&answer->receipt, &length);
+    if (length <= RECEIPT_HEADER_MAX_BYTES) {
+        respond_header_take(response, "Dovetail-Receipt", receipt);
+        return;
+    }
+    free(receipt);
+    problem_respond(response, 406, NULL,
+                    "the receipt of %zu partitions is too long for a header, and CSV has no other "
+                    "place for it: ask for application/json or application/x-ndjson",
+                    answer->receipt.partition_count);
+}
+
+static void respond_csv(const struct query_answer *answer, struct http_response *response)
+{
+    size_t length = 0;
+    char *body = query_answer_csv(answer, &length);
+    respond_body(response, "text/csv; charset=utf-8; header=present", body, length);
+    if (answer->is_page && response->status == 200)
+        respond_header_take(response, "Dovetail-Page", query_page_json(answer, &length));
+    if (response->status == 200)
+        respond_receipt(answer, response);
+}
+
+static void respond_rows(const struct http_request *request, const struct rows_request *rows,
+                         const struct query_answer *answer, struct http_response *response)
+{
+    size_t length = 0;
+    char etag[ETAG_SIZE];
+    if (rows->representation == AS_CSV) {
+        respond_csv(answer, response);
+    } else {
+        char *body = rows->representation == AS_JSON ? query_answer_json(answer, &length)
+                                                     : query_answer_ndjson(answer, &length);
+        respond_body(response, media_types[rows->representation], body, length);
+    }
+    if (response->status != 200)
+        return;
+    respond_header(response, "Vary", "Accept, Accept-Encoding");
+    if (make_etag(request, rows, answer, etag))
+        respond_header_take(response, "ETag", strdup(etag));
+}
+
+/* True: the client has these rows; *response says so. The receipt of now goes along. */
+static bool respond_unchanged(const struct http_request *request, const struct rows_request *rows,
+                              const struct query_answer *answer, struct http_response *response)
+{
+    char etag[ETAG_SIZE];
+    size_t length = 0;
+    if (!make_etag(request, rows, answer, etag) ||
+        !negotiate_has_etag(http_request_header(request, "If-None-Match"), etag))
+        return false;
+    char *receipt = query_receipt_json(&answer->receipt, &length);
+    if (receipt == NULL || length > RECEIPT_HEADER_MAX_BYTES) {
+        free(receipt);
+        return false;
+    }
+    *response = (struct http_response){
+        .status = 304,
+        .content_type = media_types[rows->representation],
+    };
+    respond_header_take(response, "Dovetail-Receipt", receipt);
+    respond_header_take(response, "ETag", strdup(etag));
+    respond_header(response, "Vary", "Accept, Accept-Encoding");
+    respond_header(response, "Cache-Control", "no-store");
+    return true;
+}
+
 static enum http_outcome respond_answer(struct server *server, struct http_request *request,
                                         const struct rows_request *rows,
                                         const struct query_answer *answer,
@@ -283,9 +394,7 @@ static enum http_outcome respond_answer(struct server *server, struct http_reque
         if (!is_late_enough(answer, offsets))
             return wait_or_give_up(server, request, rows, answer, offsets, response);
     }
-    size_t length = 0;
-    char *body = query_answer_json(answer, &length);
-    respond_body(response, "application/json", body, length);
+    respond_rows(request, rows, answer, response);
     return HTTP_RESPOND;
 }
 
@@ -336,22 +445,48 @@ static bool is_behind(struct server *server, struct postgres *postgres,
     return newest != catalogue;
 }
 
+/* A client that has an answer: whether it is still the one. */
+static enum status try_unchanged(struct http_request *request, struct rows_request *rows,
+                                 struct postgres *postgres, const struct catalog_version *version,
+                                 struct http_response *response, bool *unchanged,
+                                 struct error *error)
+{
+    struct query_answer *answer = NULL;
+    *unchanged = false;
+    if (http_request_header(request, "If-None-Match") == NULL || rows->question.request.explain)
+        return STATUS_OK;
+    rows->question.request.receipt_only = true;
+    enum status status = query_run(postgres, version, &rows->question.request, &answer, error);
+    rows->question.request.receipt_only = false;
+    if (status == STATUS_OK &&
+        (rows->at_least == NULL ||
+         is_late_enough(answer, json_object_get(rows->at_least, version->view->source->topic))))
+        *unchanged = respond_unchanged(request, rows, answer, response);
+    query_answer_destroy(answer);
+    return status;
+}
+
 /* One attempt with the catalogue that is in memory. Anything but STATUS_OK and STATUS_REJECT is
  * left for the caller to repair or to tell; for those two *outcome and *response say what to do. */
 static enum status attempt(struct server *server, struct http_request *request,
                            struct postgres *postgres, const struct catalogue *catalogue,
-                           const struct catalog_version *version, bool last,
+                           const struct catalog_version *version,
+                           enum representation representation, bool last,
                            enum http_outcome *outcome, struct http_response *response,
                            struct error *error)
 {
     struct rows_request rows;
     struct query_answer *answer = NULL;
     rows_request_init(&rows, server);
+    rows.representation = representation;
+    bool unchanged = false;
     enum status status = take_parameters(&rows, version->view, request, error);
     if (status == STATUS_OK)
+        status = try_unchanged(request, &rows, postgres, version, response, &unchanged, error);
+    if (status == STATUS_OK && !unchanged)
         status = query_run(postgres, version, &rows.question.request, &answer, error);
     *outcome = HTTP_RESPOND;
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !unchanged)
         *outcome = respond_answer(server, request, &rows, answer, response);
     else if (status == STATUS_REJECT && !last && is_behind(server, postgres, catalogue))
         status = error_set(error, STATUS_FENCED, "the catalogue has changed");
@@ -379,16 +514,17 @@ static bool repair(struct server *server, struct postgres *postgres, struct erro
 
 /* True: answered, in one way or another. False: worth a second attempt if repair() succeeds. */
 static bool attempt_newest(struct server *server, struct http_request *request,
-                           struct postgres *postgres, bool last, enum http_outcome *outcome,
-                           struct http_response *response, struct error *error)
+                           struct postgres *postgres, enum representation representation, bool last,
+                           enum http_outcome *outcome, struct http_response *response,
+                           struct error *error)
 {
     const char *view = request->segments[2];
     struct catalogue *catalogue = catalogue_take(server->catalogues);
     const struct catalog_version *version = find_version(catalogue, view);
     enum status status;
     if (version != NULL)
-        status =
-            attempt(server, request, postgres, catalogue, version, last, outcome, response, error);
+        status = attempt(server, request, postgres, catalogue, version, representation, last,
+                         outcome, response, error);
     else
         status = error_set(error, STATUS_FENCED, "the view \"%s\" is not in the catalogue", view);
     bool missing = version == NULL && last && catalogue != NULL;
@@ -404,13 +540,23 @@ enum http_outcome handle_rows(struct server *server, struct http_request *reques
     struct postgres *postgres = NULL;
     struct error error = {0};
     enum http_outcome outcome = HTTP_RESPOND;
+    int chosen =
+        negotiate_media(http_request_header(request, "Accept"), media_types, REPRESENTATIONS);
+    if (chosen < 0) {
+        problem_respond(response, 406, NULL, "there are %s, %s and %s", media_types[AS_JSON],
+                        media_types[AS_NDJSON], media_types[AS_CSV]);
+        return HTTP_RESPOND;
+    }
+    enum representation representation = (enum representation)chosen;
     if (pool_take(server->pool, &postgres, &error) != STATUS_OK) {
         problem_respond_error(response, &error);
         return HTTP_RESPOND;
     }
-    bool answered = attempt_newest(server, request, postgres, false, &outcome, response, &error);
+    bool answered = attempt_newest(server, request, postgres, representation, false, &outcome,
+                                   response, &error);
     if (!answered && repair(server, postgres, &error))
-        answered = attempt_newest(server, request, postgres, true, &outcome, response, &error);
+        answered = attempt_newest(server, request, postgres, representation, true, &outcome,
+                                  response, &error);
     if (!answered)
         respond_failure(response, &error);
     pool_give_back(server->pool, postgres);

@@ -210,13 +210,21 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     atomic_fetch_sub(&server->active, 1);
 }
 
+void http_response_clear(struct http_response *response)
+{
+    for (size_t i = 0; i < response->owned_count; i++)
+        free(response->owned[i]);
+    free(response->body);
+    *response = (struct http_response){0};
+}
+
 static enum MHD_Result queue_response(struct http_server *server, struct MHD_Connection *connection,
                                       struct http_response *response)
 {
     struct MHD_Response *out =
         MHD_create_response_from_buffer(response->length, response->body, MHD_RESPMEM_MUST_FREE);
     if (out == NULL) {
-        free(response->body);
+        http_response_clear(response);
         return MHD_NO;
     }
     enum MHD_Result result = MHD_add_response_header(out, "Content-Type", response->content_type);
@@ -230,6 +238,8 @@ static enum MHD_Result queue_response(struct http_server *server, struct MHD_Con
     if (result == MHD_YES)
         result = MHD_queue_response(connection, (unsigned int)response->status, out);
     MHD_destroy_response(out);
+    response->body = NULL; /* the library has it */
+    http_response_clear(response);
     return result;
 }
 

@@ -15,7 +15,7 @@ enum {
     HTTP_URI_MAX_BYTES = 8192,
     HTTP_PARAMETER_MAX = 64,
     HTTP_SEGMENT_MAX = 8,
-    HTTP_HEADER_MAX = 8, /* a handler's own */
+    HTTP_HEADER_MAX = 12, /* a handler's own */
 };
 
 /* Percent-decoded, UTF-8 without U+0000. */
@@ -53,7 +53,12 @@ struct http_response {
     size_t length;
     struct http_header headers[HTTP_HEADER_MAX]; /* values are copied when the handler returns */
     size_t header_count;
+    char *owned[HTTP_HEADER_MAX]; /* values that are freed then */
+    size_t owned_count;
 };
+
+/* Frees the body and what else it owns; nothing is left in it. */
+void http_response_clear(struct http_response *response);
 
 enum http_outcome {
     HTTP_RESPOND,   /* *response is filled */

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-static const int statuses[] = {200, 400, 404, 405, 414, 500, 503, 504};
+static const int statuses[] = {200, 304, 400, 404, 405, 406, 414, 500, 503, 504};
 static const int64_t bounds_us[] = {100,     250,     500,     1000,     2500,    5000,
                                     10000,   25000,   50000,   100000,   250000,  500000,
                                     1000000, 2500000, 5000000, 10000000, 30000000};

@@ -5,6 +5,7 @@
  * why the database is away, which would tell where it is and who we are to it. */
 #include "serving/problem.h"
 
+#include <assert.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,17 +22,41 @@ static const struct {
     {400, "urn:dovetail:bad-request", "Bad request"},
     {404, "urn:dovetail:not-found", "Not found"},
     {405, "urn:dovetail:method-not-allowed", "Method not allowed"},
+    {406, "urn:dovetail:not-acceptable", "Not acceptable"},
     {414, "urn:dovetail:uri-too-long", "URI too long"},
     {500, "urn:dovetail:internal", "Internal error"},
     {503, "urn:dovetail:unavailable", "Unavailable"},
     {504, "urn:dovetail:timeout", "Not in time"},
 };
 
+const char *response_header(const struct http_response *response, const char *name)
+{
+    for (size_t i = 0; i < response->header_count; i++)
+        if (strcmp(response->headers[i].name, name) == 0)
+            return response->headers[i].value;
+    return NULL;
+}
+
 void respond_header(struct http_response *response, const char *name, const char *value)
 {
-    if (response->header_count < HTTP_HEADER_MAX)
-        response->headers[response->header_count++] =
-            (struct http_header){.name = name, .value = value};
+    size_t at = 0;
+    while (at < response->header_count && strcmp(response->headers[at].name, name) != 0)
+        at++;
+    assert(at < HTTP_HEADER_MAX);
+    response->headers[at] = (struct http_header){.name = name, .value = value};
+    if (at == response->header_count)
+        response->header_count++;
+}
+
+void respond_header_take(struct http_response *response, const char *name, char *value)
+{
+    if (value == NULL) {
+        problem_respond(response, 500, NULL, "out of memory");
+        return;
+    }
+    assert(response->owned_count < HTTP_HEADER_MAX);
+    response->owned[response->owned_count++] = value;
+    respond_header(response, name, value);
 }
 
 void respond_body(struct http_response *response, const char *content_type, char *body,
@@ -51,6 +76,7 @@ void respond_body(struct http_response *response, const char *content_type, char
 static void fill(struct http_response *response, int status, char *body)
 {
     static const char fallback[] = "{\"type\":\"about:blank\",\"status\":500}";
+    http_response_clear(response);
     *response = (struct http_response){
         .status = status,
         .content_type = "application/problem+json",

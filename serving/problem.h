@@ -16,6 +16,11 @@ void problem_respond_error(struct http_response *response, const struct error *e
 /* A 200 with a body that is taken; a NULL body is 500. */
 void respond_body(struct http_response *response, const char *content_type, char *body,
                   size_t length);
+/* In the place of one of that name, if there is one. */
 void respond_header(struct http_response *response, const char *name, const char *value);
+/* The same with a malloc'd value, which is taken; NULL (out of memory) is 500. */
+void respond_header_take(struct http_response *response, const char *name, char *value);
+/* What was set, or NULL. */
+const char *response_header(const struct http_response *response, const char *name);
 
 #endif

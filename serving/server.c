@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/program/program.h"
+#include "serving/compress.h"
 #include "serving/problem.h"
 
 enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */
@@ -106,9 +107,11 @@ static enum http_outcome handle(struct http_request *request, struct http_respon
     struct server *server = context;
     size_t route = find_route(request);
     enum http_outcome outcome = dispatch(server, route, request, response);
-    if (outcome == HTTP_RESPOND)
+    if (outcome == HTTP_RESPOND) {
+        compress_response(request, response);
         metrics_count(server->metrics, route, response->status,
                       program_monotonic_us() - request->started_us);
+    }
     return outcome;
 }
 

@@ -13,12 +13,13 @@ int64_t query_lap_us(struct query_reader *reader)
     return lap_us;
 }
 
-static struct query_answer *answer_create(const struct view *view)
+static struct query_answer *answer_create(const struct catalog_version *version)
 {
     struct query_answer *answer = calloc(1, sizeof *answer);
     if (answer == NULL)
         return NULL;
-    answer->view = view;
+    answer->view = version->view;
+    answer->version = version->version;
     arena_init(&answer->arena);
     return answer;
 }
@@ -109,7 +110,7 @@ enum status query_run(struct postgres *postgres, const struct catalog_version *v
                       struct error *error)
 {
     *out = NULL;
-    struct query_answer *answer = answer_create(version->view);
+    struct query_answer *answer = answer_create(version);
     if (answer == NULL)
         return error_no_memory(error);
     /* The groups refer to the plan's shape, so the plan lives as long as the answer. */

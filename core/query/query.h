@@ -79,6 +79,7 @@ struct query_request {
     int64_t memory_bytes; /* bound of the groups held; 0 = 512 MiB */
     const char *cursor;   /* answer->next of the page before, of the same question */
     bool explain;
+    bool receipt_only; /* where the answer would stand; no rows are read */
     enum query_layer layer;
 };
 
@@ -133,6 +134,7 @@ struct query_explain {
 
 struct query_answer {
     const struct view *view; /* borrowed from the catalogue, which must outlive the answer */
+    int32_t version;         /* of the view */
     size_t *keys; /* indexes into view->keys, in the order of the answer; looked-up columns
              are there behind the keys */
     size_t key_count;
@@ -181,5 +183,7 @@ char *query_answer_csv(const struct query_answer *answer, size_t *length) MUST_C
 char *query_answer_table(const struct query_answer *answer, size_t *length) MUST_CHECK;
 /* The receipt alone, as the JSON has it, on one line. */
 char *query_receipt_json(const struct query_receipt *receipt, size_t *length) MUST_CHECK;
+/* So for what the JSON has as "page". */
+char *query_page_json(const struct query_answer *answer, size_t *length) MUST_CHECK;
 
 #endif

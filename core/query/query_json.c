@@ -177,7 +177,7 @@ static void put_json_explain(struct query_text *text, const struct query_answer 
     query_put_text(text, explain->has_shares ? "[" : "null}");
     for (size_t i = 0; explain->has_shares && i < answer->row_count; i++) {
         const struct query_share *shares = answer->rows[i].shares;
-        query_put_text(text, i > 0 ? ",\n{\"batch\":" : "{\"batch\":");
+        query_put_text(text, i > 0 ? ",{\"batch\":" : "{\"batch\":");
         put_json_share(text, answer, &shares[QUERY_BATCH - QUERY_BATCH]);
         query_put_text(text, ",\"speed\":");
         put_json_share(text, answer, &shares[QUERY_SPEED - QUERY_BATCH]);
@@ -237,5 +237,12 @@ char *query_receipt_json(const struct query_receipt *receipt, size_t *length)
 {
     struct query_text text = {0};
     put_json_receipt(&text, receipt);
+    return query_text_take(&text, length);
+}
+
+char *query_page_json(const struct query_answer *answer, size_t *length)
+{
+    struct query_text text = {0};
+    put_json_page(&text, answer);
     return query_text_take(&text, length);
 }
