@@ -164,19 +164,6 @@ enum status cron_parse(const char *text, struct cron *out, struct error *error)
 
 /* --- the next time --- */
 
-/* Month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar: Howard
- * Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days, for days from 0 on. */
-static void month_and_day(int64_t days, unsigned *month, unsigned *day)
-{
-    int64_t shifted = days + 719468; /* since 0000-03-01 */
-    int64_t of_era = shifted % 146097;
-    int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-    int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
-    int64_t index = (5 * of_year + 2) / 153; /* 0 is March */
-    *day = (unsigned)(of_year - (153 * index + 2) / 5 + 1);
-    *month = (unsigned)(index < 10 ? index + 3 : index - 9);
-}
-
 static bool has(uint64_t bits, int64_t value)
 {
     return (bits >> value & 1) != 0;
@@ -184,13 +171,12 @@ static bool has(uint64_t bits, int64_t value)
 
 static bool day_matches(const struct cron *cron, int64_t days)
 {
-    unsigned month;
-    unsigned day;
-    month_and_day(days, &month, &day);
-    if (!has(cron->months, month))
+    struct timestamp_date date = timestamp_date_from_days(days);
+    if (!has(cron->months, date.month))
         return false;
-    bool by_day = has(cron->days, day);
-    bool by_weekday = has(cron->weekdays, (days + 4) % 7); /* 1970-01-01 was a Thursday */
+    bool by_day = has(cron->days, date.day);
+    /* 1970-01-01 was a Thursday */
+    bool by_weekday = has(cron->weekdays, ((days + 4) % 7 + 7) % 7);
     return cron->both_days ? by_day && by_weekday : by_day || by_weekday;
 }
 
@@ -199,17 +185,20 @@ bool cron_next(const struct cron *cron, int64_t after_us, int64_t *out_us)
     const int64_t minute_us = 60 * TIMESTAMP_US_PER_SECOND;
     const int64_t day_minutes = 24 * 60;
     const int64_t horizon_days = 40 * 366;
-    int64_t minute = after_us < 0 ? 0 : after_us / minute_us + 1;
-    int64_t last_day = minute / day_minutes + horizon_days;
-    while (minute / day_minutes <= last_day) {
-        if (!day_matches(cron, minute / day_minutes)) {
-            minute = (minute / day_minutes + 1) * day_minutes;
-        } else if (!has(cron->hours, minute % day_minutes / 60)) {
+    int64_t day = after_us / TIMESTAMP_US_PER_DAY - (after_us % TIMESTAMP_US_PER_DAY < 0);
+    int64_t last_day = day + horizon_days;
+    int64_t minute = (after_us - day * TIMESTAMP_US_PER_DAY) / minute_us + 1; /* of the day */
+    while (day + minute / day_minutes <= last_day) {
+        day += minute / day_minutes;
+        minute %= day_minutes;
+        if (!day_matches(cron, day)) {
+            minute = day_minutes;
+        } else if (!has(cron->hours, minute / 60)) {
             minute = (minute / 60 + 1) * 60;
         } else if (!has(cron->minutes, minute % 60)) {
             minute++;
         } else {
-            *out_us = minute * minute_us;
+            *out_us = day * TIMESTAMP_US_PER_DAY + minute * minute_us;
             return true;
         }
     }

@@ -564,7 +564,7 @@ static enum status read_key(struct groups *groups, const struct pgbinary_field *
     const struct view *view = groups->view;
     size_t length = 0, string_bytes[2] = {0}; /* of keys, of looked-up columns */
 
-    enum status status = pgbinary_get_timestamp(&fields[0], window_start_us, error);
+    enum status status = window_read_start(&fields[0], window_start_us, error);
     for (size_t i = 0; status == STATUS_OK && i < view->key_count; i++) {
         const struct view_key *key = &view->keys[i];
         struct value value;

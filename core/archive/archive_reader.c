@@ -214,8 +214,9 @@ static enum status check_summary(struct archive_reader *reader, struct error *er
         reader->summary.end_offset != segment->end_offset ||
         reader->summary.raw_bytes != segment->raw_bytes ||
         __builtin_add_overflow(reader->summary.line_count, reader->summary.other_count, &records) ||
-        records != segment->record_count)
+        records != segment->record_count || segment->start_offset >= segment->end_offset)
         return damaged(reader, "its summary is not what the manifest says", error);
+    reader->line_offset = reader->other_offset = segment->start_offset - 1;
     return STATUS_OK;
 }
 
@@ -231,7 +232,7 @@ static bool read_origin(const struct archive_reader *reader, struct part *offset
     if (!archive_get_varint(&offsets->at, offsets->data + offsets->length, &step) ||
         !archive_get_varint(&timestamps->at, timestamps->data + timestamps->length, &coded))
         return false;
-    if (step == 0 || step >= (uint64_t)(reader->summary.end_offset - *last_offset))
+    if (step == 0 || step > (uint64_t)(reader->summary.end_offset - 1 - *last_offset))
         return false;
     *last_offset += (int64_t)step;
     *last_timestamp = archive_unzigzag_difference(coded, *last_timestamp);
@@ -273,7 +274,6 @@ enum status archive_reader_open(const char *directory, const struct archive_segm
     if (reader == NULL)
         return error_no_memory(error);
     reader->segment = segment;
-    reader->line_offset = reader->other_offset = segment->start_offset - 1;
     reader->capacity = LINE_PIECE_BYTES;
     reader->lines = calloc(1, reader->capacity + EVENT_PADDING_BYTES);
     reader->decompressor = ZSTD_createDCtx();
@@ -433,6 +433,8 @@ enum status archive_reader_next(struct archive_reader *reader, struct archive_re
                                 bool *end, struct error *error)
 {
     *end = false;
+    if (reader->line_offset == reader->other_offset && reader->line_offset < INT64_MAX)
+        return damaged(reader, "two records have one offset", error);
     if (reader->line_offset < reader->other_offset)
         return next_line(reader, out, error);
     if (reader->other_offset < INT64_MAX)

@@ -168,14 +168,16 @@ static enum status decode_record(const struct measure *measure, struct chosen *c
     struct value value;
     struct value by = {.is_null = true};
 
-    enum status status = pgbinary_get_value(field++, measure->argument_type, &value, error);
+    enum status status = pgbinary_get_event_value(field++, measure->argument_type, &value, error);
     if (status == STATUS_OK && has_by(choice)) {
-        status = pgbinary_get_value(field++, expression_type(measure->arguments[1]), &by, error);
+        status =
+            pgbinary_get_event_value(field++, expression_type(measure->arguments[1]), &by, error);
         if (status == STATUS_OK && by.is_null) {
             return error_set(error, STATUS_FATAL, "stored state: a record chosen by NULL");
         }
     }
-    status = status == STATUS_OK ? pgbinary_get_timestamp(field++, &origin.time_us, error) : status;
+    status =
+        status == STATUS_OK ? pgbinary_get_event_time(field++, &origin.time_us, error) : status;
     status = status == STATUS_OK ? pgbinary_get_int4(field++, &origin.partition, error) : status;
     status = status == STATUS_OK ? pgbinary_get_int8(field++, &origin.offset, error) : status;
     return status == STATUS_OK ? offer(choice, chosen, &value, &by, &origin, arena, error) : status;

@@ -267,7 +267,8 @@ static enum status distinct_decode(const struct measure *measure, void *state,
     enum status status = pgbinary_get_array(&fields[0], value_type_oid(type), &array, error);
     while (status == STATUS_OK && array.count > 0) {
         status = pgbinary_array_next(&array, &element, error);
-        status = status == STATUS_OK ? pgbinary_get_value(&element, type, &value, error) : status;
+        status =
+            status == STATUS_OK ? pgbinary_get_event_value(&element, type, &value, error) : status;
         if (status == STATUS_OK && (!is_canonical(&value) ||
                                     (!previous.is_null && value_compare(&previous, &value) >= 0))) {
             return error_set(error, STATUS_FATAL, "stored state: a set that is not in order");

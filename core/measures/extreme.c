@@ -87,7 +87,8 @@ static enum status extreme_decode(const struct measure *measure, void *state,
 {
     struct value value;
 
-    enum status status = pgbinary_get_value(&fields[0], measure->argument_type, &value, error);
+    enum status status =
+        pgbinary_get_event_value(&fields[0], measure->argument_type, &value, error);
     if (status != STATUS_OK || value.is_null) {
         return status;
     }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/utf8.h"
 #include "core/time/timestamp.h"
 
 static const char copy_header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
@@ -315,6 +316,17 @@ enum status pgbinary_get_timestamp(const struct pgbinary_field *field, int64_t *
     return STATUS_OK;
 }
 
+enum status pgbinary_get_event_time(const struct pgbinary_field *field, int64_t *out_us,
+                                    struct error *error)
+{
+    enum status status = pgbinary_get_timestamp(field, out_us, error);
+
+    if (status == STATUS_OK && !timestamp_in_range(*out_us)) {
+        return wrong_field("a time of the years 1 to 9999", field, error);
+    }
+    return status;
+}
+
 enum status pgbinary_get_decimal_wide(const struct pgbinary_field *field, struct decimal_wide *out,
                                       struct error *error)
 {
@@ -377,6 +389,9 @@ enum status pgbinary_get_value(const struct pgbinary_field *field, enum value_ty
     out->is_null = false;
     switch (type) {
     case VALUE_STRING:
+        if (!utf8_is_text((const char *)field->data, field->length)) {
+            return wrong_field("a text in UTF-8", field, error);
+        }
         out->string.data = (const char *)field->data;
         out->string.length = field->length;
         return STATUS_OK;
@@ -395,4 +410,14 @@ enum status pgbinary_get_value(const struct pgbinary_field *field, enum value_ty
         break;
     }
     return error_set(error, STATUS_FATAL, "unknown value type %d", (int)type);
+}
+
+enum status pgbinary_get_event_value(const struct pgbinary_field *field, enum value_type type,
+                                     struct value *out, struct error *error)
+{
+    if (type != VALUE_TIMESTAMP || field->data == NULL) {
+        return pgbinary_get_value(field, type, out, error);
+    }
+    *out = value_timestamp(0);
+    return pgbinary_get_event_time(field, &out->timestamp_us, error);
 }

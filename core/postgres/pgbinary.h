@@ -86,6 +86,9 @@ enum status pgbinary_get_bool(const struct pgbinary_field *field, bool *out,
                               struct error *error) MUST_CHECK;
 enum status pgbinary_get_timestamp(const struct pgbinary_field *field, int64_t *out_us,
                                    struct error *error) MUST_CHECK;
+/* An event's time: within the years that timestamp.h says. */
+enum status pgbinary_get_event_time(const struct pgbinary_field *field, int64_t *out_us,
+                                    struct error *error) MUST_CHECK;
 enum status pgbinary_get_decimal_wide(const struct pgbinary_field *field, struct decimal_wide *out,
                                       struct error *error) MUST_CHECK;
 
@@ -103,9 +106,13 @@ enum status pgbinary_get_array(const struct pgbinary_field *field, uint32_t elem
 /* The next element; to be called array.count times. */
 enum status pgbinary_array_next(struct pgbinary_array *array, struct pgbinary_field *out,
                                 struct error *error) MUST_CHECK;
-/* A value of `type`, NULL included; strings are borrowed from the field. */
+/* A value of `type`, NULL included; strings are UTF-8 without U+0000 and borrowed from the field.
+ */
 enum status pgbinary_get_value(const struct pgbinary_field *field, enum value_type type,
                                struct value *out, struct error *error) MUST_CHECK;
+/* The same, of a value that came from an event: times as above. */
+enum status pgbinary_get_event_value(const struct pgbinary_field *field, enum value_type type,
+                                     struct value *out, struct error *error) MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -236,15 +236,16 @@ static char *resolve_path(const struct load *load, const char *text)
     return resolved;
 }
 
+/* The text may have come from ${...}, so that no message shows it. */
 static enum status check_text(const struct load *load, const struct option *option, const char *key,
                               const char *text)
 {
     if (text[0] == '\0')
         return fault(load, key, "must not be empty");
     if (option->type == OPTION_CRON && !looks_like_cron(text))
-        return fault(load, key, "\"%s\" does not have the five fields of a cron expression", text);
+        return fault(load, key, "does not have the five fields of a cron expression");
     if (option->type == OPTION_ADDRESS && !looks_like_address(text))
-        return fault(load, key, "\"%s\" is not host:port", text);
+        return fault(load, key, "is not host:port");
     return STATUS_OK;
 }
 

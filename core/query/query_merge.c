@@ -30,7 +30,7 @@ static enum status map_window(const struct query_plan *plan, struct pgbinary_fie
 {
     int64_t us = 0;
     if (!plan->window_is_all) {
-        enum status status = pgbinary_get_timestamp(field, &us, error);
+        enum status status = window_read_start(field, &us, error);
         if (status != STATUS_OK)
             return status;
         if (plan->window_may_straddle &&

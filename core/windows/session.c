@@ -68,9 +68,9 @@ static enum status bounds_decode(const struct measure *measure, void *state,
 {
     struct session_bounds *bounds = state;
     (void)measure, (void)arena;
-    enum status status = pgbinary_get_timestamp(&fields[0], &bounds->least_us, error);
+    enum status status = pgbinary_get_event_time(&fields[0], &bounds->least_us, error);
     if (status == STATUS_OK)
-        status = pgbinary_get_timestamp(&fields[1], &bounds->greatest_us, error);
+        status = pgbinary_get_event_time(&fields[1], &bounds->greatest_us, error);
     if (status == STATUS_OK && bounds->least_us > bounds->greatest_us)
         status =
             error_set(error, STATUS_FATAL, "stored state: a session that ends before it starts");

@@ -6,6 +6,7 @@
 #include "core/definitions/definition_json.h"
 #include "core/groups.h"
 #include "core/time/duration.h"
+#include "core/time/timestamp.h"
 #include "core/windows/kinds.h"
 
 /* --- for the kinds --- */
@@ -21,6 +22,17 @@ void window_bounds_of_pane(const struct view *view, const struct group *group, i
 {
     *start_us = group->window_start_us;
     *end_us = window_pane_end(&view->window, group->window_start_us);
+}
+
+/* Whoever adds a length to it must not overflow. */
+enum status window_read_start(const struct pgbinary_field *field, int64_t *start_us,
+                              struct error *error)
+{
+    enum status status = pgbinary_get_timestamp(field, start_us, error);
+    if (status == STATUS_OK &&
+        (*start_us < TIMESTAMP_MIN_US - WINDOW_MAX_US || *start_us >= TIMESTAMP_END_US))
+        return error_set(error, STATUS_FATAL, "stored state: a window that no event is in");
+    return status;
 }
 
 /* --- from JSON --- */

@@ -31,6 +31,7 @@ extern "C" {
 struct group;
 struct groups;
 struct measure;
+struct pgbinary_field;
 struct view;
 struct window_kind;
 
@@ -99,6 +100,10 @@ enum status window_from_json(const json_t *json, struct arena *arena, struct win
 /* Start of the pane that holds `time_us`, and its end. */
 int64_t window_pane_start(const struct window *window, int64_t time_us);
 int64_t window_pane_end(const struct window *window, int64_t start_us);
+
+/* A stored start of a pane. STATUS_FATAL: no pane of an event starts there. */
+enum status window_read_start(const struct pgbinary_field *field, int64_t *start_us,
+                              struct error *error) MUST_CHECK;
 
 /* How windows of a query's granularity come from the view's own. */
 enum window_nesting {

@@ -183,14 +183,14 @@ static void test_types_and_ranges(void **state)
     assert_member_fault("\"schemas\": null", ": schemas: must be a string");
     assert_member_fault("\"schemas\": \"\"", ": schemas: must not be empty");
     assert_member_fault("\"batch\": {\"schedule\": \"every day\"}",
-                        ": batch.schedule: \"every day\" does not have the five fields of a cron "
+                        ": batch.schedule: does not have the five fields of a cron "
                         "expression");
     assert_member_fault("\"serving\": {\"listen\": \"8080\"}",
-                        ": serving.listen: \"8080\" is not host:port");
+                        ": serving.listen: is not host:port");
     assert_member_fault("\"serving\": {\"listen\": \"::1:80\"}",
-                        ": serving.listen: \"::1:80\" is not host:port");
+                        ": serving.listen: is not host:port");
     assert_member_fault("\"serving\": {\"listen\": \"h:65536\"}",
-                        ": serving.listen: \"h:65536\" is not host:port");
+                        ": serving.listen: is not host:port");
 }
 
 static void test_kafka_properties(void **state)
