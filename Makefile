@@ -29,6 +29,7 @@ HARDENING := $(call probe,-fstack-protector-strong) $(call probe,-fstack-clash-p
 
 FLAGS_release := -O3 -g -D_FORTIFY_SOURCE=2 $(HARDENING)
 FLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FLAGS_fuzz    := $(FLAGS_asan) -fsanitize=fuzzer-no-link
 FLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 FLAGS_coverage := -O0 -g --coverage
 
@@ -74,7 +75,7 @@ $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 build/%: build/release/%
 	@cp $< $@
 
-include make/serving.mk make/test.mk make/dashboard.mk make/bench.mk
+include make/serving.mk make/test.mk make/dashboard.mk make/bench.mk make/fuzz.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 

@@ -41,6 +41,7 @@ integration: all $(STACK_TESTS) ## run the tests on a real Kafka and PostgreSQL
 test: deps ## install what is missing, build, run all tests
 	@$(MAKE) --no-print-directory -j2 tests
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory fuzz-short
 	@$(MAKE) --no-print-directory integration
 
 .PHONY: asan tsan

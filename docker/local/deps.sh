@@ -5,6 +5,7 @@
 #   deps.sh          everything
 #   deps.sh build    only what the compiler needs (docker/Dockerfile)
 #   deps.sh browser  only what the dashboard's tests need besides: Chromium, node, npm
+#   deps.sh fuzz     only what long runs of the fuzz targets need besides: clang
 set -eu
 
 packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
@@ -14,6 +15,7 @@ case ${1-} in
         python3-jsonschema" ;;
     build) ;;
     browser) packages=chromium ;;
+    fuzz) packages=clang ;;
     *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac
 what=${1:-all}
@@ -36,6 +38,7 @@ missing_packages() {
         command -v node > /dev/null || printf 'nodejs '
         command -v npm > /dev/null || printf 'npm '
     fi
+    [ "$what" != fuzz ] || fuzzer_package
     [ "$what" = all ] || return 0
     command -v psql > /dev/null || printf 'postgresql-client '
     ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || printf 'postgresql '
@@ -54,6 +57,13 @@ hll_package() {
         apt-cache show "postgresql-$version-hll" > /dev/null 2>&1; then
         printf 'postgresql-%s-hll ' "$version"
     fi
+}
+
+# libFuzzer, for the clang that is Debian's default; where clang brings it along, nothing.
+fuzzer_package() {
+    version=$(apt-cache depends clang 2> /dev/null | sed -n 's/^ *Depends: clang-\([0-9][0-9]*\)$/\1/p')
+    [ -z "$version" ] || ls /usr/lib/llvm-"$version"/lib/clang/*/lib/*/libclang_rt.fuzzer* > /dev/null 2>&1 ||
+        printf 'libclang-rt-%s-dev ' "$version"
 }
 
 as_root() {

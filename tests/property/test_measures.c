@@ -18,121 +18,10 @@
 #include <time.h>
 
 #include "core/definitions/definition.h"
+#include "tests/support/measure_texts.h"
 
+enum { FIELDS = 5 };
 enum { ROUNDS = 300, RECORDS_MAX = 40, STATES_MAX = 8, MUTATIONS = 60, LONG_TEXT = 5000 };
-
-static const char source_json[] =
-    "{\"source\":\"s\",\"topic\":\"t\",\"event_time\":{\"field\":\"at\",\"format\":\"rfc3339\"},"
-    "\"fields\":{\"at\":{\"type\":\"timestamp\",\"nullable\":true},"
-    "\"i\":{\"type\":\"integer\",\"nullable\":true},\"d\":{\"type\":\"decimal\",\"nullable\":true},"
-    "\"s\":{\"type\":\"string\",\"nullable\":true},\"b\":{\"type\":\"boolean\",\"nullable\":true}}"
-    "}";
-
-/* Every kind with every type of argument it takes, plain and through an expression. */
-static const char *const texts[] = {
-    "count(*)",
-    "count(i)",
-    "count(d)",
-    "count(s)",
-    "count(b)",
-    "count(at)",
-    "count(*) FILTER (WHERE b)",
-    "sum(i)",
-    "sum(d)",
-    "sum(i % 100) FILTER (WHERE b IS NOT TRUE)",
-    "sum(d + 0.001)",
-    "avg(i)",
-    "avg(d)",
-    "avg(d) FILTER (WHERE i > 0)",
-    "min(i)",
-    "min(d)",
-    "min(s)",
-    "min(at)",
-    "min(s || 'x') FILTER (WHERE b)",
-    "max(i)",
-    "max(d)",
-    "max(s)",
-    "max(at)",
-    "max(coalesce(d, i))",
-    "count(DISTINCT i)",
-    "count(DISTINCT d)",
-    "count(DISTINCT s, 12)",
-    "count(DISTINCT b)",
-    "count(DISTINCT at) FILTER (WHERE b)",
-    "approx_count_distinct(i)",
-    "approx_count_distinct(d)",
-    "approx_count_distinct(s)",
-    "approx_count_distinct(b)",
-    "approx_count_distinct(at)",
-    "approx_percentile(i, 0.5)",
-    "approx_percentile(i % 1000, 0.95, 0.05)",
-    "approx_percentile(d, 0.99)",
-    "approx_percentile(d, 0, 0.0001)",
-    "histogram(i, [-100, 0, 100])",
-    "histogram(d, [0.5]) FILTER (WHERE b)",
-    "bool_and(b)",
-    "bool_and(i > 0) FILTER (WHERE s IS NULL)",
-    "bool_or(b)",
-    "bool_or(d < 0)",
-    "var_pop(i)",
-    "var_pop(d)",
-    "var_samp(i % 10)",
-    "var_samp(d) FILTER (WHERE b)",
-    "variance(i)",
-    "variance(d + 0.1)",
-    "stddev_pop(i)",
-    "stddev_pop(d)",
-    "stddev_samp(i)",
-    "stddev_samp(d)",
-    "stddev(i % 1000)",
-    "stddev(d)",
-    "covar_pop(i, i % 1000)",
-    "covar_pop(d, i)",
-    "covar_samp(i % 7, i % 9)",
-    "covar_samp(i, d)",
-    "corr(i, i % 1000)",
-    "corr(d, i)",
-    "corr(i % 3, i % 2) FILTER (WHERE b)",
-    "regr_count(i, d)",
-    "regr_avgx(d, i)",
-    "regr_avgx(i, i)",
-    "regr_avgy(d, i)",
-    "regr_avgy(i, i)",
-    "regr_sxx(i, i % 1000)",
-    "regr_sxx(i, d)",
-    "regr_syy(i, i % 1000)",
-    "regr_syy(d, i)",
-    "regr_sxy(i, i % 1000)",
-    "regr_sxy(d, d + 1)",
-    "regr_slope(i, i % 1000)",
-    "regr_slope(d, i)",
-    "regr_intercept(i % 10, i % 1000)",
-    "regr_intercept(d, i)",
-    "regr_r2(i, i % 1000)",
-    "regr_r2(d, i)",
-    "first(i)",
-    "first(d)",
-    "first(s)",
-    "first(b)",
-    "first(at) FILTER (WHERE at IS NOT NULL)",
-    "last(i)",
-    "last(d + 0.00)",
-    "last(s)",
-    "last(b)",
-    "last(at)",
-    "arg_min(i, d)",
-    "arg_min(d, i)",
-    "arg_min(s, b)",
-    "arg_min(b, s)",
-    "arg_min(at, at) FILTER (WHERE b)",
-    "arg_max(i, d)",
-    "arg_max(d, i % 3)",
-    "arg_max(s, s)",
-    "arg_max(b, at)",
-    "arg_max(at, b)",
-};
-
-enum { MEASURES = sizeof texts / sizeof texts[0], FIELDS = 5 };
 
 static uint64_t random_state; /* splitmix64 (Steele, Lea, Flood, 2014) */
 static struct source *source;
@@ -163,7 +52,7 @@ static void must(enum status status)
 static int set_up(void **state)
 {
     (void)state;
-    json_t *json = json_loads(source_json, 0, NULL);
+    json_t *json = json_loads(measure_source_json, 0, NULL);
     must(source_create(json, "source", &source, &error));
     json_decref(json);
     arena_init(&scratch);
@@ -463,11 +352,11 @@ static void check_damage(const struct measure *measure, const char *text)
 
 static void each_measure(void (*check)(const struct measure *, const char *))
 {
-    for (size_t i = 0; i < MEASURES; i++) {
+    for (size_t i = 0; i < MEASURE_TEXTS; i++) {
         struct measure *measure;
-        must(measure_create(texts[i], source, &measure, &error));
+        must(measure_create(measure_texts[i], source, &measure, &error));
         for (int round = 0; round < ROUNDS; round++) {
-            check(measure, texts[i]);
+            check(measure, measure_texts[i]);
             arena_reset(&memory);
         }
         measure_destroy(measure);
@@ -486,16 +375,17 @@ static void test_damaged_states(void **state)
     each_measure(check_damage);
 }
 
-/* A kind that is added without being put into `texts` would not be tested. */
+/* A kind that is added without being put into measure_texts would not be tested. */
 static void test_every_kind_is_tested(void **state)
 {
     (void)state;
     for (size_t k = 0; measure_kinds()[k] != NULL; k++) {
         const char *name = measure_kinds()[k]->name;
         bool found = false;
-        for (size_t i = 0; i < MEASURES; i++) {
+        for (size_t i = 0; i < MEASURE_TEXTS; i++) {
             size_t length = strlen(name);
-            found = found || (strncmp(texts[i], name, length) == 0 && texts[i][length] == '(');
+            found = found || (strncmp(measure_texts[i], name, length) == 0 &&
+                              measure_texts[i][length] == '(');
         }
         if (!found) {
             fail_msg("no text of \"%s\"", name);
