@@ -15,7 +15,7 @@ FUZZ_CXX ?= clang++
 
 # What a target needs besides the library.
 FUZZ_OBJECTS_cron := $(OUT)/batch_layer/cron.o
-FUZZ_OBJECTS_query := $(filter-out %/main.o %/handle_rows.o,$(call objects_of,serving)) $(DASHBOARD_OBJECTS)
+FUZZ_OBJECTS_csv := $(OUT)/batch_layer/csv.o $(OUT)/batch_layer/csv_layout.o
 
 ifeq ($(MODE),fuzz)
 FUZZ_MAIN :=

@@ -32,7 +32,7 @@ tests: all $(TEST_PROGRAMS)
 unit: $(FAST_TESTS) ## run the tests that need no servers
 	@tests/run.sh $(FAST_TESTS)
 
-integration: all $(STACK_TESTS) ## run the tests on a real Kafka and PostgreSQL
+integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) ## run the tests on a real Kafka and PostgreSQL
 	@$(TEST_STACK) docker/local/stack.sh up
 	@DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
 	  $(TEST_STACK) docker/local/stack.sh down; exit $$status

@@ -1,15 +1,16 @@
-/* Queries: the parameters of GET /v1/views/{view}/rows are refused by name, or they make a plan
- * whose statements have nothing of them in their texts.
+/* Queries: parameters of GET /v1/views/{view}/rows and options of `dovetail query` are refused by
+ * name, or they make a plan whose statements have nothing of them in their texts. A page's cursor
+ * leads back to the place that it was written for; one that was changed is refused, or leads to a
+ * place.
  *
- * Input: the view, then name=value pairs with & between them, as they are once decoded. */
+ * Input: the view; name=value pairs with & between them, as they are once decoded; 0; the values of
+ * a page's last row, and where its cursor is changed. */
 #include "tests/fuzz/fuzz.h"
 
-/* its parameters are taken apart by functions of its own */
-#include "serving/handle_rows.c"
+#include "core/query/query_internal.h"
+#include "core/query/query_parse.h"
 
-#include "core/query/query_plan.h"
-
-enum { VIEWS = 6 };
+enum { VIEWS = 6, ROW_LIMIT = 1000, RESULTS_MAX = 8, KEYS_MAX = 8 };
 
 #define MEASURES                                                                                   \
     "\"measures\":{\"n\":\"count(*)\",\"total\":\"sum(d)\",\"p\":\"approx_percentile(i, 0.5)\"}}"
@@ -34,8 +35,6 @@ static const char *const view_texts[VIEWS] = {
 
 static struct source *source;
 static struct catalog_version versions[VIEWS];
-static struct config config = {.serving_row_limit = 1000};
-static struct server server = {.config = &config};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -47,60 +46,153 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-static void split(char *text, struct http_request *request)
+static void check_refused(enum status status, const struct error *error)
 {
-    char *pair;
-    while ((pair = strsep(&text, "&")) != NULL && request->parameter_count < HTTP_PARAMETER_MAX) {
-        char *value = strchr(pair, '=');
-        if (value != NULL)
-            *value++ = '\0';
-        request->parameters[request->parameter_count++] =
-            (struct http_parameter){.name = pair, .value = value == NULL ? "" : value};
-    }
+    FUZZ_CHECK(status == STATUS_REJECT, "status %d: %s", (int)status, error->text);
+    fuzz_check_refusal(status, error);
+    FUZZ_CHECK(strchr(error->text, ':') != NULL, "no parameter is named: %s", error->text);
 }
 
-/* Of two requests that differ in values only, the statements have one text. */
-static void check_plan(const struct query_plan *plan)
+/* --- from texts to a request --- */
+
+static enum status take_pair(struct query_question *question, char *pair, struct error *error)
 {
-    FUZZ_CHECK(plan->batch_sql != NULL || plan->speed_sql != NULL, "no statement");
-    FUZZ_CHECK(plan->parameters.count >= 0 && plan->parameters.count < QUERY_PARAMETER_MAX,
-               "%d parameters", plan->parameters.count);
+    bool known = false;
+    char *value = strchr(pair, '=');
+    if (value != NULL)
+        *value++ = '\0';
+    const char *text = value == NULL ? "" : value;
+    enum status status = query_question_take(question, pair, text, &known, error);
+    FUZZ_CHECK(known == query_is_parameter(pair), "%s: known, or not?", pair);
+    if (status != STATUS_OK || known)
+        return status;
+    return query_question_restrict(question, pair, strcspn(pair, "."), text, error);
+}
+
+static enum status take_pairs(struct query_question *question, char *rest, struct error *error)
+{
+    enum status status = STATUS_OK;
+    for (char *pair; status == STATUS_OK && (pair = strsep(&rest, "&")) != NULL;)
+        status = take_pair(question, pair, error);
+    return status;
+}
+
+/* --- plans --- */
+
+static void check_parameters(const struct query_parameters *parameters, bool has_own)
+{
+    FUZZ_CHECK(parameters->count >= 0 && parameters->count < QUERY_PARAMETER_MAX, "%d parameters",
+               parameters->count);
+    for (int i = 0; i < parameters->count + has_own; i++)
+        FUZZ_CHECK(parameters->values[i] == NULL || parameters->formats[i] == 1, "parameter %d", i);
+}
+
+static void check_plan(const struct query_plan *plan, const struct query_request *request)
+{
     const char *const statements[] = {plan->batch_sql, plan->speed_sql};
+    FUZZ_CHECK(plan->batch_sql != NULL || plan->speed_sql != NULL, "no statement");
     for (int i = 0; i < 2; i++)
         FUZZ_CHECK(statements[i] == NULL || strstr(statements[i], "xyzzy") == NULL,
                    "a value is in a statement: %s", statements[i]);
-    for (int i = 0; i <= plan->parameters.count; i++)
-        FUZZ_CHECK(plan->parameters.formats[i] == 1 && plan->parameters.values[i] != NULL,
-                   "parameter %d", i);
+    if (plan->batch_sql != NULL)
+        check_parameters(&plan->batch_parameters, plan->batch_is_limited);
+    if (plan->speed_sql != NULL)
+        check_parameters(&plan->speed_parameters, true);
+    FUZZ_CHECK(request->limit >= 0, "a negative limit");
+}
+
+/* --- cursors --- */
+
+/* Some row that an answer to this plan could end with. */
+static void make_row(const struct query_plan *plan, struct fuzz_input *input, struct arena *arena,
+                     struct query_row *row)
+{
+    for (size_t i = 0; i < plan->shape.key_count; i++)
+        row->keys[i] = fuzz_value(input, plan->shape.keys[i].type, arena);
+    for (size_t i = 0; i < plan->shape.measure_count; i++) {
+        row->results[i] = fuzz_value(input, plan->shape.measures[i].measure->result_type, arena);
+        row->wide_texts[i] = NULL;
+    }
+    row->window_start_us = (int64_t)fuzz_number(input, 4) * 1000000;
+    row->window_end_us = row->window_start_us + 1 + (int64_t)fuzz_number(input, 4);
+}
+
+static void check_place(const struct query_plan *plan, const struct query_row *row)
+{
+    FUZZ_CHECK(plan->has_after && plan->after.window_start_us == row->window_start_us &&
+                   plan->after.window_end_us == row->window_end_us,
+               "the cursor leads to another window");
+    for (size_t i = 0; i < plan->shape.key_count; i++)
+        FUZZ_CHECK(value_compare(&plan->after.keys[i], &row->keys[i]) == 0,
+                   "the cursor leads to another %s", plan->shape.keys[i].name);
+    FUZZ_CHECK(query_compare_rows(plan, &plan->after, row) == 0, "the cursor leads elsewhere");
+}
+
+static void check_cursor(const struct catalog_version *version, const struct query_plan *plan,
+                         struct query_request *request, struct fuzz_input *input)
+{
+    struct query_answer answer = {.view = version->view};
+    const struct query_reader reader = {
+        .version = version, .request = request, .plan = plan, .answer = &answer};
+    struct value keys[KEYS_MAX], results[RESULTS_MAX];
+    const char *wide_texts[RESULTS_MAX], *cursor = NULL;
+    struct query_row row = {.keys = keys, .results = results, .wide_texts = wide_texts};
+    struct query_plan next;
+    struct error error = {0};
+    FUZZ_CHECK(plan->shape.key_count <= KEYS_MAX && plan->shape.measure_count <= RESULTS_MAX,
+               "too many columns");
+    arena_init(&answer.arena);
+    make_row(plan, input, &answer.arena, &row);
+    FUZZ_CHECK(query_cursor_write(&reader, &row, &cursor, &error) == STATUS_OK, "%s", error.text);
+    if (cursor != NULL) { /* not too long for an address */
+        request->cursor = cursor;
+        FUZZ_CHECK(query_plan_make(version, request, &answer.arena, &next, &error) == STATUS_OK,
+                   "its own cursor: %s", error.text);
+        check_place(&next, &row);
+        check_plan(&next, request);
+        char *changed = arena_copy(&answer.arena, cursor, strlen(cursor));
+        for (size_t i = fuzz_below(input, 4); changed != NULL && i > 0; i--) {
+            size_t at = fuzz_below(input, strlen(cursor));
+            changed[at] = "AaZz09-_wIx"[fuzz_below(input, 11)];
+        }
+        request->cursor = changed;
+        enum status status = query_plan_make(version, request, &answer.arena, &next, &error);
+        if (status == STATUS_OK)
+            check_plan(&next, request);
+        else
+            check_refused(status, &error);
+    }
+    arena_deinit(&answer.arena);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct rows_request rows;
-    static struct http_request request;
+    static struct query_question question;
+    static struct query_plan plan;
     struct fuzz_input input = {data, size};
     struct error error = {0};
+    struct arena arena;
     const struct catalog_version *version = &versions[fuzz_below(&input, VIEWS)];
     char *text = fuzz_rest(&input);
-    request = (struct http_request){0};
-    split(text, &request);
-    rows_request_init(&rows, &server);
-    enum status status = take_parameters(&rows, version->view, &request, &error);
+    if (!fuzz_is_text(text, strlen(text))) { /* refused before */
+        free(text);
+        return 0;
+    }
+    arena_init(&arena);
+    query_question_init(&question);
+    question.request.row_limit = ROW_LIMIT;
+    enum status status = take_pairs(&question, text, &error);
+    if (status == STATUS_OK)
+        status = query_plan_make(version, &question.request, &arena, &plan, &error);
     if (status == STATUS_OK) {
-        struct query_plan plan;
-        struct arena arena;
-        arena_init(&arena);
-        status = query_plan_make(version, &rows.query, &arena, &plan, &error);
-        if (status == STATUS_OK)
-            check_plan(&plan);
-        arena_deinit(&arena);
+        check_plan(&plan, &question.request);
+        if (question.request.cursor == NULL)
+            check_cursor(version, &plan, &question.request, &input);
+    } else {
+        check_refused(status, &error);
     }
-    if (status != STATUS_OK) {
-        FUZZ_CHECK(status == STATUS_REJECT, "status %d: %s", (int)status, error.text);
-        fuzz_check_refusal(status, &error);
-        FUZZ_CHECK(strchr(error.text, ':') != NULL, "no parameter is named: %s", error.text);
-    }
-    rows_request_deinit(&rows);
+    query_question_deinit(&question);
+    arena_deinit(&arena);
     free(text);
     return 0;
 }
