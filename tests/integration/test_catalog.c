@@ -242,7 +242,7 @@ static void test_a_failing_migration_leaves_nothing(void **state)
                 "source");
 }
 
-/* A deployment from before 010_addresses.sql has its tables changed, too. */
+/* A deployment from before 011_addresses.sql has its tables changed, too. */
 static void test_old_tables_get_their_index(void **state)
 {
     (void)state;
@@ -263,7 +263,7 @@ static void test_old_tables_get_their_index(void **state)
             "ALTER TABLE dovetail_internal.speed_1 ALTER COLUMN _group_id SET NOT NULL,"
             " SET (fillfactor = 50), ADD CONSTRAINT speed_1_address"
             " UNIQUE (_partition, _slice_start, _group_id);"
-            "DELETE FROM dovetail_internal.migration WHERE name = '010_addresses.sql'");
+            "DELETE FROM dovetail_internal.migration WHERE name = '011_addresses.sql'");
     assert_ok(catalog_migrate(postgres, &changed, &error));
     assert_true(changed);
     assert_rows(shape, wanted);
