@@ -26,6 +26,13 @@ section_core() {
             encode:*) note "encode a row of ${name#encode:}" "ns/row" "$ns" ;;
         esac
     done < "$work/fold.txt"
+    "$tools/measures" schemas flights "$sample" 11 > "$work/measures.txt"
+    local ratio least greatest state more row
+    while IFS=$'\t' read -r name rest ratio least greatest state more row; do
+        note "$name / count(*)" "ratio" "$ratio"
+        note "$name: state, and what it holds" "bytes/group" "$((state + more))"
+        note "$name: stored" "bytes/group" "$row"
+    done < "$work/measures.txt"
 }
 
 # --- the topic ---

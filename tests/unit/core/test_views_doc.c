@@ -61,6 +61,24 @@ static const struct source *find(struct source *const *sources, size_t count, co
     return NULL;
 }
 
+/* Which of measure_kinds() the examples have used. */
+static bool is_used[64];
+
+static void note_measures(const struct view *view)
+{
+    for (size_t i = 0; i < view->measure_count; i++) {
+        for (size_t k = 0; measure_kinds()[k] != NULL; k++) {
+            is_used[k] = is_used[k] || measure_kinds()[k] == view->measures[i].measure->kind;
+        }
+    }
+}
+
+/* Names that mean the same as another, which has the example. */
+static bool is_synonym(const char *name)
+{
+    return strcmp(name, "variance") == 0 || strcmp(name, "stddev") == 0;
+}
+
 static void test_examples_load(void **state)
 {
     (void)state;
@@ -85,12 +103,18 @@ static void test_examples_load(void **state)
                             &error) != STATUS_OK) {
                 fail_msg("%s", error.text);
             }
+            note_measures(view);
             view_destroy(view);
             view_count++;
         } else {
             fail_msg("a block of JSON is neither \"source\" nor \"view\", but \"%s\"", kind);
         }
         json_decref(json);
+    }
+    for (size_t i = 0; measure_kinds()[i] != NULL; i++) {
+        if (!is_used[i] && !is_synonym(measure_kinds()[i]->name)) {
+            fail_msg("no example uses %s", measure_kinds()[i]->name);
+        }
     }
     assert_true(source_count >= 3);
     assert_true(view_count >= 3);
