@@ -453,6 +453,13 @@ static void test_gap_that_was_counted(void **state)
     child_stop(speed);
     produce(0, 500);
     broker_delete_below(numbers_topic(), 0, 700);
+    /* The speed layer is ahead of the archive: C stays, and with it every answer. */
+    struct child *run = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect_text(child_errors(run), "the run is published, but partitions are halted");
+    expect("SELECT next_offset FROM dovetail_internal.run_cutoff JOIN"
+           " dovetail_internal.current_run USING (run) WHERE partition = 0",
+           300);
+    expect("SELECT sum(c) FROM dovetail.sums", tally(0, 500).counted);
     struct child *told = tell_resume(0, "--accept-gap");
     expect_text(child_output(told), "400 offsets are lost, 300 to 700");
     expect_text(child_output(told), "offsets 300 to 500 of them were counted");
