@@ -325,6 +325,25 @@ void broker_delete_topic(const char *topic)
         fail_msg("topic %s was not deleted", topic);
 }
 
+void broker_add_partitions(const char *topic, int count)
+{
+    char reason[128];
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_NewPartitions_t *request =
+        rd_kafka_NewPartitions_new(topic, (size_t)count, reason, sizeof reason);
+    if (request == NULL)
+        fail_msg("topic %s: %s", topic, reason);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_CreatePartitions(client, &request, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    if (event == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        fail_msg("topic %s did not get %d partitions", topic, count);
+    rd_kafka_event_destroy(event);
+    rd_kafka_NewPartitions_destroy(request);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_destroy(client);
+}
+
 void broker_set_topic(const char *topic, const char *name, const char *value)
 {
     rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());

@@ -58,6 +58,8 @@ void broker_create_topic(const char *topic, int partitions);
 void broker_delete_below(const char *topic, int32_t partition, int64_t offset);
 /* Deletes a topic, and returns when the broker has forgotten it. */
 void broker_delete_topic(const char *topic);
+/* Partitions can only be added: `count` is what the topic has afterwards. */
+void broker_add_partitions(const char *topic, int count);
 /* Alters one setting of a topic, such as ("cleanup.policy", "compact"). */
 void broker_set_topic(const char *topic, const char *name, const char *value);
 /* Nobody may ask for the topic's settings: until broker_permit_settings, which belongs to the
