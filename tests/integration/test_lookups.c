@@ -619,7 +619,7 @@ static void test_changed_lookups_take_effect(void **state)
     http_get(http, ROWS "?state=CA", &reply);
     assert_int_equal(reply.status, 400);
     http_reply_free(&reply);
-    expect_number("SELECT count(*) FROM pg_views WHERE schemaname = 'dovetail_internal'", 1);
+    expect_number("SELECT count(*) FROM pg_views WHERE viewname LIKE 'lookup%'", 1);
     snprintf(sql, sizeof sql,
              "SELECT has_table_privilege('%s_reader', 'dovetail.routes', 'SELECT')"
              "::integer",
@@ -631,7 +631,7 @@ static void test_changed_lookups_take_effect(void **state)
     char *rows = http_rows(ROWS);
     assert_null(strstr(rows, "town"));
     free(rows);
-    expect_number("SELECT count(*) FROM pg_views WHERE schemaname = 'dovetail_internal'", 0);
+    expect_number("SELECT count(*) FROM pg_views WHERE viewname LIKE 'lookup%'", 0);
     deployment_define_view(deployment, DEFINITION(LOOKUPS, ""));
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     check_all_rows();
@@ -642,7 +642,7 @@ static void test_changed_lookups_take_effect(void **state)
     deployment_define_view(deployment, DEFINITION(LOOKUPS, "\"worst\":\"max(delay)\","));
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     check_all_rows();
-    expect_number("SELECT count(*) FROM pg_views WHERE schemaname = 'dovetail_internal'", 3);
+    expect_number("SELECT count(*) FROM pg_views WHERE viewname LIKE 'lookup%'", 3);
     deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
     assert_same(
         "new version", http_rows(ROWS "?group_by=state&granularity=all&measures=worst"),
@@ -650,7 +650,7 @@ static void test_changed_lookups_take_effect(void **state)
                  " true AS provisional FROM dovetail.routes GROUP BY state"
                  " ORDER BY state COLLATE \"C\""),
         3);
-    expect_number("SELECT count(*) FROM pg_views WHERE schemaname = 'dovetail_internal'", 3);
+    expect_number("SELECT count(*) FROM pg_views WHERE viewname LIKE 'lookup%'", 3);
     snprintf(sql, sizeof sql, "DROP OWNED BY %s_reader; DROP ROLE %s_reader", deployment->database,
              deployment->database);
     execute(sql);
