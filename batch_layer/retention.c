@@ -42,7 +42,7 @@ static enum status drop_planned_cuts(struct postgres *postgres, struct error *er
         error);
 }
 
-/* `topic` is a literal. A version that is retired keeps its tables. */
+/* `topic` is a literal. A version that is retired may have its tables still. */
 static enum status drop_rows(struct postgres *postgres, int version, const char *topic,
                              struct error *error)
 {
@@ -105,5 +105,7 @@ enum status retention_apply(struct postgres *postgres, int64_t retained_runs, st
         status = postgres_execute(postgres, "COMMIT", error);
     else
         (void)!postgres_execute(postgres, "ROLLBACK", &ignored);
+    if (status == STATUS_OK)
+        status = catalog_drop_retired(postgres, retained_runs, error);
     return status;
 }

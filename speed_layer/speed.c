@@ -203,8 +203,9 @@ static void tell_progress(struct speed *speed)
     speed->next_progress_us = speed->now_us + PROGRESS_US;
 }
 
-static enum status look_for_sources(struct speed *speed, struct error *error);
+static enum status look_at_catalog(struct speed *speed, struct error *error);
 static enum status change_name(struct speed *speed, struct error *error);
+static void drop_retired(struct speed *speed);
 
 static enum status handle_notices(struct speed *speed, struct error *error)
 {
@@ -225,7 +226,7 @@ static enum status handle_notices(struct speed *speed, struct error *error)
         recovery_look_again(speed);
     }
     if (status == STATUS_OK && speed->look_us != 0 && speed->now_us >= speed->look_us)
-        status = look_for_sources(speed, error);
+        status = look_at_catalog(speed, error);
     return status;
 }
 
@@ -236,6 +237,8 @@ static enum status tick(struct speed *speed, struct error *error)
         return STATUS_OK;
     speed->now_us = now_us;
     enum status status = handover_finish(speed, 0, error);
+    if (status == STATUS_OK)
+        drop_retired(speed);
     if (status == STATUS_OK)
         status = ownership_reclaim(speed, error);
     if (status == STATUS_OK)
@@ -356,14 +359,40 @@ static bool topics_are_subscribed(const struct speed *speed, const struct catalo
     return true;
 }
 
+static bool has_retired(const struct feeds *feeds, const struct catalog *catalog)
+{
+    for (size_t i = 0; feeds != NULL && i < feeds->catalog->version_count; i++) {
+        bool found = false;
+        for (size_t v = 0; v < catalog->version_count && !found; v++)
+            found = catalog->versions[v].version == feeds->catalog->versions[i].version;
+        if (!found)
+            return true;
+    }
+    return false;
+}
+
+/* New versions fence us; that one is retired, nobody has to wait for. */
+static void drop_retired(struct speed *speed)
+{
+    if (!speed->has_retired || speed->in_flight || speed->reclaim_us != 0)
+        return;
+    speed->has_retired = false;
+    if (speed->partition_count == 0)
+        return;
+    program_log(LOG_INFO, "a view's version was retired: it is folded no more");
+    ownership_lose(speed);
+}
+
 /* The revocation, in one of the next polls, drains what is in memory. */
-static enum status look_for_sources(struct speed *speed, struct error *error)
+static enum status look_at_catalog(struct speed *speed, struct error *error)
 {
     struct catalog *catalog = NULL;
     speed->look_us = 0;
     enum status status = ownership_ensure_session(speed, error);
     if (status == STATUS_OK)
         status = catalog_load(speed->postgres, &catalog, error);
+    if (status == STATUS_OK)
+        speed->has_retired = has_retired(speed->feeds, catalog);
     if (status == STATUS_OK && !topics_are_subscribed(speed, catalog)) {
         program_log(LOG_INFO, "a new source was registered");
         status = name_topics(speed, catalog, error);

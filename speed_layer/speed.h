@@ -50,7 +50,8 @@ struct speed {
     int64_t next_refresh_us;
     int64_t next_progress_us;
     int64_t next_hint_us;
-    int64_t look_us; /* when to look for new sources; 0 = nothing says that there are */
+    int64_t look_us;  /* when to read the catalogue; 0 = nothing says that it has changed */
+    bool has_retired; /* what is folded has a retired version: claim again */
     int64_t last_progress_us;
     int64_t reclaim_us; /* when to claim again after a fence; 0 = nothing to claim */
     int64_t reclaim_pause_us;

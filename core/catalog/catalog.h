@@ -81,6 +81,25 @@ enum status catalog_mark_built(struct postgres *postgres, int version, int64_t r
  * whose lookups cannot be bound goes on building, and a warning is logged. */
 enum status catalog_promote(struct postgres *postgres, struct error *error) MUST_CHECK;
 
+/* Removes a view, in the caller's transaction, which has catalog_lock: its versions are retired and
+ * dovetail.<view> is dropped. STATUS_REJECT where there is no such view; STATUS_FATAL names the
+ * objects that depend on it. */
+enum status catalog_drop_view(struct postgres *postgres, const char *view,
+                              struct error *error) MUST_CHECK;
+
+/* Registers the definition that a version had as the view's newest, in the caller's transaction,
+ * which has catalog_lock: it is built beside the one that is served, and replaces it, as every
+ * changed definition. STATUS_REJECT where there is no such version, or the source has changed since
+ * in what it computes. */
+enum status catalog_switch_version(struct postgres *postgres, const char *view, int version,
+                                   enum catalog_change *change, struct error *error) MUST_CHECK;
+
+/* Drops what retired versions leave behind: their tables, as soon as no snapshot is older than the
+ * retirement; their definitions, where `retained` later ones of the view that were current are
+ * retired, too. Transactions of its own; the batch layer calls it, after a run. */
+enum status catalog_drop_retired(struct postgres *postgres, int64_t retained,
+                                 struct error *error) MUST_CHECK;
+
 /* Names and SQL of a version's tables. Buffers are CATALOG_NAME_BYTES. */
 enum { CATALOG_NAME_BYTES = 64 };
 void catalog_speed_table(int version, char *out); /* dovetail_internal.speed_<version> */

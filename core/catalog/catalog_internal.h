@@ -16,6 +16,18 @@ enum status catalog_parse_version(const char *view_text, const char *source_text
 enum status catalog_rebind(struct postgres *postgres, int version, struct view *view,
                            const char *binding, struct error *error) MUST_CHECK;
 
+/* Retires the version of a view that is in this state ("current" or "building"), if there is one.
+ * From the commit on the layers stop folding it: whoever still does finds out by a notification,
+ * which the caller sends, or by its tables being gone. */
+enum status catalog_retire(struct postgres *postgres, const char *view, const char *state,
+                           struct error *error) MUST_CHECK;
+
+enum status catalog_drop_sql_view(struct postgres *postgres, const char *view,
+                                  struct error *error) MUST_CHECK;
+/* The views that a view's lookups were made into: of every version, or of all but `kept`. */
+enum status catalog_drop_lookups(struct postgres *postgres, const char *view, int kept,
+                                 struct error *error) MUST_CHECK;
+
 /* A statement with text parameters whose rows are not wanted. */
 enum status catalog_run(struct postgres *postgres, const char *sql, int parameter_count,
                         const char *const *parameters, struct error *error) MUST_CHECK;

@@ -5,9 +5,7 @@
  * current run has its batch rows and that its speed rows follow without a gap
  * (schemas/sql/002_versions.sql).
  *
- * What a version leaves behind: one that never was current is dropped, tables and all, once it has
- * been retired for so long that nobody can still be writing to it. One that was current keeps its
- * tables, as the record of what was served. */
+ * What the version before leaves behind is catalog_retire.c's. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +57,14 @@ static enum status read_grants(struct postgres *postgres, const char *view, PGre
         1, &view, result, error);
 }
 
-static enum status drop_view(struct postgres *postgres, const char *view, struct error *error)
+enum status catalog_drop_sql_view(struct postgres *postgres, const char *view, struct error *error)
 {
     enum status status =
         postgres_executef(postgres, error, "DROP VIEW IF EXISTS dovetail.\"%s\"", view);
     if (status != STATUS_OK && error != NULL && strcmp(error->sqlstate, "2BP01") == 0)
         return error_wrap(error,
-                          "dovetail.%s gets other columns, but objects depend on it: drop those "
-                          "first",
+                          "dovetail.%s is replaced or dropped, but objects depend on it: drop "
+                          "those first",
                           view);
     return status;
 }
@@ -104,7 +102,7 @@ static enum status recreate_view(struct postgres *postgres, const struct view *v
     PGresult *grants = NULL;
     enum status status = read_grants(postgres, view->name, &grants, error);
     if (status == STATUS_OK)
-        status = drop_view(postgres, view->name, error);
+        status = catalog_drop_sql_view(postgres, view->name, error);
     if (status == STATUS_OK)
         status = create_view(postgres, view, version, error);
     if (status == STATUS_OK)
@@ -137,9 +135,8 @@ static enum status replace_view(struct postgres *postgres, const struct view *vi
 
 /* --- lookups --- */
 
-/* The views that a view's lookups were made into: of every version, or of all but `kept`. */
-static enum status drop_lookups(struct postgres *postgres, const char *view, int kept,
-                                struct error *error)
+enum status catalog_drop_lookups(struct postgres *postgres, const char *view, int kept,
+                                 struct error *error)
 {
     char number[16];
     snprintf(number, sizeof number, "%d", kept);
@@ -182,9 +179,9 @@ enum status catalog_rebind(struct postgres *postgres, int version, struct view *
     PGresult *grants = NULL;
     enum status status = read_grants(postgres, view->name, &grants, error);
     if (status == STATUS_OK)
-        status = drop_view(postgres, view->name, error);
+        status = catalog_drop_sql_view(postgres, view->name, error);
     if (status == STATUS_OK)
-        status = drop_lookups(postgres, view->name, 0, error);
+        status = catalog_drop_lookups(postgres, view->name, 0, error);
     if (status == STATUS_OK)
         status = make_lookups(postgres, version, view, binding, error);
     if (status == STATUS_OK)
@@ -202,11 +199,7 @@ static enum status switch_version(struct postgres *postgres, int version, struct
                                   const char *binding, struct error *error)
 {
     const char *name = view->name;
-    enum status status = catalog_run(postgres,
-                                     "UPDATE dovetail_internal.view_version "
-                                     "SET state = 'retired', retired_at = now() "
-                                     "WHERE view = $1 AND state = 'current'",
-                                     1, (const char *const[]){name}, error);
+    enum status status = catalog_retire(postgres, name, "current", error);
     if (status == STATUS_OK)
         status = postgres_executef(postgres, error,
                                    "UPDATE dovetail_internal.view_version "
@@ -218,7 +211,7 @@ static enum status switch_version(struct postgres *postgres, int version, struct
     if (status == STATUS_OK)
         status = replace_view(postgres, view, version, error);
     if (status == STATUS_OK)
-        status = drop_lookups(postgres, name, version, error);
+        status = catalog_drop_lookups(postgres, name, version, error);
     return status;
 }
 
@@ -250,23 +243,6 @@ static enum status make_current(struct postgres *postgres, const PGresult *build
     return status == STATUS_OK ? status : error_wrap(error, "view %s, version %d", name, version);
 }
 
-static enum status drop_abandoned(struct postgres *postgres, struct error *error)
-{
-    PGresult *result = NULL;
-    /* Ten minutes: far longer than any flush that began before the version was retired. */
-    enum status status =
-        postgres_query(postgres,
-                       "DELETE FROM dovetail_internal.view_version WHERE state = 'retired' AND "
-                       "current_since IS NULL "
-                       "AND retired_at < now() - interval '10 minutes' RETURNING version",
-                       0, NULL, &result, error);
-    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++)
-        status = execute_owned(postgres,
-                               catalog_tables_drop_sql((int)postgres_int64(result, row, 0)), error);
-    PQclear(result);
-    return status;
-}
-
 enum status catalog_promote(struct postgres *postgres, struct error *error)
 {
     PGresult *building = NULL;
@@ -280,8 +256,6 @@ enum status catalog_promote(struct postgres *postgres, struct error *error)
     for (int row = 0; status == STATUS_OK && row < count; row++)
         status = make_current(postgres, building, row, error);
     PQclear(building);
-    if (status == STATUS_OK)
-        status = drop_abandoned(postgres, error);
     if (status == STATUS_OK && count > 0)
         status = postgres_execute(postgres, "NOTIFY dovetail_catalog", error);
     return status;

@@ -236,14 +236,12 @@ static enum status read_registered(struct postgres *postgres, const struct view 
     return status;
 }
 
-/* Its tables stay for now: a process that has not heard of it may be writing to them
- * (catalog_promote drops them later). */
-static enum status retire(struct postgres *postgres, int version, struct error *error)
+static enum status retire_building(struct postgres *postgres, const struct view *view,
+                                   struct error *error)
 {
-    return postgres_executef(postgres, error,
-                             "UPDATE dovetail_internal.view_version SET state = 'retired', "
-                             "retired_at = now() WHERE version = %d; NOTIFY dovetail_catalog",
-                             version);
+    enum status status = catalog_retire(postgres, view->name, "building", error);
+    return status == STATUS_OK ? postgres_execute(postgres, "NOTIFY dovetail_catalog", error)
+                               : status;
 }
 
 static enum status insert_version(struct postgres *postgres, const struct view *view,
@@ -331,7 +329,7 @@ static enum status register_canonical(struct postgres *postgres, const struct vi
         return STATUS_OK;
     *change = registered.current != 0 || registered.building != 0 ? CATALOG_CHANGED : CATALOG_ADDED;
     if (registered.building != 0)
-        status = retire(postgres, registered.building, error);
+        status = retire_building(postgres, view, error);
     if (status == STATUS_OK && !registered.current_is_equal) /* else: back to what is there */
         status = add_version(postgres, view, canonical, error);
     if (status == STATUS_OK)

@@ -114,7 +114,8 @@ const struct option config_options[] = {
      .number = 3,
      FIELD(batch_retained_runs),
      .help = "Published runs that are kept, the current one included: how far `dovetail runs "
-             "rollback` can go back."},
+             "rollback` can go back. As many earlier definitions of each view are kept, for "
+             "`dovetail versions switch`."},
 
     {.section = "serving",
      .name = "listen",
