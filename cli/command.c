@@ -2,11 +2,14 @@
 #include "cli/command.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "core/postgres/pgbinary.h"
 
 /* --- messages --- */
 
@@ -235,4 +238,37 @@ int command_load_definitions(const struct config *config, struct definitions *ou
     if (status != STATUS_REJECT)
         return command_fail(&error);
     return PROGRAM_USAGE; /* the faults are printed */
+}
+
+static json_t *json_cell(const PGresult *result, int row, int column)
+{
+    const char *text = PQgetvalue(result, row, column);
+    if (PQgetisnull(result, row, column))
+        return json_null();
+    switch (PQftype(result, column)) {
+    case PG_OID_BOOL:
+        return json_boolean(text[0] == 't');
+    case PG_OID_INT4:
+    case PG_OID_INT8:
+        return json_integer(postgres_int64(result, row, column));
+    default:
+        return json_string(text);
+    }
+}
+
+bool command_print_json(const PGresult *result)
+{
+    json_t *rows = json_array();
+    for (int row = 0; row < PQntuples(result); row++) {
+        json_t *object = json_object();
+        for (int column = 0; column < PQnfields(result); column++)
+            json_object_set_new(object, PQfname(result, column), json_cell(result, row, column));
+        json_array_append_new(rows, object);
+    }
+    char *text = json_dumps(rows, JSON_INDENT(2));
+    json_decref(rows);
+    if (text != NULL)
+        puts(text);
+    free(text);
+    return text != NULL;
 }

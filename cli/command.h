@@ -27,6 +27,8 @@ extern const struct command command_query;
 extern const struct command command_verify;
 extern const struct command command_status;
 extern const struct command command_runs;
+extern const struct command command_versions;
+extern const struct command command_drop;
 extern const struct command command_dead_letters;
 extern const struct command command_resume;
 
@@ -89,6 +91,10 @@ const struct catalog_version *session_view(const struct session *session, const 
 
 /* All definitions below config->schemas; every fault is printed. Caller: definitions_deinit. */
 int command_load_definitions(const struct config *config, struct definitions *out);
+
+/* The result as an array of objects, one for each row, with the columns' names; types by the
+ * columns' types. False when out of memory. */
+bool command_print_json(const PGresult *result);
 
 /* Flushes stdout: PROGRAM_FAILURE where the data could not be written. */
 int command_finish_output(void);

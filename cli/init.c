@@ -173,7 +173,8 @@ static enum status tell_forgotten(struct postgres *postgres, const struct defini
         for (size_t i = 0; i < definitions->view_count; i++)
             found = found || strcmp(definitions->views[i]->name, PQgetvalue(result, row, 0)) == 0;
         if (!found)
-            printf("view %s: kept, though it has no definition file any more\n",
+            printf("view %s: kept, though it has no definition file any more; `dovetail drop` "
+                   "removes it\n",
                    PQgetvalue(result, row, 0));
     }
     PQclear(result);

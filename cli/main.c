@@ -8,8 +8,9 @@
 #include "cli/command.h"
 
 static const struct command *const commands[] = {
-    &command_init,   &command_validate, &command_produce,      &command_query,  &command_verify,
-    &command_status, &command_runs,     &command_dead_letters, &command_resume,
+    &command_init,   &command_validate,     &command_produce, &command_query,
+    &command_verify, &command_status,       &command_runs,    &command_versions,
+    &command_drop,   &command_dead_letters, &command_resume,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -24,6 +25,8 @@ static const char main_help[] =
     "  verify             recompute a view from the raw records and compare every value\n"
     "  status             positions, lag and ledger of partitions; runs and freshness of views\n"
     "  runs               list the batch runs, or roll back to one\n"
+    "  versions           list a view's versions, show one, or switch back to one\n"
+    "  drop               remove a view that has no definition file any more\n"
     "  dead-letters list  the records that could not be counted\n"
     "  resume             what is lost of a source's log, and going on without it\n"
     "\n"

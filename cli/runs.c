@@ -3,7 +3,6 @@
  * Rolling back is one update of current_run. It is exact: batch rows are kept by the range of runs
  * they belong to, and the slices since the oldest retained run are all there
  * (batch_layer/retention.h). */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,24 +11,15 @@
 #include "cli/table.h"
 
 static const char runs_sql[] =
-    "SELECT r.run, CASE WHEN r.run = c.run THEN 'current' ELSE r.state END, r.reason,"
-    "       to_char(r.started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"
-    "       round(extract(epoch FROM r.finished_at - r.started_at) * 1000), r.records,"
-    "       r.rows_changed, round(r.load_ms), round(r.prepare_ms), round(r.process_ms),"
-    "       round(r.store_ms), r.message "
+    "SELECT r.run, CASE WHEN r.run = c.run THEN 'current' ELSE r.state END AS state, r.reason,"
+    "       to_char(r.started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS started_at,"
+    "       round(extract(epoch FROM r.finished_at - r.started_at) * 1000)::bigint AS ms, "
+    "r.records,"
+    "       r.rows_changed, round(r.load_ms)::bigint AS load_ms,"
+    "       round(r.prepare_ms)::bigint AS prepare_ms, round(r.process_ms)::bigint AS process_ms,"
+    "       round(r.store_ms)::bigint AS store_ms, r.message "
     "FROM dovetail_internal.run AS r CROSS JOIN dovetail_internal.current_run AS c "
     "ORDER BY r.run DESC";
-
-static const char *const names[] = {"run",        "state",      "reason",       "started_at",
-                                    "ms",         "records",    "rows_changed", "load_ms",
-                                    "prepare_ms", "process_ms", "store_ms",     "message"};
-
-enum { COLUMN_COUNT = sizeof names / sizeof names[0] };
-
-static bool is_number(int column)
-{
-    return column == 0 || (column >= 4 && column < COLUMN_COUNT - 1);
-}
 
 static bool print_table(const PGresult *result)
 {
@@ -40,33 +30,12 @@ static bool print_table(const PGresult *result)
     if (table == NULL)
         return false;
     for (int row = 0; row < PQntuples(result); row++)
-        for (int column = 0; column < COLUMN_COUNT; column++)
+        for (int column = 0; column < PQnfields(result); column++)
             table_add(table,
                       PQgetisnull(result, row, column) ? NULL : PQgetvalue(result, row, column));
     bool good = table_print(table, stdout);
     table_destroy(table);
     return good;
-}
-
-static bool print_json(const PGresult *result)
-{
-    json_t *runs = json_array();
-    for (int row = 0; row < PQntuples(result); row++) {
-        json_t *run = json_object();
-        for (int column = 0; column < COLUMN_COUNT; column++) {
-            json_t *value = PQgetisnull(result, row, column) ? json_null()
-                            : is_number(column) ? json_integer(postgres_int64(result, row, column))
-                                                : json_string(PQgetvalue(result, row, column));
-            json_object_set_new(run, names[column], value);
-        }
-        json_array_append_new(runs, run);
-    }
-    char *text = json_dumps(runs, JSON_INDENT(2));
-    json_decref(runs);
-    if (text != NULL)
-        puts(text);
-    free(text);
-    return text != NULL;
 }
 
 static int list(const struct session *session, bool as_json)
@@ -77,7 +46,7 @@ static int list(const struct session *session, bool as_json)
         PQclear(result);
         return command_fail(&error);
     }
-    bool good = as_json ? print_json(result) : print_table(result);
+    bool good = as_json ? command_print_json(result) : print_table(result);
     PQclear(result);
     if (!good) {
         command_complain("out of memory");

@@ -1,0 +1,239 @@
+/* Changing a view while the layers run: versions are built, served, retired and dropped, a view
+ * goes back to an earlier one, and a view is removed. HTTP and SQL say the same throughout. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/support/deployment.h"
+#include "tests/support/http.h"
+#include "tests/support/stack.h"
+
+static struct deployment *deployment;
+static struct child *speed;
+static struct http_session *http;
+
+static void define_view(const char *measure)
+{
+    char text[300];
+    snprintf(text, sizeof text,
+             "{\"view\": \"sums\", \"source\": \"orders\", \"group_by\": [\"shop\"],"
+             " \"measures\": {\"v\": \"%s\"}, \"window\": {\"type\": \"tumbling\","
+             " \"size\": \"1h\"}}",
+             measure);
+    deployment_define_view(deployment, text);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    deployment = deployment_create();
+    deployment_define_source(deployment,
+                             "{\"source\": \"orders\", \"partitions\": 1, \"event_time\":"
+                             " {\"field\": \"t\", \"format\": \"epoch_s\"},"
+                             " \"fields\": {\"t\": \"integer\", \"shop\": \"string\"}}");
+    define_view("count(*)");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    speed = deployment_start(deployment, "dovetail-speed", NULL);
+    deployment_serve(deployment);
+    http = http_session_create(deployment->port);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    http_session_destroy(http);
+    http = NULL;
+    deployment_destroy(deployment);
+    deployment = NULL;
+    return 0;
+}
+
+static void await(const char *sql, int64_t expected)
+{
+    int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
+    int64_t found;
+    while ((found = deployment_number(deployment, sql)) != expected) {
+        if (stack_now_ms() > end_ms) {
+            children_show();
+            fail_msg("%s: %lld instead of %lld", sql, (long long)found, (long long)expected);
+        }
+        children_must_run(&speed, 1);
+        stack_sleep_ms(20);
+    }
+}
+
+/* Two records, in one window: t is 2 for shop a, 3 for shop b. All that came is in the rows then.
+ */
+static void produce(void)
+{
+    static int64_t before;
+    before = deployment_number(deployment, "SELECT next_offset FROM dovetail_internal.position");
+    deployment_write(deployment, "events",
+                     "{\"t\": 2, \"shop\": \"a\"}\n{\"t\": 3, \"shop\": \"b\"}\n");
+    char path[100];
+    snprintf(path, sizeof path, "%s/events", deployment->directory);
+    deployment_run(deployment, 0, "dovetail", "produce", "orders", path, NULL);
+    await("SELECT next_offset FROM dovetail_internal.position", before + 2);
+}
+
+static void run_batch(void)
+{
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+}
+
+/* The sum over both shops, by SQL and by HTTP. */
+static void expect_sum(int64_t expected)
+{
+    struct http_reply reply;
+    assert_int_equal(deployment_number(deployment, "SELECT sum(v) FROM dovetail.sums"), expected);
+    http_get(http, "/v1/views/sums/rows?granularity=all&group_by=", &reply);
+    char text[40];
+    snprintf(text, sizeof text, "\"v\":%lld,", (long long)expected);
+    if (reply.status != 200 || strstr(reply.body, text) == NULL)
+        fail_msg("HTTP %d, without %s: %s", reply.status, text, reply.body);
+    http_reply_free(&reply);
+}
+
+/* The speed layer has been told `times` that a version was retired. */
+static void await_retired(int times)
+{
+    static const char told[] = "version was retired";
+    int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
+    for (;;) {
+        int found = 0;
+        const char *at = child_errors(speed);
+        while ((at = strstr(at, told)) != NULL)
+            at += sizeof told, found++;
+        if (found >= times)
+            return;
+        assert_true(stack_now_ms() < end_ms);
+        children_must_run(&speed, 1);
+        stack_sleep_ms(20);
+    }
+}
+
+static void expect_text(struct child *child, const char *text)
+{
+    if (strstr(child_output(child), text) == NULL && strstr(child_errors(child), text) == NULL)
+        fail_msg("no \"%s\": %s%s", text, child_output(child), child_errors(child));
+}
+
+static void await_dropped(int version)
+{
+    char sql[120];
+    snprintf(sql, sizeof sql, "SELECT (to_regclass('dovetail_internal.speed_%d') IS NULL)::integer",
+             version);
+    int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
+    while (deployment_number(deployment, sql) != 1) {
+        assert_true(stack_now_ms() < end_ms);
+        run_batch(); /* a snapshot of autovacuum's may be in the way of one */
+    }
+}
+
+static void test_versions_come_and_go(void **state)
+{
+    (void)state;
+    produce();
+    expect_sum(2);
+    define_view("sum(t)");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    produce();
+    expect_sum(4); /* the old one, until a run has built the new one */
+    run_batch();
+    expect_sum(10);
+
+    /* Nobody folds the old one any more. */
+    await_retired(1);
+    produce();
+    expect_sum(15);
+    assert_true(deployment_number(deployment,
+                                  "SELECT sum(counted) FROM"
+                                  " dovetail_internal.view_ledger WHERE version = 1") <= 4);
+    await_dropped(1);
+    produce();
+    expect_sum(20);
+
+    /* Back to it. */
+    expect_text(deployment_run(deployment, 0, "dovetail", "versions", NULL), "dropped");
+    struct child *child =
+        deployment_run(deployment, 0, "dovetail", "versions", "show", "sums", "1", NULL);
+    expect_text(child, "count(*)");
+    child = deployment_run(deployment, 0, "dovetail", "versions", "switch", "sums", "1", NULL);
+    expect_text(child, "version 3");
+    produce();
+    expect_sum(25);
+    run_batch();
+    expect_sum(10);
+    produce();
+    expect_sum(12);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+
+    /* What is being built is given up. */
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    child = deployment_run(deployment, 0, "dovetail", "versions", "switch", "sums", "3", NULL);
+    expect_text(child, "version 3 is served");
+    run_batch();
+    expect_sum(12);
+    child = deployment_run(deployment, 0, "dovetail", "versions", "list", "sums", "--format",
+                           "json", NULL);
+    expect_text(child, "\"state\": \"current\"");
+
+    child = deployment_run(deployment, 2, "dovetail", "versions", "switch", "sums", "77", NULL);
+    expect_text(child, "view sums has no version 77");
+    child = deployment_run(deployment, 2, "dovetail", "versions", "switch", "sums", NULL);
+    expect_text(child, "which version");
+    child = deployment_run(deployment, 2, "dovetail", "versions", "show", "sums", "x", NULL);
+    expect_text(child, "VERSION");
+    deployment_run(deployment, 2, "dovetail", "versions", "list", "nothing", NULL);
+    child_stop(speed);
+}
+
+static void test_a_view_is_removed(void **state)
+{
+    (void)state;
+    produce();
+    run_batch();
+    struct child *child = deployment_run(deployment, 2, "dovetail", "drop", "sums", "--yes", NULL);
+    expect_text(child, "definition file");
+    deployment_remove(deployment, "schemas/views/sums.json");
+    child = deployment_run(deployment, 0, "dovetail", "init", NULL);
+    expect_text(child, "dovetail drop");
+    child = deployment_run(deployment, 2, "dovetail", "drop", "sums", NULL);
+    expect_text(child, "--yes");
+    expect_sum(2);
+    deployment_run(deployment, 0, "dovetail", "drop", "sums", "--yes", NULL);
+    assert_int_equal(
+        deployment_number(deployment, "SELECT (to_regclass('dovetail.sums') IS NULL)::integer"), 1);
+    struct http_reply reply;
+    http_get(http, "/v1/views/sums/rows", &reply);
+    assert_int_equal(reply.status, 404);
+    http_reply_free(&reply);
+    await_retired(1);
+    produce(); /* the source goes on being read */
+    await_dropped(1);
+    produce();
+    child = deployment_run(deployment, 2, "dovetail", "drop", "sums", "--yes", NULL);
+    expect_text(child, "not registered");
+
+    /* The same definition is a new view, with all records. */
+    define_view("count(*)");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    run_batch();
+    expect_sum(6);
+    child_stop(speed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_versions_come_and_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_view_is_removed, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
