@@ -1,6 +1,8 @@
-/* dovetail dead-letters list: the newest records that could not be counted, from the dead-letter
- * topics of one source or of all. Reads Kafka only; a letter that was written twice (a crash
- * between writing and committing) shows twice. */
+/* dovetail dead-letters: list and replay.
+ *
+ * list: the newest records that could not be counted, from the dead-letter topics of one source or
+ * of all. Reads Kafka only; a letter that was written twice (a crash between writing and
+ * committing) shows twice. replay is in cli/replay.c. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -8,23 +10,21 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/letter.h"
+#include "cli/replay.h"
 #include "cli/table.h"
-#include "core/kafka/kafka.h"
 #include "core/base/utf8.h"
 #include "core/time/timestamp.h"
 
-enum {
-    KAFKA_TIMEOUT_MS = 15000,
-    POLL_MS = 500,
-    POLL_LIMIT = 60,
-    VALUE_SHOWN_BYTES = 80,
-    TEXT_BYTES = 400
-};
+enum { VALUE_SHOWN_BYTES = 80, TEXT_BYTES = 400 };
 
 struct arguments {
+    bool has_verb; /* without one it is list */
+    bool is_replay;
     const char *source; /* NULL: all */
     int64_t limit;      /* of each partition of each topic */
     bool as_json;
+    struct replay_options replay;
 };
 
 /* Either a table or an array, filled letter by letter. */
@@ -35,25 +35,6 @@ struct output {
 
 static const char *const columns[] = {">letter", "topic",  ">partition", ">offset",
                                       "view",    "reason", "value",      NULL};
-
-/* All values of a header, joined by commas; false where there is none. */
-static bool join_headers(const rd_kafka_headers_t *headers, const char *name, char *out,
-                         size_t size)
-{
-    const void *value;
-    size_t length;
-    size_t used = 0;
-    out[0] = '\0';
-    for (size_t i = 0;
-         headers != NULL && rd_kafka_header_get(headers, i, name, &value, &length) == 0; i++) {
-        int written = snprintf(out + used, size - used, "%s%.*s", i > 0 ? "," : "", (int)length,
-                               value != NULL ? (const char *)value : "");
-        if (written < 0 || (size_t)written >= size - used)
-            break;
-        used += (size_t)written;
-    }
-    return used > 0;
-}
 
 /* The value as far as it is text; a table shows its beginning. */
 static json_t *value_json(const rd_kafka_message_t *message)
@@ -84,37 +65,38 @@ static json_t *time_json(const rd_kafka_message_t *message)
     return json_string(text);
 }
 
-static void add_letter(struct output *output, const rd_kafka_message_t *message)
+static enum status add_letter(const struct letter *letter, void *context, struct error *error)
 {
     enum { PARTITION = 1, OFFSET, REASON = 4, WITHHELD, IMPORT, LINE, REPLAYS, NAMES };
     static const char *const names[NAMES] = {
         "dovetail.topic",  "dovetail.partition", "dovetail.offset",
         "dovetail.view",   "dovetail.reason",    "dovetail.withheld",
         "dovetail.import", "dovetail.line",      "dovetail.replays"};
+    (void)error;
+    struct output *output = context;
+    const rd_kafka_message_t *message = letter->message;
     char texts[NAMES][TEXT_BYTES];
     bool present[NAMES];
-    rd_kafka_headers_t *headers = NULL;
-    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        headers = NULL;
     for (size_t i = 0; i < NAMES; i++)
-        present[i] = join_headers(headers, names[i], texts[i], TEXT_BYTES);
+        present[i] = i == REPLAYS ? letter_record_text(letter, names[i], texts[i], TEXT_BYTES)
+                                  : letter_text(letter, names[i], texts[i], TEXT_BYTES);
     if (output->letters != NULL) {
-        json_t *letter = json_object();
-        json_object_set_new(letter, "letter",
+        json_t *object = json_object();
+        json_object_set_new(object, "letter",
                             json_pack("{s:s, s:i, s:I, s:o}", "topic",
                                       rd_kafka_topic_name(message->rkt), "partition",
                                       (int)message->partition, "offset",
                                       (json_int_t)message->offset, "at", time_json(message)));
         for (size_t i = 0; i < NAMES; i++) {
             bool is_number = i == PARTITION || i == OFFSET || i == LINE || i == REPLAYS;
-            json_object_set_new(letter, names[i] + strlen("dovetail."),
+            json_object_set_new(object, names[i] + strlen("dovetail."),
                                 !present[i] ? json_null()
                                 : is_number ? json_integer(strtoll(texts[i], NULL, 10))
                                             : json_string(texts[i]));
         }
-        json_object_set_new(letter, "value", value_json(message));
-        json_array_append_new(output->letters, letter);
-        return;
+        json_object_set_new(object, "value", value_json(message));
+        json_array_append_new(output->letters, object);
+        return STATUS_OK;
     }
     table_addf(output->table, "%d:%" PRId64, (int)message->partition, message->offset);
     for (size_t i = 0; i <= REASON; i++)
@@ -129,54 +111,7 @@ static void add_letter(struct output *output, const rd_kafka_message_t *message)
         table_addf(output->table, "%.*s%s",
                    (int)(message->len < VALUE_SHOWN_BYTES ? message->len : VALUE_SHOWN_BYTES),
                    (const char *)message->payload, message->len > VALUE_SHOWN_BYTES ? "..." : "");
-}
-
-/* Reads [start, end) of one partition. */
-static enum status read_letters(const struct config *config, const char *topic, int32_t partition,
-                                int64_t start, int64_t end, struct output *output,
-                                struct error *error)
-{
-    struct kafka_position position = {.topic = topic, .partition = partition, .offset = start};
-    struct kafka_consumer *consumer = NULL;
-    enum status status = kafka_consumer_assign(config->kafka, &position, 1, &consumer, error);
-    bool done = false;
-    for (int idle = 0; status == STATUS_OK && !done;) {
-        rd_kafka_message_t *message = NULL;
-        status = kafka_consumer_poll(consumer, POLL_MS, &message, error);
-        if (status == STATUS_OK && message == NULL && (++idle > POLL_LIMIT || program_stopping()))
-            status = error_set(error, STATUS_RETRY, "Kafka: no answer for topic %s", topic);
-        if (message == NULL)
-            continue;
-        idle = 0;
-        done = message->err != RD_KAFKA_RESP_ERR_NO_ERROR || message->offset + 1 >= end;
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset < end)
-            add_letter(output, message);
-        rd_kafka_message_destroy(message);
-    }
-    kafka_consumer_close(consumer);
-    return status;
-}
-
-static enum status list_topic(const struct config *config, const char *topic, int64_t limit,
-                              struct output *output, struct error *error)
-{
-    int count = 0;
-    struct kafka_consumer *consumer = NULL;
-    enum status status =
-        kafka_topic_partitions(config->kafka, topic, KAFKA_TIMEOUT_MS, &count, error);
-    if (status == STATUS_OK)
-        status = kafka_consumer_assign(config->kafka, NULL, 0, &consumer, error);
-    for (int32_t i = 0; status == STATUS_OK && i < count; i++) {
-        int64_t low;
-        int64_t high;
-        status =
-            kafka_consumer_watermarks(consumer, topic, i, KAFKA_TIMEOUT_MS, &low, &high, error);
-        if (status == STATUS_OK && high > low)
-            status = read_letters(config, topic, i, high - low > limit ? high - limit : low, high,
-                                  output, error);
-    }
-    kafka_consumer_close(consumer);
-    return status;
+    return STATUS_OK;
 }
 
 static int print_output(const struct output *output)
@@ -212,7 +147,8 @@ static int list(const struct config *config, const struct definitions *definitio
         if (arguments->source != NULL && strcmp(source->name, arguments->source) != 0)
             continue;
         found = true;
-        status = list_topic(config, source->dead_letter_topic, arguments->limit, &output, &error);
+        status = letters_read(config, source->dead_letter_topic, arguments->limit, add_letter,
+                              &output, &error);
     }
     if (status == STATUS_OK && !found)
         status = error_set(&error, STATUS_REJECT, "there is no source %s", arguments->source);
@@ -222,12 +158,55 @@ static int list(const struct config *config, const struct definitions *definitio
     return code;
 }
 
-enum option { OPTION_LIMIT, OPTION_FORMAT };
+enum option {
+    OPTION_LIMIT,
+    OPTION_FORMAT,
+    OPTION_PARTITION,
+    OPTION_OFFSET,
+    OPTION_SINCE,
+    OPTION_STILL_BAD,
+    OPTION_DRY_RUN,
+};
+
+static bool take_since(struct replay_options *out, const char *value)
+{
+    struct value time;
+    struct error error;
+    if (value_parse(VALUE_TIMESTAMP, value, strlen(value), &time, &error) != STATUS_OK) {
+        command_complain("--since: %s", error.text);
+        return false;
+    }
+    out->has_since = true;
+    out->since_us = time.timestamp_us;
+    return true;
+}
 
 static bool take_option(struct arguments *out, enum option option, const char *value)
 {
-    if (option == OPTION_LIMIT)
+    bool is_replays = option >= OPTION_PARTITION;
+    if (out->is_replay != is_replays) {
+        command_complain(is_replays ? "list takes --limit and --format only"
+                                    : "replay takes neither --limit nor --format");
+        return false;
+    }
+    switch (option) {
+    case OPTION_LIMIT:
         return option_int64("--limit", value, 1, 1000000, &out->limit);
+    case OPTION_PARTITION:
+        return option_int64("--partition", value, 0, INT32_MAX, &out->replay.partition);
+    case OPTION_OFFSET:
+        return option_int64("--offset", value, 0, INT64_MAX, &out->replay.offset);
+    case OPTION_SINCE:
+        return take_since(&out->replay, value);
+    case OPTION_STILL_BAD:
+        out->replay.still_bad = true;
+        return true;
+    case OPTION_DRY_RUN:
+        out->replay.dry_run = true;
+        return true;
+    case OPTION_FORMAT:
+        break;
+    }
     out->as_json = strcmp(value, "json") == 0;
     if (out->as_json || strcmp(value, "table") == 0)
         return true;
@@ -235,45 +214,67 @@ static bool take_option(struct arguments *out, enum option option, const char *v
     return false;
 }
 
+static bool take_word(struct arguments *out, const char *value)
+{
+    bool is_replay = strcmp(value, "replay") == 0;
+    if (!out->has_verb && (is_replay || strcmp(value, "list") == 0)) {
+        out->has_verb = true;
+        out->is_replay = is_replay;
+        return true;
+    }
+    if (out->has_verb && out->source == NULL) {
+        out->source = value;
+        return true;
+    }
+    command_complain("%s: unexpected argument (see --help)", value);
+    return false;
+}
+
 static bool parse(const struct program_arguments *program, struct arguments *out)
 {
     static const struct option_spec specs[] = {
-        [OPTION_LIMIT] = {"--limit", true}, [OPTION_FORMAT] = {"--format", true}, {NULL, false}};
+        [OPTION_LIMIT] = {"--limit", true},         [OPTION_FORMAT] = {"--format", true},
+        [OPTION_PARTITION] = {"--partition", true}, [OPTION_OFFSET] = {"--offset", true},
+        [OPTION_SINCE] = {"--since", true},         [OPTION_STILL_BAD] = {"--still-bad", false},
+        [OPTION_DRY_RUN] = {"--dry-run", false},    {NULL, false}};
     struct option_reader reader = {.next = program->rest, .specs = specs};
-    bool listed = false;
     size_t index;
     const char *value = NULL;
     enum option_result result;
     while ((result = option_next(&reader, &index, &value)) != OPTION_END) {
         if (result == OPTION_FAULT)
             return false;
-        if (result == OPTION_FOUND) {
-            if (!take_option(out, (enum option)index, value))
-                return false;
-        } else if (!listed && strcmp(value, "list") == 0) {
-            listed = true;
-        } else if (listed && out->source == NULL) {
-            out->source = value;
-        } else {
-            command_complain("%s: unexpected argument (see --help)", value);
+        if (result == OPTION_FOUND ? !take_option(out, (enum option)index, value)
+                                   : !take_word(out, value))
             return false;
-        }
+    }
+    if (out->replay.offset >= 0 && out->replay.partition < 0) {
+        command_complain("--offset: wants --partition, too");
+        return false;
     }
     return true;
 }
 
 static int run(const struct program_arguments *program)
 {
-    struct arguments arguments = {.limit = 100};
+    struct arguments arguments = {.limit = 100, .replay = {.partition = -1, .offset = -1}};
     struct session session = {0};
     struct definitions definitions = {0};
+    int code;
     if (!parse(program, &arguments))
         return PROGRAM_USAGE;
-    int code = session_load_config(&session, program);
-    if (code == PROGRAM_OK)
-        code = command_load_definitions(session.config, &definitions);
-    if (code == PROGRAM_OK)
-        code = list(session.config, &definitions, &arguments);
+    if (arguments.is_replay) {
+        arguments.replay.source = arguments.source;
+        code = session_open(&session, program);
+        if (code == PROGRAM_OK)
+            code = replay_letters(&session, &arguments.replay);
+    } else {
+        code = session_load_config(&session, program);
+        if (code == PROGRAM_OK)
+            code = command_load_definitions(session.config, &definitions);
+        if (code == PROGRAM_OK)
+            code = list(session.config, &definitions, &arguments);
+    }
     definitions_deinit(&definitions);
     session_close(&session);
     return code;
@@ -282,14 +283,38 @@ static int run(const struct program_arguments *program)
 const struct command command_dead_letters = {
     .name = "dead-letters",
     .summary = "the records that could not be counted",
-    .help = "usage: dovetail dead-letters list [SOURCE] [OPTION]...\n"
-            "\n"
-            "Lists the newest records that could not be counted: where each stood, which view\n"
-            "refused it (none: it was bad for all), why, and its value.\n"
-            "\n"
-            "  --limit N     at most N of each partition (default 100)\n"
-            "  --format F    table (default) or json\n"
-            "\n"
-            "options of all commands:",
+    .help =
+        "usage: dovetail dead-letters list [SOURCE] [--limit N] [--format table|json]\n"
+        "       dovetail dead-letters replay [SOURCE] [OPTION]...\n"
+        "\n"
+        "list: the newest records that could not be counted: the letter's place in its topic\n"
+        "(partition:offset), where the record stood, which view refused it (none: it was bad for\n"
+        "all), why, and its value.\n"
+        "\n"
+        "  --limit N        at most N of each partition (default 100)\n"
+        "  --format F       table (default) or json\n"
+        "\n"
+        "replay: produces the records of dead letters into their topic again, with key, value and\n"
+        "headers, each exactly once, however often this is repeated or interrupted. It is for\n"
+        "records that the history does not have, such as those from before this deployment.\n"
+        "Left alone, with the reason, are\n"
+        "  - records of the history that a corrected definition accepts: the next batch run\n"
+        "    counts them where they are, and a replay would count them twice\n"
+        "  - records that no definition accepts, unless --still-bad is given\n"
+        "  - records that one view refused: the others have counted them\n"
+        "  - imported lines: correct them in a file of their own and import that\n"
+        "  - letters without the whole record: masked, withheld, or read from the archive\n"
+        "\n"
+        "  --partition N    only records that stood in this partition of the source's topic\n"
+        "  --offset N       only the one at this offset of it\n"
+        "  --since T        only letters written at T or later: 2026-01-31, 2026-01-31T10:00:00Z\n"
+        "  --still-bad      also records that no definition accepts: they are dead-lettered "
+        "again,\n"
+        "                   with the header dovetail.replays counting how often; where they lie "
+        "in\n"
+        "                   the history both copies will count once a definition accepts them\n"
+        "  --dry-run        say for each letter what would be done; change nothing\n"
+        "\n"
+        "options of all commands:",
     .run = run,
 };

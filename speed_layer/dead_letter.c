@@ -96,6 +96,8 @@ static rd_kafka_headers_t *build_headers(const struct letter_origin *origin,
         good = add_header(headers, "dovetail.withheld", "value");
     if (good && disclosure->key_withheld)
         good = add_header(headers, "dovetail.withheld", "key");
+    if (good && disclosure->masked)
+        good = add_header(headers, "dovetail.masked", "true");
     if (good && origin->archived)
         good = add_header(headers, "dovetail.archive", "without key and headers");
     for (size_t i = 0; good && i < rejection->view_count; i++)

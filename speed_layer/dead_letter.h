@@ -53,6 +53,7 @@ struct disclosure {
     size_t length;
     bool value_withheld;
     bool key_withheld;
+    bool masked; /* the value is not the original one: it was masked */
 };
 
 /* Where a record comes from, and what of it is not in its value. */

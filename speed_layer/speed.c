@@ -85,6 +85,7 @@ static enum status add_dead_letter(struct speed *speed, const struct partition *
         /* The archive has nothing either of a value whose fields could not be found. */
         disclosure.value_withheld =
             disclosure.value == NULL && (record->value != NULL || origin.archived);
+        disclosure.masked = disclosure.value != NULL;
         disclosure.key_withheld = origin.key != NULL && feed->source->mask_key;
     }
     if (status != STATUS_OK)

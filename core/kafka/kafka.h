@@ -143,6 +143,20 @@ enum status kafka_producer_send(struct kafka_producer *producer, const char *top
  * STATUS_REJECT/FATAL when a record was refused since the last flush (the first reason is told). */
 enum status kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
                                  struct error *error) MUST_CHECK;
+
+/* One whose records appear in transactions, whole or not at all. Whoever else has the same id is
+ * fenced by this call, and what it left open is aborted: nothing of it arrives any more.
+ * STATUS_RETRY when no broker answers in time. */
+enum status kafka_producer_create_transactional(const json_t *properties,
+                                                const char *transactional_id, int timeout_ms,
+                                                struct kafka_producer **out,
+                                                struct error *error) MUST_CHECK;
+enum status kafka_producer_begin(struct kafka_producer *producer, struct error *error) MUST_CHECK;
+/* Every record since kafka_producer_begin is committed. On any failure the transaction is aborted,
+ * or its outcome is unknown where the broker did not answer (STATUS_RETRY). */
+enum status kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
+                                  struct error *error) MUST_CHECK;
+
 int64_t kafka_producer_acknowledged(const struct kafka_producer *producer);
 void kafka_producer_destroy(
     struct kafka_producer *producer); /* what is unacknowledged is dropped */

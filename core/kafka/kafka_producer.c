@@ -11,7 +11,9 @@
 #include "core/kafka/kafka_client.h"
 #include "core/program/program.h"
 
-enum { WAIT_MS = 100 }; /* of one wait; an acknowledgement ends it early */
+enum { WAIT_MS = 100, ABORT_MS = 5000 }; /* of one wait; an acknowledgement ends it early */
+
+#define TRANSACTION_MS "60000"
 
 struct kafka_producer {
     struct kafka_client client; /* first: it is the opaque of all callbacks */
@@ -64,9 +66,11 @@ static void receive_report(rd_kafka_t *rk, const rd_kafka_message_t *message, vo
     }
 }
 
-enum status kafka_producer_create(const json_t *properties, struct kafka_producer **out,
-                                  struct error *error)
+static enum status create(const json_t *properties, const char *transactional_id,
+                          struct kafka_producer **out, struct error *error)
 {
+    /* librdkafka wants records to time out before their transaction does. */
+    const char *timeout_ms = transactional_id == NULL ? NULL : TRANSACTION_MS;
     *out = NULL;
     struct kafka_producer *producer = calloc(1, sizeof *producer);
     if (producer == NULL)
@@ -74,6 +78,9 @@ enum status kafka_producer_create(const json_t *properties, struct kafka_produce
     kafka_client_init(&producer->client);
     const struct kafka_property fixed[] = {
         {"compression.codec", usable_compression(properties)},
+        {"transactional.id", transactional_id},
+        {"transaction.timeout.ms", timeout_ms},
+        {"message.timeout.ms", timeout_ms},
         {NULL, NULL},
     };
     rd_kafka_conf_t *conf = NULL;
@@ -89,6 +96,65 @@ enum status kafka_producer_create(const json_t *properties, struct kafka_produce
     }
     *out = producer;
     return STATUS_OK;
+}
+
+enum status kafka_producer_create(const json_t *properties, struct kafka_producer **out,
+                                  struct error *error)
+{
+    return create(properties, NULL, out, error);
+}
+
+/* --- transactions --- */
+
+/* Takes the failure, which may be NULL. */
+static enum status transaction_error(const char *doing, rd_kafka_error_t *failure,
+                                     struct error *error)
+{
+    if (failure == NULL)
+        return STATUS_OK;
+    rd_kafka_resp_err_t code = rd_kafka_error_code(failure);
+    enum status status = code == RD_KAFKA_RESP_ERR__FENCED  ? STATUS_FENCED
+                         : rd_kafka_error_is_fatal(failure) ? STATUS_FATAL
+                                                            : STATUS_RETRY;
+    status = kafka_client_error(error, status, code, "Kafka: %s: %s", doing,
+                                rd_kafka_error_string(failure));
+    rd_kafka_error_destroy(failure);
+    return status;
+}
+
+enum status kafka_producer_create_transactional(const json_t *properties,
+                                                const char *transactional_id, int timeout_ms,
+                                                struct kafka_producer **out, struct error *error)
+{
+    enum status status = create(properties, transactional_id, out, error);
+    if (status == STATUS_OK)
+        status = transaction_error("the transactions cannot begin",
+                                   rd_kafka_init_transactions((*out)->rk, timeout_ms), error);
+    if (status != STATUS_OK) {
+        kafka_producer_destroy(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+enum status kafka_producer_begin(struct kafka_producer *producer, struct error *error)
+{
+    return transaction_error("a transaction cannot begin", rd_kafka_begin_transaction(producer->rk),
+                             error);
+}
+
+enum status kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
+                                  struct error *error)
+{
+    enum status status =
+        transaction_error("the transaction cannot be committed",
+                          rd_kafka_commit_transaction(producer->rk, timeout_ms), error);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    rd_kafka_error_t *ignored = rd_kafka_abort_transaction(producer->rk, ABORT_MS);
+    if (ignored != NULL)
+        rd_kafka_error_destroy(ignored);
+    return status;
 }
 
 static rd_kafka_resp_err_t produce(struct kafka_producer *producer, const char *topic,
