@@ -1,7 +1,10 @@
 /* The whole query interface, against SQL: random questions with filters, roll-ups, having, order,
  * limit and pages, over HTTP and in `dovetail query`, compared text by text with what PostgreSQL
  * computes from the raw events (a naive model: no states, no layers, no windows of ours), and where
- * nothing is rolled up with the view dovetail.by_route, too. Nothing flows meanwhile. */
+ * nothing is rolled up with the view dovetail.by_route, too. Nothing flows meanwhile. Every kind of
+ * response is as schemas/openapi.json describes it.
+ *
+ * Needs Debian's python3-jsonschema. The program runs in the repository's root, as make does. */
 #define TRIPS_MORE_VIEWS                                                                           \
     "{\"view\": \"many\", \"source\": \"trips\", \"group_by\": [\"delay\"],"                       \
     " \"window\": {\"type\": \"tumbling\", \"size\": \"1d\"},"                                     \
@@ -1123,6 +1126,116 @@ static void test_etag(void **state)
     assert_int_equal(status_with_etag("/v1/views/by_route/rows?limit=2&explain=1", "*", ""), 200);
 }
 
+/* --- the description --- */
+
+/* A response for openapi_verdicts.py. */
+static void record(FILE *out, const char *route, const struct reply *reply)
+{
+    char type[128] = "";
+    const char *begin = strcasestr(reply->text, "Content-Type: ");
+    assert_non_null(begin);
+    assert_int_equal(sscanf(begin, "%*[^ ] %100[^\r]", type), 1);
+    json_t *json = json_pack("{s:s, s:i, s:s, s:s}", "route", route, "status", reply->status,
+                             "type", type, "body", reply->body);
+    char *line = json_dumps(json, JSON_COMPACT);
+    assert_non_null(line);
+    fprintf(out, "%s\n", line);
+    free(line);
+    json_decref(json);
+}
+
+/* What the script prints; malloc'd. */
+static char *verdicts(const char *path)
+{
+    char command[300];
+    char text[8192] = "";
+    snprintf(command, sizeof command, "python3 tests/support/openapi_verdicts.py < %s", path);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t length = fread(text, 1, sizeof text - 1, pipe);
+    text[length] = '\0';
+    if (pclose(pipe) != 0)
+        fail_msg(
+            "the description could not be asked: Debian's package python3-jsonschema is needed");
+    return strdup(text);
+}
+
+#define ROWS_ROUTE "/v1/views/{view}/rows"
+
+static void test_responses_are_as_described(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *route, *target, *headers;
+        int status;
+    } requests[] = {
+        {"/v1/views", "/v1/views", "", 200},
+        {"/v1/views", "/v1/views?a=b", "", 400},
+        {"/v1/views/{view}", "/v1/views/by_route", "", 200},
+        {"/v1/views/{view}", "/v1/views/nothing", "", 404},
+        {"/v1/status", "/v1/status", "", 200},
+        {"/openapi.json", "/openapi.json", "", 200},
+        {"/livez", "/livez", "", 200},
+        {"/readyz", "/readyz", "", 200},
+        {"/metrics", "/metrics", "", 200},
+        {ROWS_ROUTE, "/v1/views/nothing/rows", "", 404},
+        {ROWS_ROUTE, "/v1/views/many/rows", "", 400},
+        {ROWS_ROUTE, "/v1/views/kinds/rows", "Accept: text/html\r\n", 406},
+        {ROWS_ROUTE, "/v1/views/kinds/rows", "Accept: text/csv\r\n", 200},
+        {ROWS_ROUTE, "/v1/views/kinds/rows", "Accept: application/x-ndjson\r\n", 200},
+        {ROWS_ROUTE, "/v1/views/kinds/rows?explain=1&limit=3", "", 200},
+        {ROWS_ROUTE, "/v1/views/visits/rows?explain=1", "", 200},
+        {ROWS_ROUTE, "/v1/views/hops/rows", "", 200},
+        {ROWS_ROUTE, "/v1/views/forever/rows?explain=1", "", 200},
+        {ROWS_ROUTE, "/v1/views/typed/rows?limit=100", "", 200},
+        {ROWS_ROUTE, "/v1/views/odd_names/rows?layer=batch", "", 200},
+        {ROWS_ROUTE, "/v1/views/kinds/rows?wait_ms=1&at_least=%7B%22trips%22:%5B9999%5D%7D", "",
+         504},
+    };
+    char path[128];
+    snprintf(path, sizeof path, "%s/responses", directory);
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        struct reply reply = get_with(requests[i].target, requests[i].headers);
+        if (reply.status != requests[i].status)
+            fail_msg("%s: %s", requests[i].target, reply.text);
+        record(out, requests[i].route, &reply);
+        free(reply.text);
+    }
+    for (int i = 0; i < 60; i++) {
+        static struct question question;
+        struct growing target = {0};
+        choose_question(&question);
+        add(&target, "/v1/views/by_route/rows%s%climit=%u&explain=%d", question.target.text,
+            question.target.text[0] == '\0' ? '?' : '&', 1 + random_below(300), i % 2);
+        struct reply reply = get(target.text);
+        record(out, ROWS_ROUTE, &reply);
+        free(reply.text);
+        forget_question(&question);
+    }
+    fclose(out);
+    char *faults = verdicts(path);
+    if (faults[0] != '\0')
+        fail_msg("not as described:\n%s", faults);
+    free(faults);
+    /* And the judge does judge. */
+    struct reply reply = get("/v1/views/kinds/rows?limit=1");
+    memcpy(strstr(reply.body, "\"watermark\""), "\"watermork\"", strlen("\"watermark\""));
+    out = fopen(path, "w");
+    assert_non_null(out);
+    record(out, ROWS_ROUTE, &reply);
+    reply.status = 418;
+    record(out, ROWS_ROUTE, &reply);
+    fclose(out);
+    faults = verdicts(path);
+    assert_non_null(strstr(faults, "1: 'watermark' is a required property"));
+    assert_non_null(strstr(faults, "2: status 418 is not described"));
+    free(faults);
+    free(reply.text);
+    unlink(path);
+}
+
 /* --- memory --- */
 
 static long peak_kilobytes(void)
@@ -1243,6 +1356,7 @@ int main(void)
         cmocka_unit_test(test_ndjson),
         cmocka_unit_test(test_gzip),
         cmocka_unit_test(test_etag),
+        cmocka_unit_test(test_responses_are_as_described),
         cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_moved_between_pages),
     };
