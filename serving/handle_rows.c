@@ -166,10 +166,11 @@ static enum status take_parameters(struct rows_request *rows, const struct view 
     return status;
 }
 
-static void rows_request_init(struct rows_request *rows, const struct server *server)
+static void rows_request_init(struct rows_request *rows, struct server *server)
 {
     query_question_init(&rows->question);
     rows->question.request.row_limit = server->config->serving_row_limit;
+    rows->question.request.budget = &server->budget;
     rows->at_least = NULL;
     rows->wait_ms = WAIT_DEFAULT_MS;
 }

@@ -194,6 +194,7 @@ enum status server_start(const struct config *config, struct server **out, struc
         return error_no_memory(error);
     int threads = thread_count(config);
     server->config = config;
+    server->budget.limit_bytes = (size_t)config->serving_memory_bytes;
     server->catalogues = catalogue_holder_create();
     server->metrics = metrics_create(ROUTE_COUNT + 1);
     enum status status = STATUS_OK;

@@ -4,6 +4,7 @@
 #define DOVETAIL_SERVING_SERVER_H
 
 #include "core/program/config.h"
+#include "core/query/query.h"
 #include "serving/catalogue.h"
 #include "serving/http.h"
 #include "serving/metrics.h"
@@ -17,6 +18,7 @@ struct server {
     struct metrics *metrics;
     struct waiters *waiters;
     struct http_server *http;
+    struct query_budget budget; /* of all requests together */
 };
 
 /* Runs in a thread of the HTTP server; may block as long as PostgreSQL's statement_timeout. */

@@ -140,6 +140,16 @@ const struct option config_options[] = {
      .unit = "rows",
      FIELD(serving_row_limit),
      .help = "Most rows of one answer."},
+    {.section = "serving",
+     .name = "memory",
+     .type = OPTION_SIZE,
+     .minimum = MIB,
+     .maximum = TIB,
+     .number = 512 * MIB,
+     FIELD(serving_memory_bytes),
+     .help = "Bound of the groups that all queries together hold while they are answered. One that "
+             "needs more than all of it is refused, one that others leave too little for is told "
+             "to come again. Few queries need many groups: see docs/QUERIES.md."},
 };
 
 const size_t config_option_count = sizeof config_options / sizeof config_options[0];

@@ -28,6 +28,8 @@ void query_answer_destroy(struct query_answer *answer)
 {
     if (answer == NULL)
         return;
+    if (answer->budget != NULL)
+        atomic_fetch_sub(&answer->budget->used_bytes, answer->reserved_bytes);
     groups_destroy(answer->groups);
     for (int i = 0; i < QUERY_LAYERS; i++)
         groups_destroy(answer->shares[i]);
@@ -113,6 +115,7 @@ enum status query_run(struct postgres *postgres, const struct catalog_version *v
     struct query_answer *answer = answer_create(version);
     if (answer == NULL)
         return error_no_memory(error);
+    answer->budget = request->budget;
     /* The groups refer to the plan's shape, so the plan lives as long as the answer. */
     struct query_plan *plan = arena_alloc(&answer->arena, sizeof *plan);
     if (plan == NULL) {

@@ -8,6 +8,8 @@
 #ifndef DOVETAIL_QUERY_H
 #define DOVETAIL_QUERY_H
 
+#include <stdatomic.h>
+
 #include "core/catalog/catalog.h"
 #include "core/groups.h"
 #include "core/postgres/postgres.h"
@@ -53,6 +55,12 @@ struct query_order {
     bool descending;
 };
 
+/* Memory for the groups of answers, shared by the queries of any threads that are given it. */
+struct query_budget {
+    size_t limit_bytes;
+    atomic_size_t used_bytes;
+};
+
 /* Texts as a person or an HTTP client gave them; all borrowed; zeroed = no restriction.
  *
  * from and to choose among the view's own windows by their start, at every granularity: a coarser
@@ -74,10 +82,10 @@ struct query_request {
     size_t having_count;
     const struct query_order *order;
     size_t order_count;
-    int64_t limit;        /* 0 = row_limit */
-    int64_t row_limit;    /* an answer with more rows is refused; 0 = no bound */
-    int64_t memory_bytes; /* bound of the groups held; 0 = 512 MiB */
-    const char *cursor;   /* answer->next of the page before, of the same question */
+    int64_t limit;               /* 0 = row_limit */
+    int64_t row_limit;           /* an answer with more rows is refused; 0 = no bound */
+    struct query_budget *budget; /* of the groups held; NULL: 512 MiB of its own */
+    const char *cursor;          /* answer->next of the page before, of the same question */
     bool explain;
     bool receipt_only; /* where the answer would stand; no rows are read */
     enum query_layer layer;
@@ -157,12 +165,15 @@ struct query_answer {
     struct groups *groups; /* owns the strings of keys and results */
     struct groups *shares[QUERY_LAYERS]; /* explain: of the shares; else NULL */
     struct arena arena;                  /* owns everything else but view */
+    struct query_budget *budget;         /* borrowed; NULL: none */
+    size_t reserved_bytes;               /* of it, until the answer is destroyed */
 };
 
 /* Runs one query, in one network round trip (two, when a statement is new to the connection).
  * STATUS_REJECT: a parameter is at fault; the text begins with its name ("granularity: ...").
  * STATUS_FENCED: another version of the view is current now; load the catalogue again.
- * STATUS_RETRY: the view is still being built (sqlstate empty), or the database is away. The
+ * STATUS_RETRY: the view is still being built (sqlstate empty), the budget is in use (54000), or
+ * the database is away. The
  * connection must not be inside a transaction. The statements it prepares are kept with the
  * connection, and their number is bounded. */
 enum status query_run(struct postgres *postgres, const struct catalog_version *version,

@@ -4,8 +4,11 @@
  * the order is one of window and keys, only the first groups are kept: a group that is forgotten
  * has `keep_first` others before it, and their places are never given up, so that rows of it that
  * come later (it would then be incomplete) stay behind them, too. Where every group is a row, one
- * group more than rows are allowed ends the query. Everything else is bounded in bytes. */
+ * group more than rows are allowed ends the query. Everything else is bounded in bytes,
+ * for all queries of a server together. */
 #include "core/query/query_internal.h"
+
+#include <stdio.h>
 
 #include "core/time/timestamp.h"
 
@@ -67,8 +70,30 @@ static enum status merge_row(struct query_reader *reader, const PGresult *result
 
 static size_t memory_limit(const struct query_reader *reader)
 {
-    int64_t bytes = reader->request->memory_bytes;
-    return (size_t)(bytes > 0 ? bytes : DEFAULT_MEMORY_BYTES);
+    const struct query_budget *budget = reader->request->budget;
+    return budget != NULL ? budget->limit_bytes : (size_t)DEFAULT_MEMORY_BYTES;
+}
+
+/* Takes what is missing up to `bytes` from the budget. */
+static enum status reserve(const struct query_reader *reader, size_t bytes, struct error *error)
+{
+    struct query_budget *budget = reader->request->budget;
+    struct query_answer *answer = reader->answer;
+    if (budget == NULL || bytes <= answer->reserved_bytes)
+        return STATUS_OK;
+    size_t more = bytes - answer->reserved_bytes;
+    size_t before = atomic_fetch_add(&budget->used_bytes, more);
+    if (before + more <= budget->limit_bytes) {
+        answer->reserved_bytes = bytes;
+        return STATUS_OK;
+    }
+    atomic_fetch_sub(&budget->used_bytes, more);
+    (void)error_set(error, STATUS_RETRY,
+                    "other queries use the memory for groups; this one needs %zu MiB so far",
+                    bytes >> 20);
+    if (error != NULL) /* program_limit_exceeded: no other attempt of the server's own */
+        snprintf(error->sqlstate, sizeof error->sqlstate, "54000");
+    return STATUS_RETRY;
 }
 
 static enum status check_memory(const struct query_reader *reader, const struct groups *windows,
@@ -82,7 +107,7 @@ static enum status check_memory(const struct query_reader *reader, const struct 
         if (reader->shares[i] != NULL)
             bytes += groups_memory_bytes(reader->shares[i]);
     if (bytes <= limit)
-        return STATUS_OK;
+        return reserve(reader, bytes, error);
     return error_set(error, STATUS_REJECT,
                      "limit: the query needs more than %zu MiB for its groups; restrict it by "
                      "time or key, or ask for a coarser granularity",

@@ -315,9 +315,10 @@ static inline void store_states(void)
 
 static inline void write_config(const char *path)
 {
-    json_t *json = json_pack("{s:{s:s}, s:s, s:s, s:{s:s, s:i}}", "kafka", "bootstrap.servers",
-                             "127.0.0.1:1", "postgres", conninfo, "schemas", directory, "serving",
-                             "listen", "127.0.0.1:0", "row_limit", (int)ROW_LIMIT);
+    json_t *json =
+        json_pack("{s:{s:s}, s:s, s:s, s:{s:s, s:i, s:s}}", "kafka", "bootstrap.servers",
+                  "127.0.0.1:1", "postgres", conninfo, "schemas", directory, "serving", "listen",
+                  "127.0.0.1:0", "row_limit", (int)ROW_LIMIT, "memory", "48 MiB");
     assert_int_equal(json_dump_file(json, path, 0), 0);
     json_decref(json);
 }

@@ -105,6 +105,7 @@ static void test_defaults(void **state)
     assert_string_equal(config->serving_listen, "127.0.0.1:8080");
     assert_int_equal(config->serving_threads, 0);
     assert_int_equal(config->serving_row_limit, 100000);
+    assert_int_equal(config->serving_memory_bytes, 512 * 1024 * 1024);
     assert_string_equal(json_string_value(json_object_get(config->kafka, "bootstrap.servers")),
                         "h:1");
     config_destroy(config);
