@@ -12,7 +12,7 @@
 
 enum {
     LEAST_BYTES = 1024, /* below, the headers weigh more than what is saved */
-    LEVEL = 1,          /* measured on rows: docs/BENCHMARKS.md */
+    LEVEL = 1, /* 73 KB of rows: 9.0 KB in 0.18 ms; level 4 7.6 KB in 0.35, 6 6.6 KB in 0.67 ms */
     GZIP_WINDOW_BITS = 15 + 16,
     MEMORY_LEVEL = 8,
 };

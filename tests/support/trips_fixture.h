@@ -399,9 +399,10 @@ static inline int tear_down(void **state)
 {
     (void)state;
     char config[128];
+    int exit_status = 0; /* not 0 where a sanitizer has found something, too */
     if (server_pid > 0) {
         kill(server_pid, SIGTERM);
-        waitpid(server_pid, NULL, 0);
+        waitpid(server_pid, &exit_status, 0);
     }
     snprintf(config, sizeof config, "%s/dovetail.json", directory);
     unlink(config);
@@ -410,7 +411,9 @@ static inline int tear_down(void **state)
     enum status status =
         postgres_executef(admin, &error, "DROP DATABASE IF EXISTS %s WITH (FORCE)", database);
     postgres_close(admin);
-    return status == STATUS_OK ? 0 : -1;
+    if (exit_status != 0)
+        fprintf(stderr, "the server ended with status %d\n", exit_status);
+    return status == STATUS_OK && exit_status == 0 ? 0 : -1;
 }
 
 /* --- a small HTTP client --- */
