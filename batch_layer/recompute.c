@@ -31,7 +31,7 @@
 #include "core/records/mask.h"
 #include "core/program/program.h"
 #include "core/records/recent_ids.h"
-#include "core/time/timestamp.h"
+#include "core/time/watermark.h"
 
 enum {
     THREADS_MAX = 256,
@@ -106,7 +106,7 @@ struct worker {
     struct recent_ids **ids;       /* one for each reading that compares ids, in a stretch */
     struct groups **groups;        /* one for each version */
     struct group_list *lists;      /* [version * worker_count + table] */
-    int64_t *watermarks;           /* one for each cut, INT64_MIN = none */
+    int64_t *watermarks;           /* one for each cut */
     struct cut_ledger *ledgers;    /* one for each cut; of imported records */
     struct recompute_counts counts;
     enum status status;
@@ -335,17 +335,6 @@ static enum status make_stretches(struct job *job, struct error *error)
 
 /* --- step 1: fold --- */
 
-/* An event time far ahead of the broker's clock is a fault of the producer's, and would declare
- * every window final. */
-static void note_watermark(int64_t *watermark, const struct event *event,
-                           const struct archive_record *record)
-{
-    bool ahead = record->timestamp_ms >= 0 &&
-                 event->time_us / 1000 - record->timestamp_ms > TIMESTAMP_US_PER_DAY / 1000;
-    if (!ahead && event->time_us > *watermark)
-        *watermark = event->time_us;
-}
-
 static enum status fold_event(struct worker *worker, const struct reading *reading,
                               const struct event *event, const struct measure_origin *origin,
                               struct verdict *verdict, struct error *error)
@@ -405,7 +394,7 @@ static enum status fold_reading(struct worker *worker, size_t index,
         verdict->duplicate = verdict->duplicate || reading->newest;
         return STATUS_OK;
     }
-    note_watermark(watermark, &event, record);
+    watermark_note(watermark, event.time_us, record->timestamp_ms);
     struct measure_origin origin = {
         .time_us = event.time_us, .partition = segment->partition, .offset = record->offset};
     return fold_event(worker, reading, &event, &origin, verdict, error);
@@ -760,7 +749,7 @@ static enum status worker_init(struct job *job, size_t index, struct error *erro
         worker->ledgers == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < job->cut_count; i++)
-        worker->watermarks[i] = INT64_MIN;
+        worker->watermarks[i] = WATERMARK_NONE;
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++)
         status = event_parser_create(job->readings[i].source, &worker->parsers[i], error);
