@@ -836,7 +836,7 @@ static void collect(const struct job *job, struct recompute_counts *counts)
             cut->ledger.filtered += worker->ledgers[i].filtered;
             cut->ledger.duplicate += worker->ledgers[i].duplicate;
             cut->ledger.dead_lettered += worker->ledgers[i].dead_lettered;
-            if (worker->watermarks[i] == INT64_MIN ||
+            if (worker->watermarks[i] == WATERMARK_NONE ||
                 (cut->has_watermark && cut->watermark_us >= worker->watermarks[i]))
                 continue;
             cut->has_watermark = true;

@@ -16,9 +16,9 @@ enum { KAFKA_TIMEOUT_MS = 3000 };
 
 /* Cut-off, position and ledger of every partition. */
 static const char partitions_sql[] =
-    "SELECT s.source, p.topic, p.partition, p.base_offset,"
-    "       COALESCE(c.next_offset, p.base_offset) AS cutoff, p.next_offset, p.slice_start,"
-    "       p.owner, to_char(p.watermark, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS watermark,"
+    "SELECT s.source, p.topic, p.partition, p.base_offset, a.cutoff, a.position,"
+    "       a.speed_position, p.owner, "
+    "       to_char(a.watermark, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS watermark,"
     "       p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered,"
     "       p.consumed = p.counted + p.filtered + p.duplicate + p.dead_lettered"
     "         AND p.consumed <= p.next_offset - p.base_offset AS balanced,"
@@ -38,9 +38,7 @@ static const char partitions_sql[] =
     "        WHERE h.topic = p.topic AND h.partition = p.partition) AS halts "
     "FROM dovetail_internal.position AS p "
     "JOIN dovetail_internal.source AS s USING (topic) "
-    "CROSS JOIN dovetail_internal.current_run AS r "
-    "LEFT JOIN dovetail_internal.run_cutoff AS c"
-    "  ON c.run = r.run AND c.topic = p.topic AND c.partition = p.partition "
+    "JOIN dovetail_internal.progress AS a USING (topic, partition) "
     "ORDER BY s.source, p.partition";
 
 enum partition_column {
@@ -50,7 +48,7 @@ enum partition_column {
     PARTITION_BASE,
     PARTITION_CUTOFF,
     PARTITION_POSITION,
-    PARTITION_SLICE,
+    PARTITION_SPEED,
     PARTITION_OWNER,
     PARTITION_WATERMARK,
     PARTITION_CONSUMED,
@@ -65,18 +63,10 @@ enum partition_column {
     PARTITION_HALTS,
 };
 
-/* A view is as fresh as its least fresh partition. What a run knew counts only where the answer has
- * nothing beyond its cut-off. */
 static const char views_sql[] =
     "SELECT v.view, v.version, v.state, v.source,"
     "       dovetail_internal.version_reached(v.version) AS reached, r.run,"
-    "       (SELECT floor(extract(epoch FROM now() - min(CASE"
-    "                 WHEN p.next_offset <= COALESCE(c.next_offset, p.base_offset)"
-    "                 THEN GREATEST(p.as_of, c.as_of) ELSE p.as_of END)) * 1000)::bigint"
-    "        FROM dovetail_internal.position AS p"
-    "        LEFT JOIN dovetail_internal.run_cutoff AS c"
-    "          ON c.run = r.run AND c.topic = p.topic AND c.partition = p.partition"
-    "        WHERE p.topic = s.topic) AS freshness_ms,"
+    "       dovetail_internal.freshness_ms(s.topic),"
     "       (SELECT COALESCE(sum(l.rejected), 0) FROM dovetail_internal.view_ledger AS l"
     "        WHERE l.version = v.version) AS rejected "
     "FROM dovetail_internal.view_version AS v "
@@ -195,9 +185,9 @@ static const char *cell(const PGresult *result, int row, int column)
 static bool print_partitions(const struct report *report)
 {
     static const char *const columns[] = {
-        "source",     ">partition", ">base",     ">C",        ">P",       ">end",
-        ">lag",       "owner",      "watermark", ">consumed", ">counted", ">filtered",
-        ">duplicate", ">dead",      ">lost",     "balanced",  NULL};
+        "source",    ">partition", ">base", ">C",        ">P",        ">speed",
+        ">end",      ">lag",       "owner", "watermark", ">consumed", ">counted",
+        ">filtered", ">duplicate", ">dead", ">lost",     "balanced",  NULL};
     static const int ledger[] = {PARTITION_CONSUMED,  PARTITION_COUNTED, PARTITION_FILTERED,
                                  PARTITION_DUPLICATE, PARTITION_DEAD,    PARTITION_LOST};
     struct table *table = table_create(columns);
@@ -210,6 +200,7 @@ static bool print_partitions(const struct report *report)
         table_add(table, cell(rows, row, PARTITION_BASE));
         table_add(table, cell(rows, row, PARTITION_CUTOFF));
         table_add(table, cell(rows, row, PARTITION_POSITION));
+        table_add(table, cell(rows, row, PARTITION_SPEED));
         if (report->ends[row] < 0) {
             table_add(table, NULL);
             table_add(table, NULL);
@@ -345,13 +336,14 @@ static json_t *partition_json(const struct report *report, int row)
     const PGresult *rows = report->partitions;
     bool known = report->ends[row] >= 0;
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o,"
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o,"
         " s:{s:o, s:o, s:o, s:o, s:o, s:b}}",
         "source", json_cell(rows, row, PARTITION_SOURCE), "topic",
         json_cell(rows, row, PARTITION_TOPIC), "partition",
         json_number(rows, row, PARTITION_NUMBER), "base", json_number(rows, row, PARTITION_BASE),
         "cutoff", json_number(rows, row, PARTITION_CUTOFF), "position",
-        json_number(rows, row, PARTITION_POSITION), "end",
+        json_number(rows, row, PARTITION_POSITION), "speed_position",
+        json_number(rows, row, PARTITION_SPEED), "end",
         known ? json_integer(report->ends[row]) : json_null(), "lag",
         known ? json_integer(lag_of(report, row)) : json_null(), "owner",
         json_cell(rows, row, PARTITION_OWNER), "owner_alive",
@@ -476,15 +468,17 @@ const struct command command_status = {
         "usage: dovetail status [--format table|json]\n"
         "\n"
         "For each partition: where its history begins (base), the current run's cut-off (C), the\n"
-        "speed layer's position (P), the end of the log, the lag between the two, its owner, and\n"
-        "the ledger: consumed = counted + filtered + duplicate + dead, marked ✓ where it is so.\n"
-        "lost: offsets that an operator gave up (dovetail resume). Below the table: partitions "
-        "that\n"
-        "a layer cannot go on with, and why; and what was given up.\n"
+        "offset that answers have every record below (P, as in receipts), how far the speed layer\n"
+        "has come (speed; less than P where a run is ahead), the end of the log, how far P is\n"
+        "behind it (lag), the owner, and the speed layer's ledger, with a ✓ where consumed =\n"
+        "counted + filtered + duplicate + dead.\n"
+        "lost: offsets that an operator gave up (dovetail resume). Below the table: partitions\n"
+        "that a layer cannot go on with, and why; and what was given up.\n"
         "For each source with imported records: how many files and records, how many of these the\n"
         "served run has, and their ledger in it.\n"
         "For each view: version, state, the run that is served, and how far back in time a\n"
-        "record may lie that is not in the answer yet (freshness).\n"
+        "record may lie that is not in the answer yet (freshness; empty while that is not known\n"
+        "of every partition).\n"
         "Exits with 1 where Kafka did not answer, and then leaves end and lag out.\n"
         "\n"
         "options of all commands:",

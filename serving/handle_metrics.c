@@ -9,12 +9,8 @@
 
 /* Columns: topic, partition, then those of `families`, in order. Texts that are numbers already. */
 static const char partitions_sql[] =
-    "SELECT p.topic, p.partition, p.base_offset, coalesce(c.next_offset, p.base_offset),"
-    " greatest(p.next_offset, c.next_offset), p.next_offset,"
-    " extract(epoch FROM greatest(p.watermark, c.watermark)),"
-    " greatest(0, extract(epoch FROM now() -"
-    "  CASE WHEN c.next_offset >= p.next_offset THEN greatest(p.as_of, c.as_of)"
-    "  ELSE p.as_of END)),"
+    "SELECT p.topic, p.partition, a.base_offset, a.cutoff, a.position, a.speed_position,"
+    " extract(epoch FROM a.watermark), greatest(0, extract(epoch FROM now() - a.as_of)),"
     " p.consumed, p.counted, p.filtered, p.duplicate, p.dead_lettered,"
     " (SELECT count(*) FROM dovetail_internal.halted h"
     "  WHERE h.topic = p.topic AND h.partition = p.partition AND h.layer = 'speed'),"
@@ -22,9 +18,8 @@ static const char partitions_sql[] =
     "  WHERE h.topic = p.topic AND h.partition = p.partition AND h.layer = 'batch'),"
     " (SELECT coalesce(sum(g.to_offset - g.from_offset), 0) FROM dovetail_internal.gap g"
     "  WHERE g.topic = p.topic AND g.partition = p.partition)"
-    " FROM dovetail_internal.position p LEFT JOIN dovetail_internal.run_cutoff c"
-    "  ON c.run = (SELECT run FROM dovetail_internal.current_run)"
-    "  AND c.topic = p.topic AND c.partition = p.partition"
+    " FROM dovetail_internal.position p"
+    " JOIN dovetail_internal.progress a USING (topic, partition)"
     " ORDER BY p.topic, p.partition";
 
 static const char runs_sql[] =

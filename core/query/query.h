@@ -107,7 +107,7 @@ struct query_receipt {
                            where no partition is known */
     bool has_watermark; /* some partition has had an event */
     int64_t watermark_us; /* the least of the partitions' greatest event times */
-    bool has_freshness;   /* every partition has been read */
+    bool has_freshness;   /* it is known of every partition */
     int64_t freshness_ms; /* every record that was in the log this long ago is in the answer */
 };
 

@@ -10,15 +10,12 @@
  * one partition. */
 const char query_receipt_sql[] =
     "SELECT r.run, v.version, v.lookups IS NOT DISTINCT FROM $4, v.built_run, pg_catalog.now(), "
-    "p.partition, p.base_offset,"
-    " coalesce(c.next_offset, p.base_offset), p.next_offset,"
-    " s.speed_from, p.watermark, c.watermark, p.as_of, c.as_of,"
+    "p.partition, p.base_offset, p.cutoff, p.position,"
+    " s.speed_from, p.watermark, p.run_watermark, p.as_of, p.run_as_of,"
     " dovetail_internal.imported_below(r.run, $1)"
     " FROM dovetail_internal.current_run r"
     " LEFT JOIN dovetail_internal.view_version v ON v.view = $2 AND v.state = 'current'"
-    " LEFT JOIN dovetail_internal.position p ON p.topic = $1"
-    " LEFT JOIN dovetail_internal.run_cutoff c"
-    "  ON c.run = r.run AND c.topic = p.topic AND c.partition = p.partition"
+    " LEFT JOIN dovetail_internal.progress p ON p.topic = $1"
     " LEFT JOIN dovetail_internal.coverage s"
     "  ON s.topic = p.topic AND s.partition = p.partition AND s.version = $3"
     " ORDER BY p.partition";
@@ -32,7 +29,7 @@ enum {
     RECEIPT_PARTITION,
     RECEIPT_BASE,
     RECEIPT_CUTOFF,
-    RECEIPT_NEXT_OFFSET,
+    RECEIPT_POSITION,
     RECEIPT_SPEED_FROM,
     RECEIPT_WATERMARK,
     RECEIPT_RUN_WATERMARK,
@@ -67,39 +64,26 @@ struct times {
     int64_t as_of_us;
 };
 
-/* The greater of a time so far and a column that may be NULL. */
-static enum status take_greatest(const PGresult *result, int row, int column, bool *has,
-                                 int64_t *us, struct error *error)
+static enum status read_time(const PGresult *result, int row, int column, bool *has, int64_t *us,
+                             struct error *error)
 {
     struct pgbinary_field field = postgres_field(result, row, column);
-    int64_t time;
-    if (field.data == NULL)
-        return STATUS_OK;
-    enum status status = pgbinary_get_timestamp(&field, &time, error);
-    if (status == STATUS_OK && (!*has || time > *us)) {
-        *has = true;
-        *us = time;
-    }
-    return status;
+    *has = field.data != NULL;
+    return *has ? pgbinary_get_timestamp(&field, us, error) : STATUS_OK;
 }
 
-/* What is known of the records this answer has of one partition. The run's as_of is about the
- * records below C, so it says something of the answer only where nothing beyond C is in it. */
-static enum status read_times(const PGresult *result, int row, bool batch_only, bool behind_run,
-                              struct times *out, struct error *error)
+/* What is known of the records this answer has of one partition. */
+static enum status read_times(const PGresult *result, int row, bool batch_only, struct times *out,
+                              struct error *error)
 {
     *out = (struct times){0};
-    enum status status = take_greatest(result, row, RECEIPT_RUN_WATERMARK, &out->has_watermark,
-                                       &out->watermark_us, error);
-    if (status == STATUS_OK && (batch_only || behind_run))
-        status =
-            take_greatest(result, row, RECEIPT_RUN_AS_OF, &out->has_as_of, &out->as_of_us, error);
-    if (status == STATUS_OK && !batch_only)
-        status = take_greatest(result, row, RECEIPT_WATERMARK, &out->has_watermark,
-                               &out->watermark_us, error);
-    if (status == STATUS_OK && !batch_only)
-        status = take_greatest(result, row, RECEIPT_AS_OF, &out->has_as_of, &out->as_of_us, error);
-    return status;
+    enum status status =
+        read_time(result, row, batch_only ? RECEIPT_RUN_WATERMARK : RECEIPT_WATERMARK,
+                  &out->has_watermark, &out->watermark_us, error);
+    return status == STATUS_OK
+               ? read_time(result, row, batch_only ? RECEIPT_RUN_AS_OF : RECEIPT_AS_OF,
+                           &out->has_as_of, &out->as_of_us, error)
+               : status;
 }
 
 static enum status read_int8(const PGresult *result, int row, int column, int64_t *out,
@@ -164,29 +148,27 @@ static enum status read_partition(struct query_reader *reader, const PGresult *r
     struct query_partition *partition = &receipt->partitions[receipt->partition_count];
     bool batch_only = reader->request->layer == QUERY_BATCH;
     struct pgbinary_field field = postgres_field(result, row, RECEIPT_PARTITION);
-    int64_t position;
     partition->topic = reader->plan->view->source->topic;
     enum status status = pgbinary_get_int4(&field, &partition->partition, error);
     if (status == STATUS_OK)
         status = read_int8(result, row, RECEIPT_CUTOFF, &partition->cutoff, error);
     if (status == STATUS_OK)
-        status = read_int8(result, row, RECEIPT_NEXT_OFFSET, &position, error);
+        status = read_int8(result, row, batch_only ? RECEIPT_CUTOFF : RECEIPT_POSITION,
+                           &partition->position, error);
     if (status != STATUS_OK)
         return status;
     receipt->partition_count++;
-    bool behind_run = partition->cutoff >= position;
-    partition->position = batch_only || behind_run ? partition->cutoff : position;
     status = read_reach(result, row, partition->cutoff, reach, error);
     if (status != STATUS_OK)
         return status;
     struct times own;
-    status = read_times(result, row, batch_only, behind_run, &own, error);
+    status = read_times(result, row, batch_only, &own, error);
     if (own.has_watermark && (!times->has_watermark || own.watermark_us < times->watermark_us)) {
         times->has_watermark = true;
         times->watermark_us = own.watermark_us;
     }
     times->has_as_of = times->has_as_of && own.has_as_of;
-    if (own.as_of_us < times->as_of_us)
+    if (own.has_as_of && own.as_of_us < times->as_of_us)
         times->as_of_us = own.as_of_us;
     return status;
 }
