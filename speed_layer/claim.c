@@ -2,6 +2,7 @@
 #include "speed_layer/claim.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,32 +30,41 @@ static void add_addresses(struct sql_array *arrays, const struct claim *claims, 
     }
 }
 
-/* Runs `sql` with $1 = topics, $2 = partitions and further parameters. */
+/* Runs `sql` with $1 = topics, $2 = partitions and up to three further parameters. */
 static enum status query_claims(struct postgres *postgres, const char *sql,
                                 const struct claim *claims, size_t count, const char *third,
-                                const char *fourth, PGresult **out, struct error *error)
+                                const char *fourth, const char *fifth, PGresult **out,
+                                struct error *error)
 {
     struct sql_array arrays[2];
     add_addresses(arrays, claims, count);
     enum status status = sql_arrays_end(arrays, 2, error);
     if (status == STATUS_OK) {
-        const char *parameters[] = {arrays[0].text, arrays[1].text, third, fourth};
-        int parameter_count = fourth != NULL ? 4 : third != NULL ? 3 : 2;
+        const char *parameters[] = {arrays[0].text, arrays[1].text, third, fourth, fifth};
+        int parameter_count = fifth != NULL ? 5 : fourth != NULL ? 4 : third != NULL ? 3 : 2;
         status = postgres_query(postgres, sql, parameter_count, parameters, out, error);
     }
     sql_arrays_deinit(arrays, 2);
     return status;
 }
 
+static void roll_back(struct postgres *postgres, struct error *error)
+{
+    struct error ignored;
+    if (postgres_is_connected(postgres) &&
+        postgres_execute(postgres, "ROLLBACK", &ignored) != STATUS_OK)
+        error_wrap(error, "%s", ignored.text);
+}
+
 /* --- partitions that have no position yet --- */
 
 static enum status insert_missing(struct postgres *postgres, const struct claim *missing,
-                                  size_t count, const int64_t *bases, struct error *error)
+                                  size_t count, struct error *error)
 {
     struct sql_array base_array;
     sql_array_begin(&base_array);
     for (size_t i = 0; i < count; i++)
-        sql_array_add_int64(&base_array, bases[i]);
+        sql_array_add_int64(&base_array, missing[i].base_offset);
     PGresult *result = NULL;
     enum status status = sql_arrays_end(&base_array, 1, error);
     /* Views that exist already have seen nothing of a new partition, so their speed rows begin at
@@ -80,7 +90,7 @@ static enum status insert_missing(struct postgres *postgres, const struct claim 
             "    SELECT version, topic, partition, base_offset FROM seen ON CONFLICT DO NOTHING) "
             "INSERT INTO dovetail_internal.view_ledger (version, topic, partition) "
             "SELECT version, topic, partition FROM seen ON CONFLICT DO NOTHING",
-            missing, count, base_array.text, NULL, &result, error);
+            missing, count, base_array.text, NULL, NULL, &result, error);
     PQclear(result);
     sql_arrays_deinit(&base_array, 1);
     return status;
@@ -97,7 +107,7 @@ static enum status find_missing(struct claim *claims, size_t count, struct postg
                      "(topic, partition) "
                      "WHERE NOT EXISTS (SELECT FROM dovetail_internal.position AS p "
                      "    WHERE p.topic = g.topic AND p.partition = g.partition)",
-                     claims, count, NULL, NULL, &result, error);
+                     claims, count, NULL, NULL, NULL, &result, error);
     *missing_count = 0;
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
         const struct claim *claim =
@@ -109,38 +119,63 @@ static enum status find_missing(struct claim *claims, size_t count, struct postg
     return status;
 }
 
+static enum status insert_rows(struct postgres *postgres, const struct claim *missing, size_t count,
+                               struct error *error)
+{
+    if (count == 0)
+        return STATUS_OK;
+    enum status status = postgres_execute(postgres, "BEGIN", error);
+    if (status == STATUS_OK)
+        status = insert_missing(postgres, missing, count, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "COMMIT", error);
+    if (status != STATUS_OK)
+        roll_back(postgres, error);
+    return status;
+}
+
+/* `consumer` NULL: the claims say where the partitions begin. */
 static enum status add_missing(struct claim *claims, size_t count, struct postgres *postgres,
                                struct kafka_consumer *consumer, struct error *error)
 {
     struct claim *missing = calloc(count + 1, sizeof *missing);
-    int64_t *bases = calloc(count + 1, sizeof *bases);
     size_t missing_count = 0;
     enum status status =
-        missing == NULL || bases == NULL
-            ? error_no_memory(error)
-            : find_missing(claims, count, postgres, missing, &missing_count, error);
-    for (size_t i = 0; status == STATUS_OK && i < missing_count; i++) {
+        missing == NULL ? error_no_memory(error)
+                        : find_missing(claims, count, postgres, missing, &missing_count, error);
+    for (size_t i = 0; consumer != NULL && status == STATUS_OK && i < missing_count; i++) {
         int64_t high;
-        status = kafka_consumer_watermarks(consumer, missing[i].topic, missing[i].partition,
-                                           WATERMARKS_TIMEOUT_MS, &bases[i], &high, error);
+        status =
+            kafka_consumer_watermarks(consumer, missing[i].topic, missing[i].partition,
+                                      WATERMARKS_TIMEOUT_MS, &missing[i].base_offset, &high, error);
     }
-    if (status == STATUS_OK && missing_count > 0)
-        status = postgres_execute(postgres, "BEGIN", error);
-    if (status == STATUS_OK && missing_count > 0) {
-        status = insert_missing(postgres, missing, missing_count, bases, error);
-        if (status == STATUS_OK)
-            status = postgres_execute(postgres, "COMMIT", error);
-    }
+    if (status == STATUS_OK)
+        status = insert_rows(postgres, missing, missing_count, error);
     free(missing);
-    free(bases);
     return status;
+}
+
+enum status claims_add_rows(struct claim *claims, size_t count, struct postgres *postgres,
+                            struct error *error)
+{
+    return add_missing(claims, count, postgres, NULL, error);
 }
 
 /* --- the claim --- */
 
+/* Nobody's: not written by its owner for $5 milliseconds, and the owner's session is gone. Another
+ * one that has its number by now began later. */
+#define IS_LONE(milliseconds)                                                                      \
+    "(p.updated_at < now() - make_interval(secs => " milliseconds "::bigint / 1000.0) "            \
+    "AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.pid = p.owner_pid "      \
+    "    AND a.datname = current_database() "                                                      \
+    "    AND COALESCE(a.backend_start <= p.updated_at, true)))"
+
 static enum status update_owner(struct claim *claims, size_t count, struct postgres *postgres,
-                                const char *owner, bool only_mine, struct error *error)
+                                const struct claimant *claimant, struct error *error)
 {
+    char lone_ms[24];
+    snprintf(lone_ms, sizeof lone_ms, "%d", claimant->lone_ms);
     PGresult *result = NULL;
     enum status status = query_claims(
         postgres,
@@ -152,9 +187,10 @@ static enum status update_owner(struct claim *claims, size_t count, struct postg
         "    owner_epoch = p.owner_epoch + 1, owner = $3, owner_pid = pg_backend_pid(),"
         "    slice_start = p.next_offset, cut_requested = false, updated_at = now() "
         "FROM locked AS l WHERE p.topic = l.topic AND p.partition = l.partition "
-        "    AND (NOT $4::boolean OR p.owner = $3) "
-        "RETURNING p.topic, p.partition, p.next_offset, p.owner_epoch, p.base_offset",
-        claims, count, owner, only_mine ? "t" : "f", &result, error);
+        "    AND (NOT $4::boolean OR p.owner = $3 OR " IS_LONE(
+            "$5") ") "
+                  "RETURNING p.topic, p.partition, p.next_offset, p.owner_epoch, p.base_offset",
+        claims, count, claimant->owner, claimant->only_mine ? "t" : "f", lone_ms, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
         struct claim *claim =
             find_claim(claims, count, PQgetvalue(result, row, 0), postgres_int64(result, row, 1));
@@ -190,7 +226,7 @@ static enum status read_cuts(struct claim *claims, size_t count, struct postgres
         "JOIN dovetail_internal.position AS p USING (topic, partition) "
         "WHERE (c.topic, c.partition) IN (SELECT * FROM unnest($1::text[], $2::integer[])) "
         "    AND c.at_offset > p.next_offset ORDER BY c.at_offset",
-        claims, count, NULL, NULL, &result, error);
+        claims, count, NULL, NULL, NULL, &result, error);
     for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++) {
         struct claim *claim =
             find_claim(claims, count, PQgetvalue(result, row, 0), postgres_int64(result, row, 1));
@@ -202,7 +238,7 @@ static enum status read_cuts(struct claim *claims, size_t count, struct postgres
 }
 
 enum status claims_take(struct claim *claims, size_t count, struct postgres *postgres,
-                        struct kafka_consumer *consumer, const char *owner, bool only_mine,
+                        struct kafka_consumer *consumer, const struct claimant *claimant,
                         struct catalog **catalog, struct error *error)
 {
     *catalog = NULL;
@@ -210,7 +246,7 @@ enum status claims_take(struct claim *claims, size_t count, struct postgres *pos
     if (status == STATUS_OK)
         status = postgres_execute(postgres, "BEGIN", error);
     if (status == STATUS_OK)
-        status = update_owner(claims, count, postgres, owner, only_mine, error);
+        status = update_owner(claims, count, postgres, claimant, error);
     /* Read only now: each statement has a snapshot of its own, and these are behind our locks. */
     if (status == STATUS_OK)
         status = catalog_load(postgres, catalog, error);
@@ -221,13 +257,31 @@ enum status claims_take(struct claim *claims, size_t count, struct postgres *pos
     if (status == STATUS_OK)
         return STATUS_OK;
     /* A COMMIT whose answer was lost may have claimed: claiming again is right either way. */
-    struct error ignored;
-    if (postgres_is_connected(postgres) &&
-        postgres_execute(postgres, "ROLLBACK", &ignored) != STATUS_OK)
-        error_wrap(error, "%s", ignored.text);
+    roll_back(postgres, error);
     catalog_destroy(*catalog);
     *catalog = NULL;
     claims_deinit(claims, count);
+    return status;
+}
+
+enum status claims_find_lone(const char *const *topics, size_t topic_count, int lone_ms,
+                             struct postgres *postgres, PGresult **out, struct error *error)
+{
+    struct sql_array array;
+    char milliseconds[24];
+    snprintf(milliseconds, sizeof milliseconds, "%d", lone_ms);
+    sql_array_begin(&array);
+    for (size_t i = 0; i < topic_count; i++)
+        sql_array_add_text(&array, topics[i]);
+    enum status status = sql_arrays_end(&array, 1, error);
+    if (status == STATUS_OK) {
+        const char *parameters[] = {array.text, milliseconds};
+        status = postgres_query(postgres,
+                                "SELECT p.topic, p.partition FROM dovetail_internal.position AS p "
+                                "WHERE p.topic = ANY ($1::text[]) AND " IS_LONE("$2"),
+                                2, parameters, out, error);
+    }
+    sql_arrays_deinit(&array, 1);
     return status;
 }
 

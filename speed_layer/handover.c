@@ -67,6 +67,7 @@ static int64_t flush_interval_us(const struct speed *speed, bool behind)
 enum status handover_begin(struct speed *speed, bool touch, struct error *error)
 {
     bool behind;
+    speed->touch = speed->touch || touch; /* as soon as the flusher is idle */
     if (speed->in_flight)
         return STATUS_OK;
     int64_t clock_us = program_clock_us();
@@ -75,12 +76,13 @@ enum status handover_begin(struct speed *speed, bool touch, struct error *error)
         return status;
     for (size_t i = 0; i < speed->partition_count; i++) {
         struct partition *partition = &speed->partitions[i];
-        if (!partition_has_news(partition) && !(touch && partition->claimed))
+        if (!partition_has_news(partition) && !(speed->touch && partition->claimed))
             continue;
         status = partition_hand_over(partition, speed->open, clock_us, error);
         if (status != STATUS_OK)
             return status;
     }
+    speed->touch = false;
     if (flush_is_empty(speed->open))
         return STATUS_OK;
     speed->open->generation = speed->generation;

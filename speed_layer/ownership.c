@@ -152,6 +152,12 @@ static enum status set_partitions(struct speed *speed, const struct kafka_positi
 
 /* --- claiming --- */
 
+int ownership_lone_ms(const struct speed *speed)
+{
+    int timeout_ms = kafka_consumer_session_timeout_ms(speed->consumer);
+    return timeout_ms + timeout_ms / 2;
+}
+
 /* Replaces the feeds; nothing refers to the old ones: all work was discarded, no flush is away. */
 static enum status install_catalog(struct speed *speed, struct catalog *catalog,
                                    struct error *error)
@@ -209,14 +215,18 @@ static enum status claim_all(struct speed *speed, bool only_mine, struct error *
         claims[i].partition = speed->partitions[i].partition;
     }
     struct catalog *catalog = NULL;
+    const struct claimant claimant = {
+        .owner = speed->owner, .only_mine = only_mine, .lone_ms = ownership_lone_ms(speed)};
     status = claims_take(claims, speed->partition_count, speed->postgres, speed->consumer,
-                         speed->owner, only_mine, &catalog, error);
+                         &claimant, &catalog, error);
     if (status == STATUS_OK)
         status = install_catalog(speed, catalog, error);
     if (status == STATUS_OK)
         status = install_claims(speed, claims, error);
     if (status == STATUS_OK)
         status = recovery_claimed(speed, error);
+    if (status == STATUS_OK)
+        status = watch_begin(speed, error);
     if (status != STATUS_OK)
         discard_work(speed); /* some may have begun: the next attempt begins all */
     claims_deinit(claims, speed->partition_count);
@@ -308,8 +318,8 @@ enum status ownership_restart_consumer(struct speed *speed, struct error *error)
     size_t count = 0;
     if (positions == NULL)
         return error_no_memory(error);
-    /* What belongs to somebody else is not read; the group will take it from us, or give it anew.
-     */
+    /* What belongs to somebody else is not read; the group will take it from us, or watch.c finds
+     * that nobody is there. */
     for (size_t i = 0; i < speed->partition_count; i++)
         if (speed->partitions[i].claimed && speed->partitions[i].supply == SUPPLY_KAFKA)
             positions[count++] =

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/records/recent_ids.h"
-#include "core/time/timestamp.h"
+#include "core/time/watermark.h"
 
 enum {
     /* Larger tables are given back when a slice closes: the next one may be smaller. */
@@ -20,8 +20,11 @@ enum {
 enum status partition_init(struct partition *partition, const char *topic, int32_t number,
                            struct error *error)
 {
-    *partition = (struct partition){
-        .partition = number, .check_offset = -1, .last_offset = -1, .newest_timestamp_ms = -1};
+    *partition = (struct partition){.partition = number,
+                                    .check_offset = -1,
+                                    .last_offset = -1,
+                                    .newest_timestamp_ms = -1,
+                                    .watermark_us = WATERMARK_NONE};
     partition->topic = strdup(topic);
     return partition->topic != NULL ? STATUS_OK : error_no_memory(error);
 }
@@ -39,7 +42,8 @@ void partition_discard(struct partition *partition)
                                     .partition = partition->partition,
                                     .check_offset = -1,
                                     .last_offset = -1,
-                                    .newest_timestamp_ms = -1};
+                                    .newest_timestamp_ms = -1,
+                                    .watermark_us = WATERMARK_NONE};
 }
 
 void partition_deinit(struct partition *partition)
@@ -311,19 +315,11 @@ static enum status fold_into_view(const struct partition *partition, struct part
     return STATUS_OK;
 }
 
-/* An event time from the far future, a broken clock's, must not make every window look final. */
 static void move_watermark(struct partition *partition, const struct record *record)
 {
     const struct feed_parser *newest = &partition->feed->parsers[0];
-    if (!newest->parsed || newest->duplicate ||
-        (partition->has_watermark && newest->event.time_us <= partition->watermark_us))
-        return;
-    /* Compared in milliseconds: a timestamp near INT64_MAX must not overflow. */
-    if (record->timestamp_ms >= 0 &&
-        (newest->event.time_us - TIMESTAMP_US_PER_DAY) / 1000 > record->timestamp_ms)
-        return;
-    partition->has_watermark = true;
-    partition->watermark_us = newest->event.time_us;
+    if (newest->parsed && !newest->duplicate)
+        watermark_note(&partition->watermark_us, newest->event.time_us, record->timestamp_ms);
 }
 
 static void count_outcome(struct partition *partition, enum record_outcome outcome)
@@ -368,7 +364,6 @@ enum status partition_fold(struct partition *partition, const struct record *rec
     partition->next_offset = partition->recall_offset = record->offset + 1;
     partition->last_offset = record->offset;
     partition->newest_timestamp_ms = record->timestamp_ms;
-    partition->at_end = false;
     return STATUS_OK;
 }
 
@@ -381,23 +376,80 @@ enum status partition_pass(struct partition *partition, int64_t offset, struct f
     if (offset < partition->next_offset)
         return STATUS_OK;
     status = pass_cuts(partition, offset, flush, error);
-    if (offset > partition->next_offset)
-        partition->at_end = false;
     partition->next_offset = offset;
     return status;
 }
 
-enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
+enum status partition_reach_end(struct partition *partition, int64_t end_offset,
                                 struct flush *flush, struct error *error)
 {
     if (end_offset < partition->next_offset)
-        return STATUS_OK; /* of an earlier assignment */
+        return STATUS_OK;         /* of an earlier assignment */
+    partition->check_offset = -1; /* it would have come before the end */
     /* What lies between is no record: markers of transactions, or compacted away. */
-    enum status status = partition_pass(partition, end_offset, flush, error);
-    partition->at_end = true;
-    partition->has_as_of = true;
-    partition->as_of_us = clock_us;
-    return status;
+    return partition_pass(partition, end_offset, flush, error);
+}
+
+/* --- freshness --- */
+
+/* Takes the ends that P has reached. */
+static void settle_as_of(struct partition *partition)
+{
+    size_t reached = 0;
+    while (reached < partition->end_count &&
+           partition->ends[reached].offset <= partition->next_offset)
+        reached++;
+    if (reached == 0)
+        return;
+    if (partition->ends[reached - 1].asked_us > partition->as_of_us)
+        partition->as_of_us = partition->ends[reached - 1].asked_us;
+    partition->end_count -= reached;
+    memmove(partition->ends, partition->ends + reached,
+            partition->end_count * sizeof *partition->ends);
+    if (partition->end_count == 0)
+        partition->end_spacing_us = 0;
+}
+
+/* Every second one goes, and new ones come at this distance from then on: however far behind the
+ * log P is, as_of lags by about an eighth of that. */
+static void thin_ends(struct partition *partition)
+{
+    size_t kept = 0;
+    for (size_t i = 1; i < partition->end_count; i += 2)
+        partition->ends[kept++] = partition->ends[i];
+    partition->end_count = kept;
+    partition->end_spacing_us =
+        (partition->ends[kept - 1].asked_us - partition->ends[0].asked_us) / (int64_t)(kept - 1);
+}
+
+void partition_note_end(struct partition *partition, int64_t end_offset, int64_t asked_us)
+{
+    settle_as_of(partition);
+    if (partition->end_count > 0 &&
+        asked_us - partition->ends[partition->end_count - 1].asked_us < partition->end_spacing_us)
+        return;
+    if (partition->end_count == PARTITION_ENDS_MAX)
+        thin_ends(partition);
+    partition->ends[partition->end_count++] =
+        (struct partition_end){.offset = end_offset, .asked_us = asked_us};
+    settle_as_of(partition);
+}
+
+static bool is_told_as_of(const struct partition *partition)
+{
+    return partition->handed_as_of_us > partition->handed_at_us;
+}
+
+bool partition_follows_log(const struct partition *partition)
+{
+    return partition->claimed && partition->check_offset < 0 && !partition->foreign &&
+           (partition->supply == SUPPLY_KAFKA || partition->supply == SUPPLY_ARCHIVE);
+}
+
+bool partition_wants_end(const struct partition *partition)
+{
+    return partition_follows_log(partition) &&
+           (partition->next_offset != partition->handed_offset || !is_told_as_of(partition));
 }
 
 /* --- handing over --- */
@@ -407,18 +459,8 @@ bool partition_has_news(const struct partition *partition)
     return partition->claimed &&
            (partition->next_offset != partition->handed_offset ||
             partition->slice_start != partition->handed_slice_start || partition->cut_answered ||
-            (partition->at_end &&
-             partition->as_of_us - partition->handed_as_of_us >= AS_OF_STEP_US));
-}
-
-/* Without having seen the end, P includes what the broker had when it stamped the last record. */
-static void estimate_as_of(struct partition *partition, int64_t clock_us)
-{
-    if (partition->at_end || partition->newest_timestamp_ms < 0)
-        return;
-    bool future = partition->newest_timestamp_ms > clock_us / 1000;
-    partition->has_as_of = true;
-    partition->as_of_us = future ? clock_us : partition->newest_timestamp_ms * 1000;
+            partition->as_of_us - partition->handed_as_of_us >= AS_OF_STEP_US ||
+            (partition->as_of_us > partition->handed_at_us && !is_told_as_of(partition)));
 }
 
 static enum status hand_over_ledgers(struct partition *partition, struct flush *flush,
@@ -445,7 +487,7 @@ static enum status hand_over_ledgers(struct partition *partition, struct flush *
 enum status partition_hand_over(struct partition *partition, struct flush *flush, int64_t clock_us,
                                 struct error *error)
 {
-    estimate_as_of(partition, clock_us);
+    settle_as_of(partition);
     const struct flush_partition entry = {
         .topic = partition->feed->source->topic,
         .partition = partition->partition,
@@ -454,9 +496,9 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
         .next_offset = partition->next_offset,
         .slice_start = partition->slice_start,
         .cut_answered = partition->cut_answered,
-        .has_watermark = partition->has_watermark,
+        .has_watermark = partition->watermark_us != WATERMARK_NONE,
         .watermark_us = partition->watermark_us,
-        .has_as_of = partition->has_as_of,
+        .has_as_of = partition->as_of_us > 0,
         .as_of_us = partition->as_of_us,
         .consumed = partition->consumed,
         .counted = partition->counted,
@@ -471,6 +513,8 @@ enum status partition_hand_over(struct partition *partition, struct flush *flush
         status = hand_over_ledgers(partition, flush, error);
     if (status == STATUS_OK)
         status = flush_add_partition(flush, &entry, error);
+    if (partition->next_offset != partition->handed_offset)
+        partition->handed_at_us = clock_us;
     partition->handed_offset = partition->next_offset;
     partition->handed_slice_start = partition->slice_start;
     partition->handed_as_of_us = partition->as_of_us;

@@ -10,6 +10,10 @@
  * from recall_offset on, only to learn their ids. Records come in the order of offsets, so whatever
  * is folded is folded with all ids within its reach known.
  *
+ * Freshness: at a time t before it was asked for, the log did not reach beyond the end that was
+ * told; so once P has, everything that was in the log at t is folded. Records' own timestamps are a
+ * clock of somebody else's, mostly the producer's, and say nothing about it.
+ *
  * Invariant: the groups are the fold of the records in [slice_start, next_offset), and each group
  * that changed since it was last encoded is on its table's list of changed groups. Everything here
  * is pure: time is an argument, rows go into a struct flush. Main thread only. */
@@ -36,6 +40,13 @@ struct partition_view {
     int64_t counted; /* since the last hand-over */
     int64_t filtered;
     int64_t rejected;
+};
+
+enum { PARTITION_ENDS_MAX = 16 };
+
+struct partition_end {
+    int64_t offset;
+    int64_t asked_us;
 };
 
 struct partition {
@@ -75,14 +86,16 @@ struct partition {
     bool in_backlog;   /* the last hand-over was far from the log's end */
     bool cut_answered; /* the open slice answers a request that is not told to the database yet */
 
-    bool at_end; /* the log had nothing beyond next_offset at as_of_us */
-    bool has_as_of;
-    int64_t as_of_us;
+    /* Ends of the log that P has not reached yet, ascending, with the times they were asked for. */
+    struct partition_end ends[PARTITION_ENDS_MAX];
+    size_t end_count;
+    int64_t end_spacing_us; /* between two of them, at least */
+    int64_t as_of_us;       /* everything that was in the log then is folded; 0 = not known */
     int64_t handed_as_of_us;
     int64_t last_offset;         /* of the last folded record; -1 = none */
     int64_t newest_timestamp_ms; /* the broker's, of the same; -1 = none */
-    bool has_watermark;
-    int64_t watermark_us;
+    int64_t handed_at_us;        /* when the last flush that moved P was filled */
+    int64_t watermark_us;        /* WATERMARK_NONE: none */
 
     int64_t consumed; /* since the last hand-over */
     int64_t counted;
@@ -129,20 +142,28 @@ enum status partition_fold(struct partition *partition, const struct record *rec
                            struct flush *flush, enum record_outcome *outcome,
                            struct rejection *rejection, struct error *error) MUST_CHECK;
 
-/* The log ends at `end_offset`, `clock_us` by the wall clock: offsets below hold no more records.
- */
-enum status partition_reach_end(struct partition *partition, int64_t end_offset, int64_t clock_us,
+/* Everything up to `end_offset` was read: offsets below hold no more records. */
+enum status partition_reach_end(struct partition *partition, int64_t end_offset,
                                 struct flush *flush, struct error *error) MUST_CHECK;
 
 /* The offsets below `offset` hold no more records. */
 enum status partition_pass(struct partition *partition, int64_t offset, struct flush *flush,
                            struct error *error) MUST_CHECK;
 
+/* The log ended at `end_offset` or before at the time asked_us of the wall clock. */
+void partition_note_end(struct partition *partition, int64_t end_offset, int64_t asked_us);
+/* Does the end of the log say anything about it? Not where it waits for a log that was made anew,
+ * or for an operator. */
+bool partition_follows_log(const struct partition *partition);
+/* Would knowing the end of the log now tell readers more than a second's worth? */
+bool partition_wants_end(const struct partition *partition);
+
 /* Closes the open slice at next_offset: what changed is encoded, a new slice begins. */
 enum status partition_cut(struct partition *partition, struct flush *flush, int64_t now_us,
                           struct error *error) MUST_CHECK;
 
-/* Is there anything a flush would tell the database? as_of alone counts once a second. */
+/* Is there anything a flush would tell the database? as_of alone counts once a second, and once
+ * after P moved. */
 bool partition_has_news(const struct partition *partition);
 /* Puts everything since the last time into the flush. `clock_us`: wall clock. */
 enum status partition_hand_over(struct partition *partition, struct flush *flush, int64_t clock_us,

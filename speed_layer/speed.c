@@ -18,9 +18,6 @@ enum {
     TICK_US = 2000,
     IDLE_POLL_MS = 20,
     BUSY_POLL_MS = 2, /* a flush is under way or due */
-    REFRESH_US = 1000000,
-    REFRESH_TIMEOUT_MS = 300,
-    REFRESH_AFTER_FAILURE_US = 5000000,
     PROGRESS_US = 10000000,
     HINT_US = 5000000,
     LOOK_AGAIN_US = 1000000,
@@ -136,8 +133,7 @@ static enum status handle_message(struct speed *speed, const rd_kafka_message_t 
         (at_end && message->offset < partition->next_offset))
         return recovery_begin(speed, partition, error);
     if (at_end)
-        return partition_reach_end(partition, message->offset, program_clock_us(), speed->open,
-                                   error);
+        return partition_reach_end(partition, message->offset, speed->open, error);
     const struct record record = {.offset = message->offset,
                                   .timestamp_ms = rd_kafka_message_timestamp(message, NULL),
                                   .value = message->payload,
@@ -146,33 +142,6 @@ static enum status handle_message(struct speed *speed, const rd_kafka_message_t 
 }
 
 /* --- ticks --- */
-
-/* An idle log says nothing new; the broker is asked whether it is still at its end. */
-static enum status refresh_as_of(struct speed *speed, struct error *error)
-{
-    if (!speed->idle || speed->now_us < speed->next_refresh_us)
-        return STATUS_OK;
-    speed->next_refresh_us = speed->now_us + REFRESH_US;
-    enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
-        struct partition *partition = &speed->partitions[i];
-        int64_t clock_us = program_clock_us();
-        if (!partition->claimed || !partition->at_end ||
-            clock_us - partition->as_of_us < REFRESH_US)
-            continue;
-        int64_t low;
-        int64_t high;
-        struct error ignored;
-        if (kafka_consumer_watermarks(speed->consumer, partition->topic, partition->partition,
-                                      REFRESH_TIMEOUT_MS, &low, &high, &ignored) != STATUS_OK) {
-            speed->next_refresh_us = speed->now_us + REFRESH_AFTER_FAILURE_US;
-            return STATUS_OK;
-        }
-        if (high == partition->next_offset)
-            status = partition_reach_end(partition, high, clock_us, speed->open, error);
-    }
-    return status;
-}
 
 static enum status close_old_slices(struct speed *speed, struct error *error)
 {
@@ -213,6 +182,7 @@ static enum status handle_notices(struct speed *speed, struct error *error)
     enum status status = STATUS_OK;
     if (flusher_has_reconnected(speed->flusher)) {
         speed->look_us = speed->now_us; /* a notification may have been missed */
+        watch_wait(speed);
         /* The server may have been restarted under the instance's lock, too. */
         status = ownership_ensure_session(speed, error);
         if (status == STATUS_RETRY)
@@ -249,7 +219,7 @@ static enum status tick(struct speed *speed, struct error *error)
     if (status == STATUS_OK)
         status = close_old_slices(speed, error);
     if (status == STATUS_OK)
-        status = refresh_as_of(speed, error);
+        status = watch_tick(speed, error);
     if (status == STATUS_OK && now_us >= speed->next_flush_us)
         status = handover_begin(speed, false, error);
     if (status == STATUS_OK)
@@ -313,7 +283,9 @@ static void free_topics(struct speed *speed)
     for (size_t i = 0; i < speed->topic_count; i++)
         free(speed->topics[i]);
     free(speed->topics);
+    free(speed->known);
     speed->topics = NULL;
+    speed->known = NULL;
     speed->topic_count = 0;
 }
 
@@ -322,7 +294,8 @@ static enum status name_topics(struct speed *speed, const struct catalog *catalo
 {
     free_topics(speed);
     speed->topics = calloc(catalog->source_count + 1, sizeof *speed->topics);
-    if (speed->topics == NULL)
+    speed->known = calloc(catalog->source_count + 1, sizeof *speed->known);
+    if (speed->topics == NULL || speed->known == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < catalog->source_count; i++) {
         speed->topics[i] = strdup(catalog->sources[i]->topic);
@@ -345,7 +318,8 @@ static enum status subscribe(struct speed *speed, const struct catalog *catalog,
                                       &callbacks, &speed->consumer, error);
     if (status == STATUS_OK)
         kafka_consumer_tell_gone(speed->consumer);
-    return status;
+    watch_wait(speed);
+    return status == STATUS_OK ? watch_begin(speed, error) : status;
 }
 
 static bool topics_are_subscribed(const struct speed *speed, const struct catalog *catalog)
@@ -400,6 +374,8 @@ static enum status look_at_catalog(struct speed *speed, struct error *error)
         if (status == STATUS_OK)
             status = kafka_consumer_resubscribe(speed->consumer, (const char *const *)speed->topics,
                                                 speed->topic_count, error);
+        if (status == STATUS_OK)
+            status = watch_begin(speed, error);
     }
     catalog_destroy(catalog);
     if (status != STATUS_RETRY)
@@ -526,6 +502,8 @@ static enum status start(struct speed *speed, struct error *error)
                 catalog->version_count);
     status = flusher_create(speed->config, &speed->flusher, error);
     if (status == STATUS_OK)
+        status = log_ends_create(speed->config, &speed->log_ends, error);
+    if (status == STATUS_OK)
         status = subscribe(speed, catalog, error);
     catalog_destroy(catalog);
     return status;
@@ -555,6 +533,7 @@ static void deinit(struct speed *speed)
     /* The flusher first: it may have a flush that refers to the feeds. Partitions next, so that the
      * revocation of kafka_consumer_close finds nothing to do. */
     flusher_destroy(speed->flusher);
+    log_ends_destroy(speed->log_ends);
     speed->flusher = NULL;
     speed->in_flight = false;
     if (speed->open != NULL)

@@ -5,9 +5,10 @@
  *   ownership.c  claiming partitions, giving them back, starting again after a fence
  *   recovery.c   records that Kafka has no more, from the archive; partitions that are halted
  *   handover.c   filling flushes, their outcomes, memory bounds
+ *   watch.c      ends of the logs, partitions that nobody reads
  *
  * The main thread owns all of it; the flusher's thread has the flush that was submitted, until it
- * comes back. */
+ * comes back, and log_ends' thread the question that it asks. */
 #ifndef DOVETAIL_SPEED_H
 #define DOVETAIL_SPEED_H
 
@@ -15,6 +16,7 @@
 #include "core/kafka/kafka.h"
 #include "speed_layer/flusher.h"
 #include "speed_layer/instance.h"
+#include "speed_layer/log_ends.h"
 #include "speed_layer/partition.h"
 
 struct speed {
@@ -32,6 +34,7 @@ struct speed {
     struct feeds *feeds; /* of the newest claim */
     struct kafka_consumer *consumer;
     char **topics; /* subscribed; owned */
+    int *known;    /* of each topic: so many partitions have position rows */
     size_t topic_count;
 
     struct partition *partitions; /* assigned by the group, by topic and partition */
@@ -42,12 +45,14 @@ struct speed {
     struct flush flushes[2];
     struct flush *open; /* being filled; the other one is with the flusher, if in_flight */
     bool in_flight;
+    bool touch;          /* the next flush writes partitions without news, too */
     uint64_t generation; /* grows whenever work in memory is thrown away */
+
+    struct log_ends *log_ends;
 
     /* Monotonic clock; 0 = never. */
     int64_t now_us;
     int64_t next_flush_us;
-    int64_t next_refresh_us;
     int64_t next_progress_us;
     int64_t next_hint_us;
     int64_t look_us;  /* when to read the catalogue; 0 = nothing says that it has changed */
@@ -55,6 +60,9 @@ struct speed {
     int64_t last_progress_us;
     int64_t reclaim_us; /* when to claim again after a fence; 0 = nothing to claim */
     int64_t reclaim_pause_us;
+    int64_t next_lone_us;   /* when to look for partitions that nobody reads */
+    int64_t resubscribe_us; /* when the group may be asked again to give them to somebody */
+    int resubscriptions;    /* in vain, since there was none */
     int64_t complained_us;
     bool paused;
     bool idle;    /* the last poll brought nothing */
@@ -96,13 +104,17 @@ enum status ownership_reclaim(struct speed *speed, struct error *error) MUST_CHE
 /* Reads from Kafka what is ours and to be read there, each from where it stands. */
 enum status ownership_restart_consumer(struct speed *speed, struct error *error) MUST_CHECK;
 
+/* For how long a partition must have been nobody's before somebody else acts: the group had its
+ * chance by then. */
+int ownership_lone_ms(const struct speed *speed);
+
 struct partition *ownership_find(struct speed *speed, const char *topic, int32_t partition);
 void ownership_drop_partitions(struct speed *speed);
 
 /* --- handover.c --- */
 
 /* Hands everything new to the flusher, if it is idle and there is anything. `touch`: partitions
- * without news, too. */
+ * without news, too, now or when it is idle. */
 enum status handover_begin(struct speed *speed, bool touch, struct error *error) MUST_CHECK;
 /* Takes the flusher's outcome, waiting up to timeout_ms. STATUS_FATAL ends the program; a fence is
  * handled (ownership_lose) and is STATUS_OK. */
@@ -116,5 +128,15 @@ enum status handover_cut_all(struct speed *speed, bool answer, struct error *err
 enum status handover_apply_limits(struct speed *speed, struct error *error) MUST_CHECK;
 /* Tells the group P, for lag tools. */
 void handover_commit_hint(struct speed *speed);
+
+/* --- watch.c --- */
+
+/* After topics or partitions have changed: what Kafka is asked about. */
+enum status watch_begin(struct speed *speed, struct error *error) MUST_CHECK;
+/* Takes what Kafka answered, makes position rows for partitions that are new in it, and has those
+ * read that nobody reads. */
+enum status watch_tick(struct speed *speed, struct error *error) MUST_CHECK;
+/* Sessions were lost, perhaps everybody's: who is there needs a moment to say so. */
+void watch_wait(struct speed *speed);
 
 #endif

@@ -581,6 +581,17 @@ void kafka_consumer_tell_gone(struct kafka_consumer *consumer)
     consumer->tells_gone = true;
 }
 
+int kafka_consumer_session_timeout_ms(const struct kafka_consumer *consumer)
+{
+    char text[32];
+    size_t size = sizeof text;
+    rd_kafka_conf_res_t found =
+        rd_kafka_conf_get(rd_kafka_conf(consumer->rk), "session.timeout.ms", text, &size);
+    assert(found == RD_KAFKA_CONF_OK);
+    (void)found;
+    return atoi(text);
+}
+
 const char *kafka_consumer_problem(struct kafka_consumer *consumer)
 {
     return kafka_client_problem(&consumer->client, consumer->problem, sizeof consumer->problem)

@@ -109,6 +109,9 @@ enum status kafka_consumer_watermarks(struct kafka_consumer *consumer, const cha
 int64_t kafka_consumer_known_end(struct kafka_consumer *consumer, const char *topic,
                                  int32_t partition);
 
+/* How long the group keeps a member's partitions for it without hearing of it. */
+int kafka_consumer_session_timeout_ms(const struct kafka_consumer *consumer);
+
 /* The newest trouble with brokers, such as "Connection refused"; NULL when there is none, that is,
  * a message came since or a minute passed. Good until the next call. */
 const char *kafka_consumer_problem(struct kafka_consumer *consumer);

@@ -2,7 +2,7 @@
 import { getJson } from "./api.js";
 import { h, show, svg } from "./dom.js";
 import { duration, short, windowText } from "./format.js";
-import { badge, freshness } from "./receipt.js";
+import { badge, freshness, leastFresh } from "./receipt.js";
 import {
   bounds,
   chartable,
@@ -111,10 +111,7 @@ export class Overview {
 
   live() {
     if (this.#status === null) return null;
-    const ages = this.#status.sources
-      .map(({ freshness_ms }) => freshness_ms)
-      .filter((ms) => ms !== null);
-    return { run: this.#status.run, freshness: ages.length > 0 ? Math.max(...ages) : null };
+    return { run: this.#status.run, freshness: leastFresh(this.#status.sources) };
   }
 
   render() {

@@ -2,7 +2,7 @@
 import { getJson } from "./api.js";
 import { h, show, shareBar, svg } from "./dom.js";
 import { compact, duration, groupDigits, time } from "./format.js";
-import { badge, freshness } from "./receipt.js";
+import { badge, freshness, leastFresh } from "./receipt.js";
 
 const SAMPLES_MAX = 120;
 const STAGES = ["load", "prepare", "process", "store"];
@@ -116,10 +116,7 @@ export class Pipeline {
 
   live() {
     if (this.#status === null) return null;
-    const ages = this.#status.sources
-      .map(({ freshness_ms }) => freshness_ms)
-      .filter((ms) => ms !== null);
-    return { run: this.#status.run, freshness: ages.length > 0 ? Math.max(...ages) : null };
+    return { run: this.#status.run, freshness: leastFresh(this.#status.sources) };
   }
 
   render() {

@@ -6,10 +6,16 @@ const whole = (n) => groupDigits(String(n));
 
 /* How fresh an answer is: what to say, and how urgent it is. */
 export function freshness(ms) {
-  if (ms === null || ms === undefined) return { level: "idle", text: "nothing read yet" };
+  if (ms === null || ms === undefined) return { level: "idle", text: "freshness not known" };
   if (ms < 5000) return { level: "good", text: `live, ${duration(ms)} behind` };
   if (ms < 60000) return { level: "warn", text: `${duration(ms)} behind` };
   return { level: "bad", text: `${duration(ms)} behind` };
+}
+
+/* Of all sources; null where it is not known of one of them. */
+export function leastFresh(sources) {
+  const ages = sources.map(({ freshness_ms }) => freshness_ms);
+  return ages.length > 0 && !ages.includes(null) ? Math.max(...ages) : null;
 }
 
 export function badge(level, text) {
@@ -119,7 +125,7 @@ export function receiptPanel(view, receipt) {
         "dd",
         {},
         receipt.freshness_ms === null
-          ? "Not every partition has been read yet."
+          ? "Not known: there is a partition of which nobody has said how far it has been read."
           : [
               "Every record that was in the log ",
               h("b", {}, `${duration(receipt.freshness_ms)} ago`),

@@ -16,6 +16,7 @@ enum { STEP_MS = 100, REQUEST_MS = 30000, TOPICS_MAX = 256 };
 struct broker_producer {
     rd_kafka_t *client;
     broker_delivered *delivered;
+    int64_t timestamp_ms; /* 0: now */
     char problem[512];
 };
 
@@ -101,6 +102,11 @@ void broker_producer_destroy(struct broker_producer *producer)
     free(producer);
 }
 
+void broker_producer_set_time(struct broker_producer *producer, int64_t timestamp_ms)
+{
+    producer->timestamp_ms = timestamp_ms;
+}
+
 bool broker_produce(struct broker_producer *producer, const char *topic, int32_t partition,
                     const void *key, size_t key_length, const void *value, size_t value_length,
                     rd_kafka_headers_t *headers, void *opaque)
@@ -113,6 +119,7 @@ bool broker_produce(struct broker_producer *producer, const char *topic, int32_t
             {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {.ptr = (void *)value, .size = value_length}},
             {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
             {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = opaque},
+            {.vtype = RD_KAFKA_VTYPE_TIMESTAMP, .u.i64 = producer->timestamp_ms},
             {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
         };
         size_t count = sizeof arguments / sizeof arguments[0] - (headers == NULL ? 1 : 0);
@@ -421,6 +428,40 @@ void broker_permit_settings(const char *topic)
     rd_kafka_AclBinding_destroy(filter);
     rd_kafka_queue_destroy(queue);
     rd_kafka_destroy(client);
+}
+
+static int count_partitions(rd_kafka_t *client, const char *topic)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
+    int count = -1;
+    if (rd_kafka_metadata(client, 0, handle, &metadata, REQUEST_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : -1;
+        rd_kafka_metadata_destroy(metadata);
+    }
+    rd_kafka_topic_destroy(handle);
+    return count;
+}
+
+void broker_grow_topic(const char *topic, int partitions)
+{
+    char reason[128];
+    rd_kafka_t *client = new_client(RD_KAFKA_PRODUCER, new_conf());
+    rd_kafka_NewPartitions_t *request =
+        rd_kafka_NewPartitions_new(topic, (size_t)partitions, reason, sizeof reason);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+    rd_kafka_CreatePartitions(client, &request, 1, NULL, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, REQUEST_MS);
+    rd_kafka_event_destroy(event);
+    rd_kafka_NewPartitions_destroy(request);
+    rd_kafka_queue_destroy(queue);
+    int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
+    while (count_partitions(client, topic) != partitions && stack_now_ms() < end_ms)
+        stack_sleep_ms(STEP_MS);
+    bool grown = count_partitions(client, topic) == partitions;
+    rd_kafka_destroy(client);
+    if (!grown)
+        fail_msg("topic %s did not get %d partitions", topic, partitions);
 }
 
 static bool ends_with(const char *text, size_t length, const char *suffix)

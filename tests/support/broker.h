@@ -22,6 +22,8 @@ typedef void broker_delivered(void *opaque, int32_t partition, int64_t offset, c
 struct broker_producer *broker_producer_create(const char *transactional_id,
                                                broker_delivered *delivered);
 void broker_producer_destroy(struct broker_producer *producer); /* accepts NULL */
+/* The timestamps of its records from now on; 0: the time at which they are produced. */
+void broker_producer_set_time(struct broker_producer *producer, int64_t timestamp_ms);
 
 /* Everything is copied; `headers` (may be NULL) are taken. A full queue is polled until it has
  * room. Any thread but not two at once; false with a text in producer's problem. */
@@ -66,6 +68,8 @@ void broker_set_topic(const char *topic, const char *name, const char *value);
  * teardown, because a cluster's rules outlive its topics. */
 void broker_forbid_settings(const char *topic);
 void broker_permit_settings(const char *topic);
+/* Returns when a new client sees that many. */
+void broker_grow_topic(const char *topic, int partitions);
 /* Deletes every topic whose name ends with `suffix`, or has it before ".dead". */
 void broker_delete_topics(const char *suffix);
 

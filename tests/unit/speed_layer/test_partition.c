@@ -320,7 +320,7 @@ static void test_planned_cuts(void **state)
     fold(&f, BASE + 40, good); /* two cuts lie in the hole before it */
     assert_int_equal(f.partition.slice_start, BASE + 30);
     /* The end of the log at a cut: P is the cut. */
-    assert_ok(partition_reach_end(&f.partition, BASE + 50, 1, &f.flush, &error));
+    assert_ok(partition_reach_end(&f.partition, BASE + 50, &f.flush, &error));
     assert_int_equal(f.partition.slice_start, BASE + 50);
     assert_int_equal(f.partition.next_offset, BASE + 50);
     fold(&f, BASE + 59, good);
@@ -489,30 +489,76 @@ static void test_watermark(void **state)
     stop(&f);
 }
 
+/* A second and more are told apart from less. */
+static const int64_t second_us = 1000000;
+
+static int64_t handed_as_of(struct fixture *f, int64_t clock_us)
+{
+    assert_ok(partition_hand_over(&f->partition, &f->flush, clock_us, &error));
+    const struct flush_partition *entry = &f->flush.partitions[f->flush.partition_count - 1];
+    return entry->has_as_of ? entry->as_of_us : -1;
+}
+
 static void test_freshness(void **state)
 {
     (void)state;
     struct fixture f;
     start(&f, NULL, NULL);
     claim_partition(&f, NULL, 0);
-    fold_at(&f, BASE, 2000, good);
-    assert_ok(partition_hand_over(&f.partition, &f.flush, 9000000, &error));
-    assert_int_equal(f.flush.partitions[0].as_of_us, 2000000);
-    fold_at(&f, BASE + 1, 99000, good); /* a producer's clock is ahead */
-    assert_ok(partition_hand_over(&f.partition, &f.flush, 9000000, &error));
-    assert_int_equal(f.flush.partitions[1].as_of_us, 9000000);
-    assert_ok(partition_reach_end(&f.partition, BASE + 2, 9500000, &f.flush, &error));
-    assert_false(partition_has_news(&f.partition)); /* not worth a transaction yet */
-    assert_ok(partition_reach_end(&f.partition, BASE + 2, 10100000, &f.flush, &error));
+    /* Whatever a producer's clock says: nothing is known of the log's end. */
+    fold_at(&f, BASE, 99 * second_us / 1000, good);
+    assert_int_equal(handed_as_of(&f, 9 * second_us), -1);
+    assert_ok(partition_reach_end(&f.partition, BASE + 1, &f.flush, &error));
+    assert_int_equal(handed_as_of(&f, 9 * second_us), -1);
+    /* The end that was told has yet to be reached. */
+    assert_true(partition_wants_end(&f.partition));
+    partition_note_end(&f.partition, BASE + 2, 8 * second_us);
+    assert_false(partition_has_news(&f.partition));
+    assert_int_equal(handed_as_of(&f, 9 * second_us), -1);
+    fold_at(&f, BASE + 1, 1000, good);
+    assert_int_equal(handed_as_of(&f, 10 * second_us), 8 * second_us);
+    /* The first end that is asked for after P moved is news, the next ones are once a second. */
+    assert_true(partition_wants_end(&f.partition));
+    partition_note_end(&f.partition, BASE + 2, 10 * second_us + 1);
     assert_true(partition_has_news(&f.partition));
-    assert_ok(partition_hand_over(&f.partition, &f.flush, 10200000, &error));
-    assert_int_equal(f.flush.partitions[2].as_of_us, 10100000);
-    assert_int_equal(f.flush.partitions[2].next_offset, BASE + 2);
+    assert_int_equal(handed_as_of(&f, 10 * second_us + 2), 10 * second_us + 1);
+    assert_false(partition_wants_end(&f.partition));
+    partition_note_end(&f.partition, BASE + 2, 11 * second_us);
+    assert_false(partition_has_news(&f.partition));
+    partition_note_end(&f.partition, BASE + 2, 11 * second_us + 1);
+    assert_true(partition_has_news(&f.partition));
+    assert_int_equal(handed_as_of(&f, 12 * second_us), 11 * second_us + 1);
     /* An end below P is of an earlier assignment. */
-    assert_ok(partition_reach_end(&f.partition, BASE, 20000000, &f.flush, &error));
+    assert_ok(partition_reach_end(&f.partition, BASE, &f.flush, &error));
     assert_int_equal(f.partition.next_offset, BASE + 2);
     assert_false(partition_has_news(&f.partition));
     stop(&f);
+}
+
+/* The log grows by a record each second, and P follows `lag` seconds behind. What P has reached is
+ * never claimed to be newer than it is, nor older by more than a quarter of the lag.
+ */
+static void test_freshness_far_behind(void **state)
+{
+    (void)state;
+    for (int64_t lag = 0; lag < 3000; lag = lag * 2 + 1) {
+        struct fixture f;
+        start(&f, NULL, NULL);
+        claim_partition(&f, NULL, 0);
+        for (int64_t second = 1; second < 4 * lag + 100; second++) {
+            partition_note_end(&f.partition, BASE + second, second * second_us);
+            assert_true(f.partition.end_count <= PARTITION_ENDS_MAX);
+            if (second <= lag)
+                continue;
+            assert_ok(partition_reach_end(&f.partition, BASE + second - lag, &f.flush, &error));
+            int64_t as_of_us = handed_as_of(&f, second * second_us);
+            f.flush.partition_count = 0;
+            assert_true(as_of_us <= (second - lag) * second_us);
+            if (second > 2 * lag)
+                assert_true(as_of_us >= (second - lag - lag / 4 - 1) * second_us);
+        }
+        stop(&f);
+    }
 }
 
 static void test_discard(void **state)
@@ -565,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_duplicates),
         cmocka_unit_test(test_watermark),
         cmocka_unit_test(test_freshness),
+        cmocka_unit_test(test_freshness_far_behind),
         cmocka_unit_test(test_discard),
         cmocka_unit_test(test_sql_array),
     };
