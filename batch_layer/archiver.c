@@ -37,6 +37,7 @@ struct archiver {
     struct kafka_consumer *asker; /* reads nothing: its questions do not wait behind a fetch */
     struct archiver_partition *partitions;
     size_t count;
+    int64_t listed_us;           /* wall clock: before Kafka was asked which there are */
     size_t last;                 /* where the last message belonged: they come in runs */
     struct archiver_mask *masks; /* of the topics that have one */
     size_t mask_count;
@@ -283,13 +284,12 @@ static bool same_partitions(const struct archiver *archiver,
 
 /* --- position rows and the manifest's end --- */
 
-/* First and end offset of every partition's log; *lows has one for each. The time is from before.
- */
+/* First and end offset of every partition's log; *lows has one for each. The time is from before,
+ * and not later than that of the list: nothing is known of a partition that was added since. */
 static enum status ask_logs(struct archiver *archiver, int64_t *lows, struct error *error)
 {
     for (size_t i = 0; i < archiver->count; i++) {
         struct archiver_partition *partition = &archiver->partitions[i];
-        int64_t now_us = program_clock_us();
         int64_t low;
         int64_t high;
         if (partition->missing)
@@ -300,7 +300,7 @@ static enum status ask_logs(struct archiver *archiver, int64_t *lows, struct err
         if (status != STATUS_OK)
             return status;
         partition->log_end = high;
-        partition->log_end_at_us = now_us;
+        partition->log_end_at_us = archiver->listed_us;
         if (lows != NULL)
             lows[i] = low;
     }
@@ -513,6 +513,7 @@ enum status archiver_prepare(struct archiver *archiver, const struct catalog *ca
     enum status status = update_masks(archiver, catalog, &masks_changed, error);
     if (status != STATUS_OK)
         return status;
+    int64_t listing_us = program_clock_us();
     status = list_partitions(archiver, catalog, &partitions, &count, error);
     if (status == STATUS_OK && (masks_changed || !same_partitions(archiver, partitions, count))) {
         /* Under another mask the open segments are thrown away and read again. */
@@ -523,8 +524,11 @@ enum status archiver_prepare(struct archiver *archiver, const struct catalog *ca
             archiver->partitions = partitions;
             archiver->count = count;
             archiver->last = 0;
+            archiver->listed_us = listing_us;
             return begin(archiver, catalog, error);
         }
+    } else if (status == STATUS_OK) {
+        archiver->listed_us = listing_us;
     }
     free_partitions(partitions, count);
     return status;
