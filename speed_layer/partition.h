@@ -152,8 +152,8 @@ enum status partition_pass(struct partition *partition, int64_t offset, struct f
 
 /* The log ended at `end_offset` or before at the time asked_us of the wall clock. */
 void partition_note_end(struct partition *partition, int64_t end_offset, int64_t asked_us);
-/* Does the end of the log say anything about it? Not where it waits for a log that was made anew,
- * or for an operator. */
+/* Does the end of the log say anything about it? Not where the log may be another one, or the
+ * partition waits for it to grow or for an operator. */
 bool partition_follows_log(const struct partition *partition);
 /* Would knowing the end of the log now tell readers more than a second's worth? */
 bool partition_wants_end(const struct partition *partition);
