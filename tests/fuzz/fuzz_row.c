@@ -57,15 +57,16 @@ static void put_column(struct pgbinary_writer *writer, struct fuzz_input *input,
 {
     enum value_type type;
     uint8_t way = fuzz_byte(input);
-    if (way % 16 == 15 || !value_type_of(oid, &type)) {
+    if (way % 16 == 14) {
+        pgbinary_put_null(writer);
+    } else if (oid == PG_OID_INT4 && way % 16 < 14) {
+        pgbinary_put_int4(writer, way);
+    } else if (way % 16 == 15 || !value_type_of(oid, &type)) {
         struct fuzz_input bytes = fuzz_take(input, way / 16);
         struct value text = value_string((const char *)bytes.data, bytes.length);
         pgbinary_put_value(writer, &text);
-    } else if (way % 16 == 14) {
-        struct value null = value_null(type);
-        pgbinary_put_value(writer, &null);
     } else if (type == VALUE_TIMESTAMP && way % 16 == 0) {
-        pgbinary_put_timestamp(writer, (int64_t)(fuzz_number(input, 8) % (UINT64_MAX / 4)));
+        pgbinary_put_timestamp(writer, INT64_MAX - fuzz_byte(input));
     } else if (type == VALUE_TIMESTAMP && way % 16 < 8) {
         pgbinary_put_timestamp(writer, (int64_t)fuzz_byte(input) * 5 * 60000000);
     } else if (type == VALUE_INTEGER && way % 16 < 8) {

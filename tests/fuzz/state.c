@@ -163,19 +163,22 @@ static void check_merge(const struct measure *measure, const void *a, const void
 
 /* --- from an input --- */
 
-static void *folded(const struct measure *measure, struct fuzz_input *input)
+/* Where the input ends numbers go on that begin with `first`, so that few bytes give many records.
+ */
+static void *folded(const struct measure *measure, struct fuzz_input *input, size_t count,
+                    int64_t first)
 {
     void *state = new_state(measure);
-    size_t count = fuzz_below(input, RECORDS_MAX);
     for (size_t i = 0; i < count; i++) {
         struct value fields[FUZZ_FIELDS];
         struct measure_input prepared;
-        struct measure_origin origin = {.offset = (int64_t)i};
-        if (input->length == 0) { /* more records than bytes: numbers that go on */
+        struct measure_origin origin = {.offset = first + (int64_t)i};
+        if (input->length == 0) {
             for (size_t f = 0; f < FUZZ_FIELDS; f++)
                 fields[f] = value_null(source->fields[f].type);
-            fields[1] = value_integer((int64_t)i * 1000003);
-            fields[2] = value_decimal((struct decimal){.coefficient = (int128)i * i, .scale = 2});
+            fields[1] = value_integer((first + (int64_t)i) * 1000003);
+            fields[2] = value_decimal(
+                (struct decimal){.coefficient = (int128)(first + (int64_t)i) * 77, .scale = 2});
         } else {
             origin.time_us = fuzz_byte(input);
             for (size_t f = 0; f < FUZZ_FIELDS; f++)
@@ -229,12 +232,16 @@ void state_check_input(const uint8_t *data, size_t size)
 {
     struct fuzz_input input = {data, size};
     const struct measure *measure = measures[fuzz_below(&input, measure_count)];
-    void *whole = folded(measure, &input);
+    struct fuzz_input nothing = {NULL, 0};
+    size_t count = fuzz_below(&input, RECORDS_MAX);
+    void *whole = folded(measure, &input, count, 0);
+    void *disjoint = folded(measure, &nothing, count, RECORDS_MAX);
     void *other = damaged(measure, whole, &input);
     void *made = from_columns(measure, &input);
     check_state(measure, whole);
     check_state(measure, other);
     check_state(measure, made);
+    check_merge(measure, whole, disjoint);
     check_merge(measure, whole, other);
     check_merge(measure, whole, made);
     check_merge(measure, other, made);
