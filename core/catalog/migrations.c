@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -15,7 +16,7 @@ enum { CHECKSUM_BYTES = 33 };
 
 /* What the database has run, compared with what this program has. */
 struct difference {
-    size_t missing;      /* of the last migrations */
+    size_t missing;      /* how many it has not run */
     const char *changed; /* the first whose checksum differs, or NULL */
     char unknown[64];    /* the first that this program does not have, or empty */
 };
@@ -42,7 +43,9 @@ static bool is_known(const char *name)
     return false;
 }
 
-static enum status compare(struct postgres *postgres, struct difference *out, struct error *error)
+/* `missing`: one for each migration, or NULL. */
+static enum status compare(struct postgres *postgres, struct difference *out, bool *missing,
+                           struct error *error)
 {
     *out = (struct difference){0};
     PGresult *result = NULL;
@@ -53,6 +56,8 @@ static enum status compare(struct postgres *postgres, struct difference *out, st
         char checksum[CHECKSUM_BYTES];
         compute_checksum(&migrations[i], checksum);
         int row = find_row(result, migrations[i].name);
+        if (missing != NULL)
+            missing[i] = row < 0;
         if (row < 0)
             out->missing++;
         else if (strcmp(PQgetvalue(result, row, 1), checksum) != 0 && out->changed == NULL)
@@ -101,7 +106,7 @@ enum status migrations_check(struct postgres *postgres, struct error *error)
         return error_set(error, STATUS_REJECT,
                          "the database has no Dovetail tables yet: run `dovetail init`");
     struct difference difference;
-    status = compare(postgres, &difference, error);
+    status = compare(postgres, &difference, NULL, error);
     if (status == STATUS_OK)
         status = refuse(&difference, error);
     if (status == STATUS_OK && difference.missing > 0)
@@ -152,19 +157,19 @@ static enum status run_missing(struct postgres *postgres, bool *changed, struct 
         "    ran_at timestamptz NOT NULL DEFAULT now())",
         error);
     struct difference difference = {0};
+    bool *missing = calloc(migration_count, sizeof *missing);
+    if (status == STATUS_OK && missing == NULL)
+        status = error_no_memory(error);
     if (status == STATUS_OK)
-        status = compare(postgres, &difference, error);
+        status = compare(postgres, &difference, missing, error);
     if (status == STATUS_OK)
         status = refuse(&difference, error);
-    if (status != STATUS_OK)
-        return status;
     *changed = difference.missing > 0;
-    for (size_t i = migration_count - difference.missing; i < migration_count; i++) {
-        status = run_file(postgres, &migrations[i], error);
-        if (status != STATUS_OK)
-            return status;
-    }
-    return STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < migration_count; i++)
+        if (missing[i])
+            status = run_file(postgres, &migrations[i], error);
+    free(missing);
+    return status;
 }
 
 enum status migrations_run(struct postgres *postgres, bool *changed, struct error *error)
@@ -178,7 +183,7 @@ enum status migrations_run(struct postgres *postgres, bool *changed, struct erro
     status = has_table(postgres, &exists, error);
     if (status == STATUS_OK && exists) {
         struct difference difference;
-        status = compare(postgres, &difference, error);
+        status = compare(postgres, &difference, NULL, error);
         if (status == STATUS_OK)
             status = refuse(&difference, error);
         if (status != STATUS_OK || difference.missing == 0)
