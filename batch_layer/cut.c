@@ -150,15 +150,6 @@ static enum status lock_position(struct postgres *postgres, const char *const *p
     return status;
 }
 
-static enum status change_position(struct postgres *postgres, const char *sql, int parameter_count,
-                                   const char *const *parameters, struct error *error)
-{
-    PGresult *result = NULL;
-    enum status status = postgres_query(postgres, sql, parameter_count, parameters, &result, error);
-    PQclear(result);
-    return status;
-}
-
 /* In the transaction that holds the row's lock. */
 static enum status plan_locked(struct postgres *postgres, struct cut *cut, struct error *error)
 {
@@ -173,7 +164,7 @@ static enum status plan_locked(struct postgres *postgres, struct cut *cut, struc
         return status;
     if (cut->archived_end > position.next_offset) {
         choose(cut, &position, cut->archived_end);
-        return change_position(
+        return postgres_run(
             postgres,
             "WITH planned AS (INSERT INTO dovetail_internal.planned_cut"
             "   (topic, partition, at_offset) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING)"
@@ -184,11 +175,11 @@ static enum status plan_locked(struct postgres *postgres, struct cut *cut, struc
     choose(cut, &position, position.next_offset);
     if (position.slice_start == position.next_offset)
         return STATUS_OK; /* the open slice is empty and begins here already */
-    return change_position(postgres,
-                           "UPDATE dovetail_internal.position SET slice_start = next_offset,"
-                           " owner_epoch = owner_epoch + 1, cut_requested = false"
-                           " WHERE topic = $1 AND partition = $2",
-                           2, parameters, error);
+    return postgres_run(postgres,
+                        "UPDATE dovetail_internal.position SET slice_start = next_offset,"
+                        " owner_epoch = owner_epoch + 1, cut_requested = false"
+                        " WHERE topic = $1 AND partition = $2",
+                        2, parameters, error);
 }
 
 static enum status plan(struct postgres *postgres, struct cut *cut, struct error *error)

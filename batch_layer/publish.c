@@ -15,15 +15,6 @@
 
 enum { NUMBER_BYTES = 32 };
 
-static enum status run_query(struct postgres *postgres, const char *sql, int parameter_count,
-                             const char *const *parameters, struct error *error)
-{
-    PGresult *result = NULL;
-    enum status status = postgres_query(postgres, sql, parameter_count, parameters, &result, error);
-    PQclear(result);
-    return status;
-}
-
 static bool is_listed(const PGresult *result, int version)
 {
     for (int row = 0; row < PQntuples(result); row++)
@@ -67,11 +58,11 @@ static enum status insert_ledger(struct postgres *postgres, const struct cut *cu
         snprintf(texts[i], NUMBER_BYTES, "%" PRId64, numbers[i]);
         parameters[2 + i] = texts[i];
     }
-    return run_query(postgres,
-                     "UPDATE dovetail_internal.run_cutoff SET consumed = $3, counted = $4,"
-                     " filtered = $5, duplicate = $6, dead_lettered = $7"
-                     " WHERE run = $1 AND topic = $2 AND partition = -1",
-                     2 + NUMBERS, parameters, error);
+    return postgres_run(postgres,
+                        "UPDATE dovetail_internal.run_cutoff SET consumed = $3, counted = $4,"
+                        " filtered = $5, duplicate = $6, dead_lettered = $7"
+                        " WHERE run = $1 AND topic = $2 AND partition = -1",
+                        2 + NUMBERS, parameters, error);
 }
 
 static enum status insert_cutoff(struct postgres *postgres, const struct cut *cut, int64_t run,
@@ -93,11 +84,11 @@ static enum status insert_cutoff(struct postgres *postgres, const struct cut *cu
                                 offset,
                                 cut->has_as_of ? as_of : NULL,
                                 cut->has_watermark ? watermark : NULL};
-    enum status status = run_query(postgres,
-                                   "INSERT INTO dovetail_internal.run_cutoff"
-                                   " (run, topic, partition, next_offset, as_of, watermark)"
-                                   " VALUES ($1, $2, $3, $4, $5, $6)",
-                                   6, parameters, error);
+    enum status status = postgres_run(postgres,
+                                      "INSERT INTO dovetail_internal.run_cutoff"
+                                      " (run, topic, partition, next_offset, as_of, watermark)"
+                                      " VALUES ($1, $2, $3, $4, $5, $6)",
+                                      6, parameters, error);
     if (status == STATUS_OK && cut->partition == ARCHIVE_IMPORTED)
         status = insert_ledger(postgres, cut, run_text, error);
     return status;
@@ -118,12 +109,12 @@ static enum status finish_run(struct postgres *postgres, const struct recompute 
     const char *parameters[7];
     for (size_t i = 0; i < 7; i++)
         parameters[i] = texts[i];
-    return run_query(postgres,
-                     "UPDATE dovetail_internal.run SET state = 'published',"
-                     " finished_at = clock_timestamp(), records = $2, rows_changed = $3,"
-                     " load_ms = $4, prepare_ms = $5, process_ms = $6, store_ms = $7"
-                     " WHERE run = $1",
-                     7, parameters, error);
+    return postgres_run(postgres,
+                        "UPDATE dovetail_internal.run SET state = 'published',"
+                        " finished_at = clock_timestamp(), records = $2, rows_changed = $3,"
+                        " load_ms = $4, prepare_ms = $5, process_ms = $6, store_ms = $7"
+                        " WHERE run = $1",
+                        7, parameters, error);
 }
 
 static enum status publish(struct postgres *postgres, const struct recompute *recompute,

@@ -26,6 +26,7 @@
 #include "cli/verify_measures.h"
 #include "core/records/event_parser.h"
 #include "core/time/timestamp.h"
+#include "core/postgres/sql_text.h"
 
 /* --- what does not depend on the source --- */
 
@@ -159,17 +160,6 @@ static const char text_functions_sql[] =
 
 /* --- the source's fields --- */
 
-static void put_literal(FILE *out, const char *text)
-{
-    fputs("E'", out);
-    for (; *text != '\0'; text++) {
-        if (*text == '\'' || *text == '\\')
-            fputc(*text, out);
-        fputc(*text, out);
-    }
-    fputc('\'', out);
-}
-
 static void put_event_type(FILE *out, const struct source *source)
 {
     fputs("CREATE TYPE pg_temp.verify_event AS (_time_us bigint", out);
@@ -252,7 +242,7 @@ static void put_field(FILE *out, const struct source *source, size_t index)
     fputs("  _json := _record", out);
     for (size_t i = 0; i < field->path_count; i++) {
         fputs(" -> ", out);
-        put_literal(out, field->path[i]);
+        sql_put_literal(out, field->path[i]);
     }
     fputs(";\n  IF _json IS NULL OR json_typeof(_json) = 'null' THEN\n", out);
     fprintf(out, "    %s;\n  ELSE\n", field->nullable && !is_time ? "NULL" : "RETURN NULL");

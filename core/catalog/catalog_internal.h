@@ -28,8 +28,4 @@ enum status catalog_drop_sql_view(struct postgres *postgres, const char *view,
 enum status catalog_drop_lookups(struct postgres *postgres, const char *view, int kept,
                                  struct error *error) MUST_CHECK;
 
-/* A statement with text parameters whose rows are not wanted. */
-enum status catalog_run(struct postgres *postgres, const char *sql, int parameter_count,
-                        const char *const *parameters, struct error *error) MUST_CHECK;
-
 #endif

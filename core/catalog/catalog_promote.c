@@ -166,7 +166,7 @@ static enum status make_lookups(struct postgres *postgres, int version, struct v
     if (status == STATUS_OK && view->lookup_count > 0)
         status = execute_owned(postgres, catalog_lookups_sql(view, version), error);
     if (status == STATUS_OK)
-        status = catalog_run(
+        status = postgres_run(
             postgres,
             "UPDATE dovetail_internal.view_version SET lookups = $2 WHERE version = $1::integer", 2,
             (const char *const[]){number, binding}, error);

@@ -16,15 +16,6 @@
 
 enum { NUMBER_BYTES = 24 };
 
-enum status catalog_run(struct postgres *postgres, const char *sql, int parameter_count,
-                        const char *const *parameters, struct error *error)
-{
-    PGresult *result = NULL;
-    enum status status = postgres_query(postgres, sql, parameter_count, parameters, &result, error);
-    PQclear(result);
-    return status;
-}
-
 enum status catalog_lock(struct postgres *postgres, struct error *error)
 {
     /* EXCLUSIVE: it begins with row locks, which foreign keys and a publication take, too. */
@@ -65,10 +56,10 @@ static enum status register_key(struct postgres *postgres, struct source *source
     if (status != STATUS_OK)
         return status;
     const char *parameters[] = {source->name, fingerprint};
-    return catalog_run(postgres,
-                       "UPDATE dovetail_internal.source SET mask_fingerprint = $2"
-                       " WHERE source = $1 AND mask_fingerprint IS NULL",
-                       2, parameters, error);
+    return postgres_run(postgres,
+                        "UPDATE dovetail_internal.source SET mask_fingerprint = $2"
+                        " WHERE source = $1 AND mask_fingerprint IS NULL",
+                        2, parameters, error);
 }
 
 /* Whoever works by the definition before is fenced, and reads the new one. Rows are locked in the
@@ -77,15 +68,15 @@ static enum status fence_owners(struct postgres *postgres, const struct source *
                                 struct error *error)
 {
     const char *parameters[] = {source->topic};
-    enum status status = catalog_run(postgres,
-                                     "SELECT FROM dovetail_internal.position WHERE topic = $1 "
-                                     "ORDER BY partition FOR UPDATE",
-                                     1, parameters, error);
+    enum status status = postgres_run(postgres,
+                                      "SELECT FROM dovetail_internal.position WHERE topic = $1 "
+                                      "ORDER BY partition FOR UPDATE",
+                                      1, parameters, error);
     if (status == STATUS_OK)
-        status = catalog_run(postgres,
-                             "UPDATE dovetail_internal.position SET owner_epoch = owner_epoch + 1 "
-                             "WHERE topic = $1",
-                             1, parameters, error);
+        status = postgres_run(postgres,
+                              "UPDATE dovetail_internal.position SET owner_epoch = owner_epoch + 1 "
+                              "WHERE topic = $1",
+                              1, parameters, error);
     return status;
 }
 
@@ -97,11 +88,11 @@ static enum status write_source(struct postgres *postgres, const struct source *
         return error_no_memory(error);
     const char *parameters[] = {source->name, source->topic, definition};
     enum status status =
-        catalog_run(postgres,
-                    "INSERT INTO dovetail_internal.source (source, topic, definition) "
-                    "VALUES ($1, $2, $3) ON CONFLICT (source) DO UPDATE "
-                    "SET definition = EXCLUDED.definition, registered_at = now()",
-                    3, parameters, error);
+        postgres_run(postgres,
+                     "INSERT INTO dovetail_internal.source (source, topic, definition) "
+                     "VALUES ($1, $2, $3) ON CONFLICT (source) DO UPDATE "
+                     "SET definition = EXCLUDED.definition, registered_at = now()",
+                     3, parameters, error);
     free(definition);
     return status;
 }
@@ -176,7 +167,7 @@ enum status catalog_add_partitions(struct postgres *postgres, const char *topic,
     const char *parameters[] = {topic, bases};
     /* Views that exist already have seen nothing of a new partition: their speed rows begin at its
      * base. */
-    enum status status = catalog_run(
+    enum status status = postgres_run(
         postgres,
         "WITH made AS ("
         "    INSERT INTO dovetail_internal.position"
@@ -278,12 +269,12 @@ static enum status cover(struct postgres *postgres, const struct view *view, int
     char number[NUMBER_BYTES];
     snprintf(number, sizeof number, "%d", version);
     const char *parameters[] = {view->source->topic, number};
-    enum status status = catalog_run(postgres,
-                                     "SELECT FROM dovetail_internal.position WHERE topic = $1 "
-                                     "ORDER BY partition FOR UPDATE",
-                                     1, parameters, error);
+    enum status status = postgres_run(postgres,
+                                      "SELECT FROM dovetail_internal.position WHERE topic = $1 "
+                                      "ORDER BY partition FOR UPDATE",
+                                      1, parameters, error);
     if (status == STATUS_OK)
-        status = catalog_run(
+        status = postgres_run(
             postgres,
             "WITH fenced AS ("
             "    UPDATE dovetail_internal.position SET owner_epoch = owner_epoch + 1"
@@ -345,7 +336,7 @@ static enum status write_definition(struct postgres *postgres, const char *versi
     char *definition = json_dumps(view->json, JSON_COMPACT);
     if (definition == NULL)
         return error_no_memory(error);
-    enum status status = catalog_run(
+    enum status status = postgres_run(
         postgres,
         "UPDATE dovetail_internal.view_version SET definition = $2 WHERE version = $1::integer", 2,
         (const char *const[]){version, definition}, error);

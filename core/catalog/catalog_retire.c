@@ -22,11 +22,11 @@ enum { NUMBER_BYTES = 24 };
 enum status catalog_retire(struct postgres *postgres, const char *view, const char *state,
                            struct error *error)
 {
-    return catalog_run(postgres,
-                       "UPDATE dovetail_internal.view_version SET state = 'retired',"
-                       " retired_at = now(), retired_by = pg_current_xact_id()"
-                       " WHERE view = $1 AND state = $2",
-                       2, (const char *const[]){view, state}, error);
+    return postgres_run(postgres,
+                        "UPDATE dovetail_internal.view_version SET state = 'retired',"
+                        " retired_at = now(), retired_by = pg_current_xact_id()"
+                        " WHERE view = $1 AND state = $2",
+                        2, (const char *const[]){view, state}, error);
 }
 
 /* --- dropping --- */

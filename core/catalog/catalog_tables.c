@@ -38,6 +38,7 @@
 
 #include "core/catalog/catalog.h"
 #include "core/catalog/catalog_lookup.h"
+#include "core/postgres/sql_text.h"
 
 /* Text is built in memory streams: only closing one can fail, for want of memory. */
 static FILE *text_open(char **text, size_t *length)
@@ -55,19 +56,6 @@ static char *text_close(FILE *out, char **text)
         *text = NULL;
     }
     return *text;
-}
-
-/* E'...' means the same whatever standard_conforming_strings says. */
-static void put_literal(FILE *out, const char *text)
-{
-    fputs("E'", out);
-    for (; *text != '\0'; text++) {
-        if (*text == '\'' || *text == '\\') {
-            fputc(*text, out);
-        }
-        fputc(*text, out);
-    }
-    fputc('\'', out);
 }
 
 static void put_type(FILE *out, const char *sql_type)
@@ -240,7 +228,7 @@ static void put_template(FILE *out, const struct view_measure *measure)
         }
         size_t length = strcspn(++at, "}");
         if (*at == '\'') {
-            put_literal(out, measure->name);
+            sql_put_literal(out, measure->name);
             at += length;
             continue;
         }
@@ -273,7 +261,7 @@ static void put_visible_states(FILE *out, const struct view *view, int version)
             "         AND s._slice_start >= COALESCE(c.next_offset, p.base_offset)\n"
             "        WHERE p.topic = ",
             version, version);
-    put_literal(out, view->source->topic);
+    sql_put_literal(out, view->source->topic);
     fputc('\n', out);
 }
 
@@ -358,7 +346,7 @@ char *catalog_view_sql(const struct view *view, int version)
     fputs(",\n       COALESCE(", out);
     kind->put_end(&view->window, out);
     fputs(" > (SELECT dovetail_internal.watermark(", out);
-    put_literal(out, view->source->topic);
+    sql_put_literal(out, view->source->topic);
     fputs(")), true) AS provisional\nFROM (\n", out);
     enum status status = put_rows(out, view, version);
     fprintf(out, ") AS u\nGROUP BY %s", kind->sql_group);
@@ -378,7 +366,7 @@ char *catalog_view_sql(const struct view *view, int version)
 static void put_comment(FILE *out, const struct view *view, const char *column, const char *text)
 {
     fprintf(out, "COMMENT ON COLUMN dovetail.\"%s\".\"%s\" IS ", view->name, column);
-    put_literal(out, text);
+    sql_put_literal(out, text);
     fputs(";\n", out);
 }
 
@@ -392,7 +380,8 @@ char *catalog_view_comments_sql(const struct view *view)
     }
     const char *description = json_string_value(json_object_get(view->json, "description"));
     fprintf(out, "COMMENT ON VIEW dovetail.\"%s\" IS ", view->name);
-    put_literal(out, description != NULL ? description : "Dovetail: batch and speed layer, merged");
+    sql_put_literal(out,
+                    description != NULL ? description : "Dovetail: batch and speed layer, merged");
     fputs(";\n", out);
     bool timeless = view->window.kind->is_timeless;
     put_comment(out, view, "window_start",

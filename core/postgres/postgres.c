@@ -261,6 +261,15 @@ enum status postgres_query(struct postgres *postgres, const char *sql, int param
     return query(postgres, sql, parameter_count, parameters, 0, out, error);
 }
 
+enum status postgres_run(struct postgres *postgres, const char *sql, int parameter_count,
+                         const char *const *parameters, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_query(postgres, sql, parameter_count, parameters, &result, error);
+    PQclear(result);
+    return status;
+}
+
 enum status postgres_query_binary(struct postgres *postgres, const char *sql, int parameter_count,
                                   const char *const *parameters, PGresult **out,
                                   struct error *error)

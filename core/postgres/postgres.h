@@ -51,6 +51,9 @@ enum status postgres_executef(struct postgres *postgres, struct error *error, co
 enum status postgres_query(struct postgres *postgres, const char *sql, int parameter_count,
                            const char *const *parameters, PGresult **out,
                            struct error *error) MUST_CHECK;
+/* The same for a statement whose rows are not wanted. */
+enum status postgres_run(struct postgres *postgres, const char *sql, int parameter_count,
+                         const char *const *parameters, struct error *error) MUST_CHECK;
 /* The same with binary results. */
 enum status postgres_query_binary(struct postgres *postgres, const char *sql, int parameter_count,
                                   const char *const *parameters, PGresult **out,
