@@ -28,6 +28,7 @@ extern const struct command command_verify;
 extern const struct command command_status;
 extern const struct command command_runs;
 extern const struct command command_versions;
+extern const struct command command_diff;
 extern const struct command command_drop;
 extern const struct command command_dead_letters;
 extern const struct command command_resume;

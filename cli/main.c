@@ -1,6 +1,6 @@
 /* `dovetail`: the operators' commands. Each is one file with one struct command.
  *
- * Exit codes: 0 done; 1 it failed, or verify found a difference; 2 the command line, the
+ * Exit codes: 0 done; 1 it failed, or verify or diff found a difference; 2 the command line, the
  * configuration or a definition is at fault. */
 #include <stdio.h>
 #include <string.h>
@@ -8,9 +8,9 @@
 #include "cli/command.h"
 
 static const struct command *const commands[] = {
-    &command_init,   &command_validate,     &command_produce, &command_query,
-    &command_verify, &command_status,       &command_runs,    &command_versions,
-    &command_drop,   &command_dead_letters, &command_resume,
+    &command_init,   &command_validate, &command_produce,      &command_query,
+    &command_verify, &command_status,   &command_runs,         &command_versions,
+    &command_diff,   &command_drop,     &command_dead_letters, &command_resume,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -26,6 +26,7 @@ static const char main_help[] =
     "  status             positions, lag and ledger of partitions; runs and freshness of views\n"
     "  runs               list the batch runs, or roll back to one\n"
     "  versions           list a view's versions, show one, or switch back to one\n"
+    "  diff               what a changed definition of a view would change\n"
     "  drop               remove a view that has no definition file any more\n"
     "  dead-letters list  the records that could not be counted\n"
     "  resume             what is lost of a source's log, and going on without it\n"

@@ -194,6 +194,59 @@ static void test_versions_come_and_go(void **state)
     child_stop(speed);
 }
 
+static void define_whole(const char *keys, const char *where, const char *measures)
+{
+    char text[400];
+    snprintf(text, sizeof text,
+             "{\"view\": \"sums\", \"source\": \"orders\", \"group_by\": [%s], %s"
+             " \"measures\": {%s}, \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}}",
+             keys, where, measures);
+    deployment_define_view(deployment, text);
+}
+
+static void expect_diff(int code, const char *first, const char *second)
+{
+    struct child *child = deployment_run(deployment, code, "dovetail", "diff", "sums", NULL);
+    expect_text(child, first);
+    expect_text(child, second);
+}
+
+static void test_diff(void **state)
+{
+    (void)state;
+    produce();
+    produce();
+    expect_diff(0, "nothing would change", "version 1 is served");
+    define_view("sum(t)"); /* 2 becomes 4 for shop a, 6 for shop b */
+    expect_diff(1, "the definition file, which is not registered, against version 1",
+                "0 rows added, 0 removed, 2 changed, 0 the same; 4 records");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    expect_diff(1, "version 2, which is being built, against version 1",
+                "0 rows added, 0 removed, 2 changed, 0 the same; 4 records");
+    expect_diff(1, "changed  1970-01-01T00:00:00Z  shop=a  v        2       4", "shop=b");
+    run_batch();
+    expect_sum(10);
+    expect_diff(0, "nothing would change", "version 2 is served");
+
+    define_whole("\"shop\"", "\"where\": \"shop = 'a'\",", "\"v\": \"sum(t)\"");
+    expect_diff(1, "removed", "0 rows added, 1 removed, 0 changed, 1 the same");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    run_batch();
+    define_whole("\"shop\"", "", "\"v\": \"sum(t)\"");
+    expect_diff(1, "added", "1 row added, 0 removed, 0 changed, 1 the same");
+    define_whole("\"shop\"", "\"where\": \"shop = 'a'\",",
+                 "\"v\": \"sum(t)\", \"most\": \"max(t)\"");
+    expect_diff(1, "most", "0 rows added, 0 removed, 1 changed, 0 the same");
+    /* Another text that computes the same values. */
+    define_whole("\"shop\"", "\"where\": \"'a' = shop\",", "\"v\": \"sum(t)\"");
+    expect_diff(0, "0 rows added, 0 removed, 0 changed, 1 the same", "the definition file");
+    define_whole("", "", "\"v\": \"sum(t)\"");
+    expect_diff(1, "the keys are others", "1 row added, 1 removed, 0 changed");
+    deployment_run(deployment, 2, "dovetail", "diff", "nothing", NULL);
+    deployment_run(deployment, 2, "dovetail", "diff", NULL);
+    child_stop(speed);
+}
+
 static void test_a_view_is_removed(void **state)
 {
     (void)state;
@@ -233,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_versions_come_and_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_diff, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_view_is_removed, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
