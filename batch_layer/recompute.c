@@ -44,7 +44,6 @@ enum {
 /* Versions that read the same events. */
 struct reading {
     const struct source *source;
-    char *definition;
     size_t *versions; /* indexes into the catalogue's */
     size_t version_count;
     bool newest;        /* the source's own definition, which decides what a record is */
@@ -198,45 +197,37 @@ static enum status add_to_reading(struct reading *reading, size_t version, struc
 }
 
 /* Equal texts have their fields in the same order, so one event serves the views of both. */
+/* The reading whose definition reads like `source`'s; NULL: there is none. */
+static struct reading *find_reading(const struct job *job, const struct source *source)
+{
+    for (size_t i = 0; i < job->reading_count; i++)
+        if (source_reads_alike(job->readings[i].source, source))
+            return &job->readings[i];
+    return NULL;
+}
+
 static enum status add_version(struct job *job, size_t version, struct error *error)
 {
     const struct source *source = job->catalog->versions[version].source;
-    char *definition = json_dumps(source->json, JSON_COMPACT);
-    if (definition == NULL)
-        return error_no_memory(error);
-    for (size_t i = 0; i < job->reading_count; i++) {
-        if (strcmp(job->readings[i].definition, definition) == 0) {
-            free(definition);
-            return add_to_reading(&job->readings[i], version, error);
-        }
+    struct reading *reading = find_reading(job, source);
+    if (reading == NULL) {
+        reading = &job->readings[job->reading_count++];
+        *reading = (struct reading){.source = source};
     }
-    struct reading *reading = &job->readings[job->reading_count++];
-    *reading = (struct reading){.source = source, .definition = definition};
     return add_to_reading(reading, version, error);
 }
 
 /* Finds, or adds where imported records need it, the reading by the source's newest definition. */
-static enum status add_newest(struct job *job, const struct source *source, struct error *error)
+static void add_newest(struct job *job, const struct source *source)
 {
     if (!has_version(job->catalog, source->topic))
-        return STATUS_OK; /* its segments are not read */
-    char *definition = json_dumps(source->json, JSON_COMPACT);
-    if (definition == NULL)
-        return error_no_memory(error);
-    for (size_t i = 0; i < job->reading_count; i++) {
-        if (strcmp(job->readings[i].definition, definition) == 0) {
-            job->readings[i].newest = true;
-            free(definition);
-            return STATUS_OK;
-        }
-    }
-    if (cut_find(job->cuts, job->cut_count, source->topic, ARCHIVE_IMPORTED) == NULL) {
-        free(definition);
-        return STATUS_OK;
-    }
-    job->readings[job->reading_count++] = (struct reading){
-        .source = source, .definition = definition, .newest = true, .imported_only = true};
-    return STATUS_OK;
+        return; /* its segments are not read */
+    struct reading *reading = find_reading(job, source);
+    if (reading != NULL)
+        reading->newest = true;
+    else if (cut_find(job->cuts, job->cut_count, source->topic, ARCHIVE_IMPORTED) != NULL)
+        job->readings[job->reading_count++] =
+            (struct reading){.source = source, .newest = true, .imported_only = true};
 }
 
 static enum status make_readings(struct job *job, struct error *error)
@@ -248,7 +239,7 @@ static enum status make_readings(struct job *job, struct error *error)
     for (size_t i = 0; status == STATUS_OK && i < catalog->version_count; i++)
         status = add_version(job, i, error);
     for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++)
-        status = add_newest(job, catalog->sources[i], error);
+        add_newest(job, catalog->sources[i]);
     return status;
 }
 
@@ -807,7 +798,6 @@ static void job_deinit(struct job *job)
     for (size_t i = 0; job->workers != NULL && i < job->worker_count; i++)
         worker_deinit(&job->workers[i]);
     for (size_t i = 0; job->readings != NULL && i < job->reading_count; i++) {
-        free(job->readings[i].definition);
         free(job->readings[i].versions);
     }
     free(job->workers);

@@ -5,24 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The parser for a definition equal to `source`'s, made where there is none yet. Equal texts have
- * their fields in the same order, so one event serves the views of both. */
+/* The parser for a definition that reads like `source`'s, made where there is none yet. */
 static enum status find_or_add_parser(struct feed *feed, const struct source *source, size_t *index,
                                       struct error *error)
 {
-    char *definition = json_dumps(source->json, JSON_COMPACT);
-    if (definition == NULL)
-        return error_no_memory(error);
     for (size_t i = 0; i < feed->parser_count; i++) {
-        if (strcmp(feed->parsers[i].definition, definition) == 0) {
+        if (source_reads_alike(feed->parsers[i].source, source)) {
             *index = i;
-            free(definition);
             return STATUS_OK;
         }
     }
     struct feed_parser *parser = &feed->parsers[feed->parser_count];
     parser->source = source;
-    parser->definition = definition;
     *index = feed->parser_count++;
     enum status status = event_parser_create(source, &parser->parser, error);
     if (status == STATUS_OK && source->mask_count > 0)
@@ -89,7 +83,6 @@ void feeds_destroy(struct feeds *feeds)
         for (size_t p = 0; p < feed->parser_count; p++) {
             event_parser_destroy(feed->parsers[p].parser);
             mask_destroy(feed->parsers[p].mask);
-            free(feed->parsers[p].definition);
         }
         record_mask_destroy(feed->masker);
         free(feed->parsers);

@@ -16,7 +16,6 @@ struct feed_parser {
     const struct source *source;
     struct event_parser *parser; /* owned */
     struct mask *mask;           /* owned; NULL: the definition has none */
-    char *definition;            /* its text; owned */
     struct event event;
     bool parsed;    /* false: this definition refuses the record */
     bool duplicate; /* its id occurred shortly before: no version folds it */

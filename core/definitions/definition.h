@@ -29,8 +29,8 @@ enum {
     KEY_BYTES_MAX = 2000, /* string bytes of one group's keys together: PostgreSQL's index limit */
 };
 
-/* The version of what definitions mean; part of view_canonical_text, so that `dovetail init` makes a
- * new version of every view and no state of another engine is ever merged with this one's.
+/* The version of what definitions mean; part of view_canonical_text, so that `dovetail init` makes
+ * a new version of every view and no state of another engine is ever merged with this one's.
  *
  * Raise it with every change after which some view gives, for some record, another fate (counted,
  * filtered, rejected), another window, key or result, or stores its state in another form: changed
@@ -82,6 +82,7 @@ struct source {
     size_t
         dedupe_field;   /* index of the id: a string or an integer; see core/records/recent_ids.h */
     json_t *json;       /* owned; the definition as given */
+    char *text;         /* owned; the same as compact text: see source_reads_alike */
     struct arena arena; /* owns everything above */
 };
 
@@ -140,6 +141,9 @@ struct view {
 enum status source_create(json_t *json, const char *place, struct source **out,
                           struct error *error) MUST_CHECK;
 void source_destroy(struct source *source);
+/* Equal texts have the same fields in the same order, so one parsed event serves the views of both.
+ */
+bool source_reads_alike(const struct source *a, const struct source *b);
 
 /* Adds the window's hidden measure, if it has one, behind those of the view: `measures` and
  * `state_offsets` have room for it. */

@@ -301,7 +301,9 @@ enum status source_create(json_t *json, const char *place, struct source **out, 
     }
     arena_init(&source->arena);
     source->json = json_incref(json);
-    if (load(source, error) != STATUS_OK) {
+    source->text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    enum status status = source->text != NULL ? load(source, error) : error_no_memory(error);
+    if (status != STATUS_OK) {
         source_destroy(source);
         return error_wrap(error, "%s", place);
     }
@@ -316,7 +318,13 @@ void source_destroy(struct source *source)
             expression_destroy(source->derived[i].expression);
         }
         json_decref(source->json);
+        free(source->text);
         arena_deinit(&source->arena);
         free(source);
     }
+}
+
+bool source_reads_alike(const struct source *a, const struct source *b)
+{
+    return strcmp(a->text, b->text) == 0;
 }
