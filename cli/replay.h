@@ -12,7 +12,7 @@ struct replay_options {
     int64_t offset;     /* -1: any */
     bool has_since;
     int64_t since_us; /* the letter was written then or later */
-    bool still_bad; /* also what no definition accepts */
+    bool still_bad;   /* also what no definition accepts */
     bool dry_run;
 };
 

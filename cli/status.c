@@ -286,12 +286,13 @@ static void print_troubles(const struct report *report)
         json_t *gaps = json_loads(PQgetvalue(rows, row, PARTITION_GAPS), 0, NULL);
         size_t index;
         json_t *item;
-        json_array_foreach (halts, index, item)
+        json_array_foreach (halts, index, item) {
             printf("halted: the %s layer since %s: %s\n",
                    json_string_value(json_object_get(item, "layer")),
                    json_string_value(json_object_get(item, "since")),
                    json_string_value(json_object_get(item, "message")));
-        json_array_foreach (gaps, index, item)
+        }
+        json_array_foreach (gaps, index, item) {
             printf("given up: %s[%s] offsets %" JSON_INTEGER_FORMAT " to %" JSON_INTEGER_FORMAT
                    ", by %s at %s\n",
                    cell(rows, row, PARTITION_TOPIC), cell(rows, row, PARTITION_NUMBER),
@@ -299,6 +300,7 @@ static void print_troubles(const struct report *report)
                    json_integer_value(json_object_get(item, "to")),
                    json_string_value(json_object_get(item, "accepted_by")),
                    json_string_value(json_object_get(item, "accepted_at")));
+        }
         json_decref(halts);
         json_decref(gaps);
     }

@@ -182,6 +182,7 @@ static void groups_from_word(struct decimal_groups *groups, uint64_t word)
     groups->count = count - skip;
     groups->weight = count == 0 ? 0 : count - 1;
     for (int32_t i = 0; i < groups->count; i++) {
+        /* cppcheck-suppress uninitvar ; below count they are all set */
         groups->digit[i] = reversed[count - 1 - i];
     }
 }
