@@ -52,7 +52,7 @@ const struct option config_options[] = {
      .unit = "ms",
      FIELD(speed_flush_interval_ms),
      .help = "Time between two flushes of changed states to PostgreSQL, while events come: what "
-             "freshness costs."},
+             "freshness costs. Far behind a topic's end flushes are rarer."},
     {.section = "speed",
      .name = "slice_interval_ms",
      .type = OPTION_INTEGER,
