@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch_layer/leftovers.h"
 #include "core/archive/gap.h"
 #include "core/kafka/kafka.h"
 #include "core/records/mask.h"
@@ -469,16 +470,14 @@ static enum status assign(struct archiver *archiver, struct error *error)
     return status;
 }
 
-static enum status remove_leftovers(const struct archiver *archiver, const struct catalog *catalog,
-                                    struct error *error)
+static enum status clear_leftovers(struct archiver *archiver, const struct catalog *catalog,
+                                   const int64_t *lows, struct error *error)
 {
-    for (size_t i = 0; i < catalog->source_count; i++) {
-        enum status status = archive_remove_temporary(archiver->config->batch_archive,
-                                                      catalog->sources[i]->topic, error);
-        if (status != STATUS_OK)
-            return status;
-    }
-    return STATUS_OK;
+    bool adopted;
+    enum status status =
+        leftovers_clear(archiver->config, archiver->postgres, catalog, archiver->partitions,
+                        archiver->count, lows, &adopted, error);
+    return status == STATUS_OK && adopted ? read_positions(archiver, error) : status;
 }
 
 static enum status begin(struct archiver *archiver, const struct catalog *catalog,
@@ -486,8 +485,6 @@ static enum status begin(struct archiver *archiver, const struct catalog *catalo
 {
     int64_t *lows = calloc(archiver->count + 1, sizeof *lows);
     enum status status = lows == NULL ? error_no_memory(error) : STATUS_OK;
-    if (status == STATUS_OK)
-        status = remove_leftovers(archiver, catalog, error);
     if (status == STATUS_OK && archiver->asker == NULL)
         status = kafka_consumer_assign(archiver->config->kafka, NULL, 0, &archiver->asker, error);
     if (status == STATUS_OK)
@@ -496,6 +493,8 @@ static enum status begin(struct archiver *archiver, const struct catalog *catalo
         status = add_positions(archiver, lows, error);
     if (status == STATUS_OK)
         status = read_positions(archiver, error);
+    if (status == STATUS_OK)
+        status = clear_leftovers(archiver, catalog, lows, error);
     if (status == STATUS_OK)
         status = check_logs(archiver, lows, error);
     if (status == STATUS_OK)
@@ -543,6 +542,8 @@ static enum status create_writer(struct archiver *archiver, struct archiver_part
     enum status status = archive_writer_create(archiver->config->batch_archive, partition->topic,
                                                partition->partition, partition->archived_end,
                                                &partition->writer, error);
+    if (status == STATUS_OK)
+        archive_writer_set_level(partition->writer, (int)archiver->config->batch_compression_level);
     if (status == STATUS_OK && mask != NULL)
         status = archive_writer_set_masked(partition->writer, mask->paths, error);
     return status;
@@ -574,17 +575,17 @@ static enum status check_mask(struct archiver *archiver, const struct archiver_p
     return status;
 }
 
-static enum status note_last(struct archiver *archiver, const struct archiver_partition *partition,
-                             struct error *error)
+enum status archiver_note_last(struct postgres *postgres, const char *topic, int32_t partition,
+                               int64_t offset, int64_t timestamp_ms, struct error *error)
 {
     char numbers[3][24];
-    snprintf(numbers[0], sizeof numbers[0], "%" PRId32, partition->partition);
-    snprintf(numbers[1], sizeof numbers[1], "%" PRId64, partition->last_offset);
-    snprintf(numbers[2], sizeof numbers[2], "%" PRId64, partition->last_timestamp_ms);
-    const char *parameters[] = {partition->topic, numbers[0], numbers[1], numbers[2]};
+    snprintf(numbers[0], sizeof numbers[0], "%" PRId32, partition);
+    snprintf(numbers[1], sizeof numbers[1], "%" PRId64, offset);
+    snprintf(numbers[2], sizeof numbers[2], "%" PRId64, timestamp_ms);
+    const char *parameters[] = {topic, numbers[0], numbers[1], numbers[2]};
     PGresult *result = NULL;
     enum status status = postgres_query(
-        archiver->postgres,
+        postgres,
         "INSERT INTO dovetail_internal.archived_last AS l VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (topic, partition) DO UPDATE SET last_offset = EXCLUDED.last_offset,"
         " last_timestamp_ms = EXCLUDED.last_timestamp_ms",
@@ -610,7 +611,8 @@ static enum status close_segment(struct archiver *archiver, struct archiver_part
         status = archive_manifest_add(archiver->postgres, &segment, error);
     archive_segment_deinit(&segment);
     if (status == STATUS_OK && partition->last_offset >= 0)
-        status = note_last(archiver, partition, error);
+        status = archiver_note_last(archiver->postgres, partition->topic, partition->partition,
+                                    partition->last_offset, partition->last_timestamp_ms, error);
     if (status != STATUS_OK)
         return status;
     archive_writer_destroy(partition->writer);

@@ -73,6 +73,11 @@ enum status archiver_follow(struct archiver *archiver, int64_t until_us,
 /* Closes every segment and writes the manifest. */
 enum status archiver_flush(struct archiver *archiver, struct error *error) MUST_CHECK;
 
+/* Keeps where the archive's last record is and what its timestamp was, to know its log by. */
+enum status archiver_note_last(struct postgres *postgres, const char *topic, int32_t partition,
+                               int64_t offset, int64_t timestamp_ms,
+                               struct error *error) MUST_CHECK;
+
 /* Records and bytes of values read since the archiver was made. */
 int64_t archiver_record_count(const struct archiver *archiver);
 int64_t archiver_raw_bytes(const struct archiver *archiver);

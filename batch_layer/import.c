@@ -136,6 +136,9 @@ static enum status archive(struct attempt *attempt, const char *value, size_t le
         status =
             archive_writer_create(importer->config->batch_archive, importer->source->topic,
                                   ARCHIVE_IMPORTED, attempt->next_offset, &attempt->writer, error);
+        if (status == STATUS_OK)
+            archive_writer_set_level(attempt->writer,
+                                     (int)importer->config->batch_compression_level);
         if (status == STATUS_OK && importer->masked_paths != NULL)
             status = archive_writer_set_masked(attempt->writer, importer->masked_paths, error);
     }

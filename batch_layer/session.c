@@ -4,10 +4,6 @@
 #include "core/archive/batch_lock.h"
 #include "core/program/program.h"
 
-/* The first of two numbers, of which the second is the hash of a source's name: two sources with
- * one hash wait for each other, which does no harm. */
-#define IMPORT_LOCK "1684631414"
-
 enum { IMPORT_POLL_MS = 500 };
 
 /* In the middle of a long statement the server would notice our death only at its end, and keep the
@@ -22,12 +18,8 @@ enum status session_lock_import(struct postgres *postgres, const char *source, s
 {
     watch_connection(postgres);
     for (bool told = false;; told = true) {
-        PGresult *result = NULL;
-        enum status status =
-            postgres_query(postgres, "SELECT pg_try_advisory_lock(" IMPORT_LOCK ", hashtext($1))",
-                           1, &source, &result, error);
-        bool locked = status == STATUS_OK && postgres_bool(result, 0, 0);
-        PQclear(result);
+        bool locked;
+        enum status status = batch_lock_try_import(postgres, source, &locked, error);
         if (status != STATUS_OK || locked)
             return status;
         if (!told)

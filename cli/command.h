@@ -32,6 +32,7 @@ extern const struct command command_diff;
 extern const struct command command_drop;
 extern const struct command command_dead_letters;
 extern const struct command command_resume;
+extern const struct command command_archive;
 
 /* --- messages --- */
 

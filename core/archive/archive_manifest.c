@@ -34,15 +34,38 @@ enum status archive_manifest_add(struct postgres *postgres, const struct archive
     char texts[NUMBERS][NUMBER_BYTES];
     for (size_t i = 0; i < NUMBERS; i++)
         snprintf(texts[i], sizeof texts[i], "%" PRId64, numbers[i]);
-    const char *parameters[] = {segment->topic, texts[0], texts[1], texts[2],         segment->file,
-                                texts[3],       texts[4], texts[5], segment->checksum};
+    const char *parameters[] = {
+        segment->topic,    texts[0],
+        texts[1],          texts[2],
+        segment->file,     texts[3],
+        texts[4],          texts[5],
+        segment->checksum, segment->content[0] == '\0' ? NULL : segment->content};
     PGresult *result = NULL;
     enum status status = postgres_query(
         postgres,
         "INSERT INTO dovetail_internal.segment (topic, partition, start_offset, end_offset, file,"
-        " record_count, file_bytes, raw_bytes, checksum)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        " record_count, file_bytes, raw_bytes, checksum, content)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         sizeof parameters / sizeof parameters[0], parameters, &result, error);
+    PQclear(result);
+    return status;
+}
+
+enum status archive_manifest_replace(struct postgres *postgres,
+                                     const struct archive_segment *segment, struct error *error)
+{
+    char texts[3][NUMBER_BYTES];
+    snprintf(texts[0], NUMBER_BYTES, "%" PRId32, segment->partition);
+    snprintf(texts[1], NUMBER_BYTES, "%" PRId64, segment->start_offset);
+    snprintf(texts[2], NUMBER_BYTES, "%" PRId64, segment->file_bytes);
+    const char *parameters[] = {segment->topic, texts[0],          texts[1],
+                                texts[2],       segment->checksum, segment->content};
+    PGresult *result = NULL;
+    enum status status = postgres_query(
+        postgres,
+        "UPDATE dovetail_internal.segment SET file_bytes = $4, checksum = $5, content = $6"
+        " WHERE topic = $1 AND partition = $2 AND start_offset = $3",
+        6, parameters, &result, error);
     PQclear(result);
     return status;
 }
@@ -64,6 +87,7 @@ static enum status read_row(const PGresult *result, int row, struct archive_segm
     out->file_bytes = postgres_int64(result, row, 6);
     out->raw_bytes = postgres_int64(result, row, 7);
     snprintf(out->checksum, sizeof out->checksum, "%s", PQgetvalue(result, row, 8));
+    snprintf(out->content, sizeof out->content, "%s", PQgetvalue(result, row, 10));
     return out->topic != NULL && out->file != NULL ? STATUS_OK : error_no_memory(error);
 }
 
@@ -78,19 +102,22 @@ static enum status check_contiguity(const struct archive_segment *segment, int64
                      segment->topic, segment->partition, expected, segment->start_offset);
 }
 
-enum status archive_manifest_list(struct postgres *postgres, const char *topic,
-                                  struct archive_segment **out, size_t *count, struct error *error)
+enum status archive_manifest_read(struct postgres *postgres, const char *topic,
+                                  struct archive_segment **out, int64_t **expected, size_t *count,
+                                  struct error *error)
 {
     *out = NULL;
+    *expected = NULL;
     *count = 0;
     PGresult *result = NULL;
     const char *parameters[] = {topic};
     struct archive_segment *segments = NULL;
+    int64_t *starts = NULL;
     size_t rows = 0;
     enum status status = postgres_query(
         postgres,
         "SELECT s.topic, s.partition, s.start_offset, s.end_offset, s.file, s.record_count,"
-        " s.file_bytes, s.raw_bytes, s.checksum, coalesce(p.base_offset, 0)"
+        " s.file_bytes, s.raw_bytes, s.checksum, coalesce(p.base_offset, 0), s.content"
         " FROM dovetail_internal.segment s LEFT JOIN dovetail_internal.position p"
         " USING (topic, partition)"
         " WHERE s.topic = $1 AND (p.partition IS NOT NULL OR s.partition = -1)"
@@ -100,22 +127,40 @@ enum status archive_manifest_list(struct postgres *postgres, const char *topic,
         goto cleanup;
     rows = (size_t)PQntuples(result);
     segments = calloc(rows + 1, sizeof *segments);
-    if (segments == NULL)
+    starts = calloc(rows + 1, sizeof *starts);
+    if (segments == NULL || starts == NULL)
         status = error_no_memory(error);
     for (size_t i = 0; status == STATUS_OK && i < rows; i++) {
         status = read_row(result, (int)i, &segments[i], error);
         bool first = i == 0 || segments[i].partition != segments[i - 1].partition;
-        int64_t expected = first ? postgres_int64(result, (int)i, 9) : segments[i - 1].end_offset;
-        if (status == STATUS_OK)
-            status = check_contiguity(&segments[i], expected, error);
+        starts[i] = first ? postgres_int64(result, (int)i, 9) : segments[i - 1].end_offset;
     }
     if (status != STATUS_OK)
         goto cleanup;
     *out = segments;
+    *expected = starts;
     *count = rows;
     segments = NULL;
+    starts = NULL;
 cleanup:
     archive_segments_free(segments, rows);
+    free(starts);
     PQclear(result);
+    return status;
+}
+
+enum status archive_manifest_list(struct postgres *postgres, const char *topic,
+                                  struct archive_segment **out, size_t *count, struct error *error)
+{
+    int64_t *expected = NULL;
+    enum status status = archive_manifest_read(postgres, topic, out, &expected, count, error);
+    for (size_t i = 0; status == STATUS_OK && i < *count; i++)
+        status = check_contiguity(&(*out)[i], expected[i], error);
+    free(expected);
+    if (status != STATUS_OK) {
+        archive_segments_free(*out, *count);
+        *out = NULL;
+        *count = 0;
+    }
     return status;
 }

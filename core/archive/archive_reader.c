@@ -34,6 +34,8 @@ struct part {
 
 struct archive_reader {
     const struct archive_segment *segment;
+    struct archive_segment
+        *examined; /* the same, to be filled from the file; NULL: to be checked */
     unsigned char *file;
     struct archive_summary summary;
     struct part parts[ARCHIVE_PART_END];
@@ -61,8 +63,12 @@ struct archive_reader {
 static enum status damaged(const struct archive_reader *reader, const char *what,
                            struct error *error)
 {
-    return error_set(error, STATUS_FATAL, "archive: %s is damaged: %s", reader->segment->file,
-                     what);
+    const struct archive_segment *segment = reader->segment;
+    return error_set(error, STATUS_FATAL,
+                     "archive: %s is damaged: %s (%s[%" PRId32 "], offsets %" PRId64 " to %" PRId64
+                     ")",
+                     segment->file, what, segment->topic, segment->partition, segment->start_offset,
+                     segment->end_offset);
 }
 
 /* --- the file --- */
@@ -87,11 +93,14 @@ static enum status read_file(struct archive_reader *reader, int fd, struct error
     struct stat stat;
     if (fstat(fd, &stat) != 0)
         return error_set(error, STATUS_FATAL, "archive: %s: %s", segment->file, strerror(errno));
-    if (!S_ISREG(stat.st_mode) || stat.st_size != segment->file_bytes || segment->file_bytes <= 0)
-        return error_set(error, STATUS_FATAL,
-                         "archive: %s is damaged: it has %" PRId64
-                         " bytes, the manifest says %" PRId64,
-                         segment->file, (int64_t)stat.st_size, segment->file_bytes);
+    if (reader->examined != NULL)
+        reader->examined->file_bytes = stat.st_size;
+    if (!S_ISREG(stat.st_mode) || stat.st_size != segment->file_bytes || segment->file_bytes <= 0) {
+        char what[100];
+        snprintf(what, sizeof what, "it has %" PRId64 " bytes, the manifest says %" PRId64,
+                 (int64_t)stat.st_size, segment->file_bytes);
+        return damaged(reader, what, error);
+    }
     size_t size = (size_t)segment->file_bytes;
     reader->file = malloc(size);
     if (reader->file == NULL)
@@ -116,7 +125,9 @@ static enum status check_file(struct archive_reader *reader, struct error *error
     char checksum[ARCHIVE_CHECKSUM_BYTES];
     snprintf(checksum, sizeof checksum, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64,
              (uint64_t)hash.low64);
-    if (strcmp(checksum, reader->segment->checksum) != 0)
+    if (reader->examined != NULL)
+        memcpy(reader->examined->checksum, checksum, sizeof checksum);
+    else if (strcmp(checksum, reader->segment->checksum) != 0)
         return damaged(reader, "its checksum is not the manifest's", error);
     return STATUS_OK;
 }
@@ -131,9 +142,12 @@ static enum status load_file(struct archive_reader *reader, const char *director
         return error_set(error, STATUS_FATAL, "archive: \"%s\" is not a segment's name", file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return error_set(error, STATUS_FATAL, "archive: %s %s%s", file,
-                         errno == ENOENT ? "is missing" : "cannot be read: ",
-                         errno == ENOENT ? "" : strerror(errno));
+        return error_set(error, STATUS_FATAL,
+                         "archive: %s %s%s (%s[%" PRId32 "], offsets %" PRId64 " to %" PRId64 ")",
+                         file, errno == ENOENT ? "is missing" : "cannot be read: ",
+                         errno == ENOENT ? "" : strerror(errno), reader->segment->topic,
+                         reader->segment->partition, reader->segment->start_offset,
+                         reader->segment->end_offset);
     enum status status = read_file(reader, fd, error);
     close(fd);
     return status == STATUS_OK ? check_file(reader, error) : status;
@@ -210,6 +224,11 @@ static enum status check_summary(struct archive_reader *reader, struct error *er
                                                numbers[3], numbers[4], numbers[5]};
     const struct archive_segment *segment = reader->segment;
     int64_t records;
+    if (reader->examined != NULL) {
+        reader->examined->raw_bytes = numbers[5];
+        if (!__builtin_add_overflow(numbers[2], numbers[4], &records))
+            reader->examined->record_count = records;
+    }
     if (reader->summary.start_offset != segment->start_offset ||
         reader->summary.end_offset != segment->end_offset ||
         reader->summary.raw_bytes != segment->raw_bytes ||
@@ -266,14 +285,16 @@ static enum status find_next_other(struct archive_reader *reader, struct error *
 
 /* --- opening --- */
 
-enum status archive_reader_open(const char *directory, const struct archive_segment *segment,
-                                struct archive_reader **out, struct error *error)
+static enum status open_reader(const char *directory, const struct archive_segment *segment,
+                               struct archive_segment *examined, struct archive_reader **out,
+                               struct error *error)
 {
     *out = NULL;
     struct archive_reader *reader = calloc(1, sizeof *reader);
     if (reader == NULL)
         return error_no_memory(error);
     reader->segment = segment;
+    reader->examined = examined;
     reader->capacity = LINE_PIECE_BYTES;
     reader->lines = calloc(1, reader->capacity + EVENT_PADDING_BYTES);
     reader->decompressor = ZSTD_createDCtx();
@@ -295,6 +316,12 @@ enum status archive_reader_open(const char *directory, const struct archive_segm
     else
         archive_reader_close(reader);
     return status;
+}
+
+enum status archive_reader_open(const char *directory, const struct archive_segment *segment,
+                                struct archive_reader **out, struct error *error)
+{
+    return open_reader(directory, segment, NULL, out, error);
 }
 
 void archive_reader_close(struct archive_reader *reader)
@@ -376,6 +403,7 @@ static enum status next_line(struct archive_reader *reader, struct archive_recor
         .value = line,
         .length = length,
         .readable = reader->capacity + EVENT_PADDING_BYTES - reader->next,
+        .is_line = true,
     };
     reader->next += length + 1;
     reader->scanned = reader->next;
@@ -441,4 +469,38 @@ enum status archive_reader_next(struct archive_reader *reader, struct archive_re
         return next_other(reader, out, error);
     *end = true;
     return check_end(reader, error);
+}
+
+/* --- files without a manifest row --- */
+
+enum status archive_segment_examine(const char *directory, struct archive_segment *segment,
+                                    char **masked, struct archive_record *last, struct error *error)
+{
+    struct archive_reader *reader = NULL;
+    struct archive_content *content = archive_content_create();
+    bool end = false;
+    *masked = NULL;
+    *last = (struct archive_record){.offset = -1, .timestamp_ms = -1};
+    enum status status = content == NULL ? error_no_memory(error) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = open_reader(directory, segment, segment, &reader, error);
+    while (status == STATUS_OK) {
+        struct archive_record record;
+        status = archive_reader_next(reader, &record, &end, error);
+        if (status != STATUS_OK || end)
+            break;
+        archive_content_add(content, &record);
+        *last =
+            (struct archive_record){.offset = record.offset, .timestamp_ms = record.timestamp_ms};
+    }
+    if (status == STATUS_OK && archive_reader_masked(reader) != NULL) {
+        *masked = strdup(archive_reader_masked(reader));
+        if (*masked == NULL)
+            status = error_no_memory(error);
+    }
+    if (status == STATUS_OK)
+        archive_content_text(content, segment->content);
+    archive_content_destroy(content);
+    archive_reader_close(reader);
+    return status;
 }

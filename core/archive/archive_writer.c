@@ -1,8 +1,8 @@
 /* Writes one segment file: see core/archive/archive.h and core/archive/archive_format.h.
  *
  * Invariant: under its final name a file is complete and durable. It grows under a temporary name;
- * finish syncs it, renames it and syncs the directory. The bytes depend on the records and the
- * range alone, so a segment that is written again after a crash is the same file.
+ * finish syncs it, renames it and syncs the directory. The bytes depend on the records, the
+ * range and the level alone, so a segment that is written again after a crash is the same file.
  *
  * One thread for each writer. A failure leaves nothing but a temporary file, which destroy removes,
  * or archive_remove_temporary where the process died. Memory: zstd's window (some MiB), the largest
@@ -27,7 +27,7 @@
 
 static const char temporary_suffix[] = ".tmp";
 
-enum { COMPRESSION_LEVEL = 3, TOPIC_NAME_MAX = 249 };
+enum { TOPIC_NAME_MAX = 249 };
 
 struct bytes {
     unsigned char *data;
@@ -44,6 +44,8 @@ struct archive_writer {
     int fd;
     int64_t file_bytes;
     XXH3_state_t *hash;
+    struct archive_content *content;
+    const struct archive_segment *replaces; /* NULL: none */
     ZSTD_CCtx *compressor;
     struct event_parser *checker;
     struct bytes output; /* compressed and not yet written */
@@ -267,6 +269,7 @@ enum status archive_writer_add(struct archive_writer *writer, const struct archi
         status = line ? add_line(writer, record, error) : add_other(writer, record, error);
     if (status != STATUS_OK)
         return status;
+    archive_content_add(writer->content, record);
     writer->last_offset = record->offset;
     writer->summary.raw_bytes += (int64_t)record->length;
     return STATUS_OK;
@@ -376,12 +379,12 @@ static enum status open_temporary(struct archive_writer *writer, struct error *e
 static enum status create_tools(struct archive_writer *writer, struct error *error)
 {
     writer->hash = XXH3_createState();
+    writer->content = archive_content_create();
     writer->compressor = ZSTD_createCCtx();
-    if (writer->hash == NULL || writer->compressor == NULL ||
+    if (writer->hash == NULL || writer->content == NULL || writer->compressor == NULL ||
         !bytes_reserve(&writer->output, ZSTD_CStreamOutSize()))
         return error_no_memory(error);
     XXH3_128bits_reset(writer->hash);
-    ZSTD_CCtx_setParameter(writer->compressor, ZSTD_c_compressionLevel, COMPRESSION_LEVEL);
     ZSTD_CCtx_setParameter(writer->compressor, ZSTD_c_checksumFlag, 1);
     return event_parser_create(NULL, &writer->checker, error);
 }
@@ -420,6 +423,16 @@ enum status archive_writer_create(const char *directory, const char *topic, int3
     return status;
 }
 
+void archive_writer_set_level(struct archive_writer *writer, int level)
+{
+    ZSTD_CCtx_setParameter(writer->compressor, ZSTD_c_compressionLevel, level);
+}
+
+void archive_writer_replaces(struct archive_writer *writer, const struct archive_segment *segment)
+{
+    writer->replaces = segment;
+}
+
 int64_t archive_writer_raw_bytes(const struct archive_writer *writer)
 {
     return writer->summary.raw_bytes;
@@ -443,6 +456,7 @@ static enum status fill_segment(const struct archive_writer *writer,
     XXH128_hash_t hash = XXH3_128bits_digest(writer->hash);
     snprintf(segment->checksum, sizeof segment->checksum, "%016" PRIx64 "%016" PRIx64,
              (uint64_t)hash.high64, (uint64_t)hash.low64);
+    archive_content_text(writer->content, segment->content);
     segment->topic = strdup(writer->topic);
     if (asprintf(&segment->file, "%s/%" PRId32 "/%020" PRId64 "-%020" PRId64 ".jsonl.zst",
                  writer->topic, writer->partition, summary->start_offset, summary->end_offset) < 0)
@@ -451,6 +465,25 @@ static enum status fill_segment(const struct archive_writer *writer,
         return STATUS_OK;
     archive_segment_deinit(segment);
     return error_no_memory(error);
+}
+
+static enum status check_replaced(const struct archive_writer *writer,
+                                  const struct archive_segment *segment, struct error *error)
+{
+    const struct archive_segment *old = writer->replaces;
+    if (old == NULL || strcmp(old->checksum, segment->checksum) == 0 ||
+        (old->content[0] != '\0' && strcmp(old->content, segment->content) == 0 &&
+         old->record_count == segment->record_count && old->raw_bytes == segment->raw_bytes))
+        return STATUS_OK;
+    return error_set(
+        error, STATUS_REJECT,
+        "%s[%" PRId32 "]: offsets %" PRId64 " to %" PRId64 " are not what was archived: %" PRId64
+        " records of %" PRId64 " bytes, not %" PRId64 " of %" PRId64 "%s",
+        old->topic, old->partition, old->start_offset, old->end_offset, segment->record_count,
+        segment->raw_bytes, old->record_count, old->raw_bytes,
+        old->record_count == segment->record_count && old->raw_bytes == segment->raw_bytes
+            ? ", with other contents"
+            : "");
 }
 
 /* From here on the file is found under its name, and is whole even after a power failure. */
@@ -483,6 +516,8 @@ enum status archive_writer_finish(struct archive_writer *writer, int64_t end_off
     if (status == STATUS_OK)
         status = fill_segment(writer, segment, error);
     if (status == STATUS_OK)
+        status = check_replaced(writer, segment, error);
+    if (status == STATUS_OK)
         status = publish_file(writer, error);
     if (status != STATUS_OK)
         archive_segment_deinit(segment);
@@ -500,6 +535,7 @@ void archive_writer_destroy(struct archive_writer *writer)
     event_parser_destroy(writer->checker);
     ZSTD_freeCCtx(writer->compressor);
     XXH3_freeState(writer->hash);
+    archive_content_destroy(writer->content);
     free(writer->output.data);
     free(writer->offsets.data);
     free(writer->timestamps.data);

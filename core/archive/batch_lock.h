@@ -18,4 +18,11 @@ enum status batch_lock_take(struct postgres *postgres, struct error *error) MUST
 /* A second lock beside it, for schedulers. STATUS_FENCED: there is another. */
 enum status batch_lock_take_schedule(struct postgres *postgres, struct error *error) MUST_CHECK;
 
+/* The lock of imports into one source, which write to a folder of their own; without waiting.
+ * *locked false: another session has it. */
+enum status batch_lock_try_import(struct postgres *postgres, const char *source, bool *locked,
+                                  struct error *error) MUST_CHECK;
+enum status batch_lock_end_import(struct postgres *postgres, const char *source,
+                                  struct error *error) MUST_CHECK;
+
 #endif

@@ -24,6 +24,7 @@ struct config {
     const char *batch_schedule;  /* five-field cron expression, default every 10 minutes */
     int64_t batch_threads;       /* 0..256, 0 = one for each processor */
     int64_t batch_segment_bytes; /* raw bytes of one segment, default 64 MiB */
+    int64_t batch_compression_level; /* 1..19, default 3 */
     int64_t batch_retained_runs; /* 1..1000, default 3 */
 
     const char *serving_listen;   /* host:port, default 127.0.0.1:8080; port 0 = any free one */

@@ -277,6 +277,7 @@ static const struct {
     {CONFIG("\"spead\":{}"), {"bad.json", "spead"}},
     {CONFIG("\"batch\":{\"schedule\":\"often\"}"), {"bad.json", "batch.schedule"}},
     {CONFIG("\"batch\":{\"threads\":-1}"), {"bad.json", "batch.threads"}},
+    {CONFIG("\"batch\":{\"compression_level\":20}"), {"bad.json", "batch.compression_level"}},
     {CONFIG("\"batch\":{\"retained_runs\":0}"), {"bad.json", "batch.retained_runs"}},
     {CONFIG("\"serving\":{\"listen\":\"somewhere\"}"), {"bad.json", "serving.listen"}},
     {CONFIG("\"serving\":{\"listen\":\"127.0.0.1:99999\"}"), {"bad.json", "serving.listen"}},

@@ -101,6 +101,7 @@ static void test_defaults(void **state)
     assert_string_equal(config->batch_schedule, "*/10 * * * *");
     assert_int_equal(config->batch_threads, 0);
     assert_int_equal(config->batch_segment_bytes, 64 * 1024 * 1024);
+    assert_int_equal(config->batch_compression_level, 3);
     assert_int_equal(config->batch_retained_runs, 3);
     assert_string_equal(config->serving_listen, "127.0.0.1:8080");
     assert_int_equal(config->serving_threads, 0);
@@ -124,7 +125,8 @@ static void test_every_key(void **state)
              "               \"memory\": \"1 GiB\" },"
              "  \"batch\": { \"archive\": \"/var/lib/dovetail/archive\", \"schedule\": \"5 4 * * "
              "MON-FRI\","
-             "               \"threads\": 8, \"segment_size\": 8192, \"retained_runs\": 1000 },"
+             "               \"threads\": 8, \"segment_size\": 8192,"
+             "               \"compression_level\": 19, \"retained_runs\": 1000 },"
              "  \"serving\": { \"listen\": \"[::1]:0\", \"threads\": 2, \"row_limit\": 10 } }");
     assert_below_directory(config->schemas, "../definitions");
     assert_int_equal(config->speed_flush_interval_ms, 1);
@@ -134,6 +136,7 @@ static void test_every_key(void **state)
     assert_string_equal(config->batch_schedule, "5 4 * * MON-FRI");
     assert_int_equal(config->batch_threads, 8);
     assert_int_equal(config->batch_segment_bytes, 8192);
+    assert_int_equal(config->batch_compression_level, 19);
     assert_int_equal(config->batch_retained_runs, 1000);
     assert_string_equal(config->serving_listen, "[::1]:0");
     assert_int_equal(config->serving_threads, 2);
