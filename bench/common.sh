@@ -85,12 +85,13 @@ stop_all() {
 
 # --- configuration, database, topic ---
 
-# usage: write_config FILE SCHEMAS ARCHIVE
+# usage: write_config FILE SCHEMAS ARCHIVE [PORT SERVING]   no answers are kept unless SERVING says so
 write_config() {
     jq -n --arg kafka "$DOVETAIL_KAFKA" --arg postgres "$DOVETAIL_POSTGRES" --arg schemas "$2" \
-        --arg archive "$3" --arg listen "127.0.0.1:$http_port" '
+        --arg archive "$3" --arg listen "127.0.0.1:${4:-$http_port}" \
+        --argjson serving "${5:-{\"cache_bytes\": 0\}}" '
         { kafka: { "bootstrap.servers": $kafka }, postgres: $postgres, schemas: $schemas,
-          batch: { archive: $archive, schedule: "0 0 1 1 *" }, serving: { listen: $listen } }' > "$1"
+          batch: { archive: $archive, schedule: "0 0 1 1 *" }, serving: ({ listen: $listen } + $serving) }' > "$1"
 }
 
 dovetail() { "$build/dovetail" "$@" --config "$config"; }

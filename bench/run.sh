@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The benchmarks: `make bench`. docs/BENCHMARKS.md says what is measured and how to read it.
 #
-#   run.sh [SECTION]...     all sections, or some of: core speed recompute queries freshness
+#   run.sh [SECTION]...     all sections, or some of: core speed recompute queries cache
+#                           freshness
 #
 # Works on a stack of its own (DOVETAIL_RUN_DIR and the ports come from make/bench.mk), which is made
 # anew and removed afterwards. The environment may set
@@ -33,7 +34,7 @@ hz=$(getconf CLK_TCK)
 results=$work/results.tsv
 config=$work/demo.json
 flights=$work/flights.jsonl
-sections=" ${*:-core speed recompute queries freshness} "
+sections=" ${*:-core speed recompute queries cache freshness} "
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$here/common.sh"
@@ -96,10 +97,11 @@ fresh_database
 load_topic
 if wants speed; then section_speed; fi
 if wants recompute; then section_recompute; fi
-if wants queries || wants freshness; then prepare_serving; fi
+if wants queries || wants cache || wants freshness; then prepare_serving; fi
 if wants queries; then section_queries; fi
+if wants cache; then section_cache; fi
 if wants freshness; then section_freshness; fi
-if wants queries || wants freshness; then section_memory; fi
+if wants queries || wants cache || wants freshness; then section_memory; fi
 
 say "results: median, least .. greatest, number of runs"
 echo

@@ -305,6 +305,65 @@ section_queries() {
     done
 }
 
+# --- 5b: kept answers beside a server that does nothing else ---
+
+# usage: start_kept LABEL SERVING   a server of its own; sets $kept_url and $kept_pid
+start_kept() {
+    write_config "$work/$1.json" "$root/schemas" "$work/archive" $((http_port + 1)) "$2"
+    start dovetail-serving --config "$work/$1.json"
+    kept_pid=$started
+    kept_url=http://127.0.0.1:$((http_port + 1))
+    until curl -fs --noproxy '*' -o /dev/null "$kept_url/readyz"; do
+        kill -0 "$kept_pid" 2> /dev/null || fail "see $work/dovetail-serving.log"
+        sleep 0.1
+    done
+}
+
+# usage: run_hello LABEL CONNECTIONS   sets $hello
+run_hello() {
+    local pid url=http://127.0.0.1:$((http_port + 2)) threads
+    threads=$(nproc)
+    [ "$threads" -ge 4 ] || threads=4 # as dovetail-serving has
+    mkfifo "$work/hello.in"
+    "$tools/hello" $((http_port + 2)) "$threads" "$work/kept.json" < "$work/hello.in" > "$work/hello.out" &
+    pid=$!
+    exec 4> "$work/hello.in"
+    until grep -qs ready "$work/hello.out"; do
+        kill -0 "$pid" 2> /dev/null || fail "hello ended"
+        sleep 0.05
+    done
+    run_wrk "$1" "$2" "$work/kept.paths"
+    hello=$rate
+    exec 4>&-
+    wait "$pid"
+    rm -f "$work/hello.in"
+}
+
+section_cache() {
+    local i age connections=8 path="/v1/views/delay_by_origin/rows?origin=JFK&limit=5"
+    section="5b Kept answers over HTTP"
+    say "$section"
+    if ! command -v wrk > /dev/null; then
+        step "left out: wrk is missing (apt-get install wrk)"
+        return
+    fi
+    echo "$path" > "$work/kept.paths"
+    curl -fs --noproxy '*' "$url$path" > "$work/kept.json"
+    note "body" "bytes" "$(stat -c %s "$work/kept.json")"
+    for ((i = 1; i <= 3; i++)); do
+        run_hello "libmicrohttpd alone, $connections connections" $connections
+        for age in 20 0; do
+            start_kept "kept$age" "{\"cache_age_ms\": $age}"
+            url=$kept_url run_wrk "kept, age $age ms, $connections connections" $connections "$work/kept.paths"
+            stop "$kept_pid"
+            note_ratio "kept, age $age ms / libmicrohttpd" "$rate" "$hello"
+            step "run $i: libmicrohttpd $hello/s, kept with age $age ms $rate/s"
+        done
+        run_wrk "the same, not kept, $connections connections" $connections "$work/kept.paths"
+        note_ratio "not kept / libmicrohttpd" "$rate" "$hello"
+    done
+}
+
 # --- 6: freshness ---
 
 # Sends a file again and again until it is stopped. usage: background_load FILE RATE

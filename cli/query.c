@@ -167,8 +167,8 @@ static bool parse(const struct program_arguments *program, struct arguments *out
 static int print_answer(const struct query_answer *answer, enum format format)
 {
     size_t length = 0;
-    char *text = format == FORMAT_JSON     ? query_answer_json(answer, &length)
-                 : format == FORMAT_NDJSON ? query_answer_ndjson(answer, &length)
+    char *text = format == FORMAT_JSON     ? query_answer_json(answer, &length, NULL)
+                 : format == FORMAT_NDJSON ? query_answer_ndjson(answer, &length, NULL)
                  : format == FORMAT_CSV    ? query_answer_csv(answer, &length)
                                            : query_answer_table(answer, &length);
     if (text == NULL) {

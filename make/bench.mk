@@ -2,7 +2,7 @@
 #
 # Besides `make deps` they want the package wrk; without it the HTTP benchmark is left out, with a
 # message.
-BENCH_NAMES := consume event_parser fold freshness generate measures select timed watch
+BENCH_NAMES := consume event_parser fold freshness generate hello measures select timed watch
 BENCH_PROGRAMS := $(BENCH_NAMES:%=$(OUT)/bench/%)
 BENCH_SUPPORT := $(OUT)/bench/support.o
 

@@ -15,3 +15,6 @@ $(DASHBOARD_OBJECTS): $(DASHBOARD_C) serving/dashboard.h
 	@$(CC) $(CFLAGS) -c -o $@ $<
 
 $(OUT)/dovetail-serving: $(DASHBOARD_OBJECTS)
+
+# Unit tests of serving/ link its handlers, and so what those have compiled in.
+$(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/serving/test_*.c)): $(DASHBOARD_OBJECTS)

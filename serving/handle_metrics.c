@@ -1,5 +1,6 @@
 /* GET /metrics: Prometheus's text format. Counters of this process, and what the database says of
  * the layers; without PostgreSQL the former alone, and dovetail_postgres_up 0. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,30 @@ static void write_requests(struct server *server, FILE *out)
     free(names);
 }
 
+static void write_cache(struct server *server, FILE *out)
+{
+    struct cache_counts counts;
+    cache_read_counts(server->cache, &counts);
+    const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        uint64_t value;
+    } lines[] = {
+        {"dovetail_cache_hits_total", "counter", "Answers that were kept.", counts.hits},
+        {"dovetail_cache_misses_total", "counter",
+         "Answers that might have been kept and were computed.", counts.misses},
+        {"dovetail_cache_evictions_total", "counter", "Kept answers that made room.",
+         counts.evictions},
+        {"dovetail_cache_answers", "gauge", "Answers that are kept.", counts.answers},
+        {"dovetail_cache_bytes", "gauge", "Memory of these.", counts.bytes},
+        {"dovetail_cache_limit_bytes", "gauge", "Their bound.", counts.limit_bytes},
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", lines[i].name, lines[i].help,
+                lines[i].name, lines[i].type, lines[i].name, lines[i].value);
+}
+
 enum http_outcome handle_metrics(struct server *server, struct http_request *request,
                                  struct http_response *response)
 {
@@ -125,6 +150,7 @@ enum http_outcome handle_metrics(struct server *server, struct http_request *req
     FILE *out = open_memstream(&text, &length);
     if (out != NULL) {
         write_requests(server, out);
+        write_cache(server, out);
         write_layers(server, out);
         if (fclose(out) != 0) {
             free(text);

@@ -197,8 +197,9 @@ enum status server_start(const struct config *config, struct server **out, struc
     server->budget.limit_bytes = (size_t)config->serving_memory_bytes;
     server->catalogues = catalogue_holder_create();
     server->metrics = metrics_create(ROUTE_COUNT + 1);
+    server->cache = cache_create((size_t)config->serving_cache_bytes);
     enum status status = STATUS_OK;
-    if (server->catalogues == NULL || server->metrics == NULL)
+    if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
         status = pool_create(config->postgres, threads + 1, &server->pool, error);
@@ -234,5 +235,6 @@ void server_stop(struct server *server)
     pool_destroy(server->pool);
     catalogue_holder_destroy(server->catalogues);
     metrics_destroy(server->metrics);
+    cache_destroy(server->cache);
     free(server);
 }

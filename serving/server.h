@@ -5,6 +5,7 @@
 
 #include "core/program/config.h"
 #include "core/query/query.h"
+#include "serving/cache.h"
 #include "serving/catalogue.h"
 #include "serving/http.h"
 #include "serving/metrics.h"
@@ -16,6 +17,7 @@ struct server {
     struct pool *pool;
     struct catalogue_holder *catalogues;
     struct metrics *metrics;
+    struct cache *cache;
     struct waiters *waiters;
     struct http_server *http;
     struct query_budget budget; /* of all requests together */

@@ -31,6 +31,8 @@ struct config {
     int64_t serving_threads;      /* 0 = one for each processor */
     int64_t serving_row_limit;    /* most rows of one answer, default 100000 */
     int64_t serving_memory_bytes; /* groups of all queries together, default 512 MiB */
+    int64_t serving_cache_bytes;  /* kept answers, default 64 MiB; 0 = none */
+    int64_t serving_cache_age_ms; /* default 0 = PostgreSQL is asked whether anything moved */
 
     json_t *root; /* owns the strings */
 };

@@ -158,6 +158,25 @@ const struct option config_options[] = {
      .help = "Bound of the groups that all queries together hold while they are answered. One that "
              "needs more than all of it is refused, one that others leave too little for is told "
              "to come again. Few queries need many groups: see docs/QUERIES.md."},
+    {.section = "serving",
+     .name = "cache_bytes",
+     .type = OPTION_SIZE,
+     .minimum = 0,
+     .maximum = TIB,
+     .number = 64 * MIB,
+     FIELD(serving_cache_bytes),
+     .help = "Bound of the answers that are kept; the least recently used go first. 0 keeps none."},
+    {.section = "serving",
+     .name = "cache_age_ms",
+     .type = OPTION_INTEGER,
+     .minimum = 0,
+     .maximum = 60000,
+     .number = 0,
+     .unit = "ms",
+     FIELD(serving_cache_age_ms),
+     .help = "A kept answer is given without asking PostgreSQL for this long after it last said "
+             "that nothing moved. With 0 it is asked each time, so that an answer never has less "
+             "than what was committed when the request came."},
 };
 
 const size_t config_option_count = sizeof config_options / sizeof config_options[0];

@@ -87,7 +87,7 @@ struct query_request {
     struct query_budget *budget; /* of the groups held; NULL: 512 MiB of its own */
     const char *cursor;          /* answer->next of the page before, of the same question */
     bool explain;
-    bool receipt_only; /* where the answer would stand; no rows are read */
+    bool receipt_only; /* where the answer would stand; no rows are read, in one statement */
     enum query_layer layer;
 };
 
@@ -185,11 +185,19 @@ void query_answer_destroy(struct query_answer *answer);
  * the records of an answer alone, and not on lookups, is equal where this is. */
 uint64_t query_state_hash(const struct query_receipt *receipt);
 
+/* A part of a text. */
+struct query_span {
+    size_t at;
+    size_t length;
+};
+
 /* The answer as JSON text (the format of GET /v1/views/{view}/rows), as lines of JSON (a row each,
  * the receipt last), CSV, or a table for people. malloc'd, caller frees; NULL when out of memory.
- */
-char *query_answer_json(const struct query_answer *answer, size_t *length) MUST_CHECK;
-char *query_answer_ndjson(const struct query_answer *answer, size_t *length) MUST_CHECK;
+ * *receipt (may be NULL): where query_receipt_json's text is in it. */
+char *query_answer_json(const struct query_answer *answer, size_t *length,
+                        struct query_span *receipt) MUST_CHECK;
+char *query_answer_ndjson(const struct query_answer *answer, size_t *length,
+                          struct query_span *receipt) MUST_CHECK;
 char *query_answer_csv(const struct query_answer *answer, size_t *length) MUST_CHECK;
 char *query_answer_table(const struct query_answer *answer, size_t *length) MUST_CHECK;
 /* The receipt alone, as the JSON has it, on one line. */

@@ -190,10 +190,14 @@ static void put_json_explain(struct query_text *text, const struct query_answer 
 /* --- the whole --- */
 
 /* "receipt":{...}, and what else was asked for, up to the closing brace of the document. */
-static void put_json_end(struct query_text *text, const struct query_answer *answer)
+static void put_json_end(struct query_text *text, const struct query_answer *answer,
+                         struct query_span *receipt)
 {
     query_put_text(text, "\"receipt\":");
+    size_t at = text->length;
     put_json_receipt(text, &answer->receipt);
+    if (receipt != NULL)
+        *receipt = (struct query_span){at, text->length - at};
     if (answer->is_page) {
         query_put_text(text, ",\"page\":");
         put_json_page(text, answer);
@@ -205,7 +209,8 @@ static void put_json_end(struct query_text *text, const struct query_answer *ans
     query_put_text(text, "}\n");
 }
 
-char *query_answer_json(const struct query_answer *answer, size_t *length)
+char *query_answer_json(const struct query_answer *answer, size_t *length,
+                        struct query_span *receipt)
 {
     struct query_text text = {0};
     query_put_text(&text, "{\"view\":");
@@ -217,11 +222,12 @@ char *query_answer_json(const struct query_answer *answer, size_t *length)
         put_json_row(&text, answer, &answer->rows[i]);
     }
     query_put_text(&text, "],");
-    put_json_end(&text, answer);
+    put_json_end(&text, answer, receipt);
     return query_text_take(&text, length);
 }
 
-char *query_answer_ndjson(const struct query_answer *answer, size_t *length)
+char *query_answer_ndjson(const struct query_answer *answer, size_t *length,
+                          struct query_span *receipt)
 {
     struct query_text text = {0};
     for (size_t i = 0; i < answer->row_count; i++) {
@@ -229,7 +235,7 @@ char *query_answer_ndjson(const struct query_answer *answer, size_t *length)
         query_put_char(&text, '\n');
     }
     query_put_char(&text, '{');
-    put_json_end(&text, answer);
+    put_json_end(&text, answer, receipt);
     return query_text_take(&text, length);
 }
 

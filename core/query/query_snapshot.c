@@ -1,4 +1,5 @@
-/* The statements of one query, to PostgreSQL and back in one pipeline.
+/* The statements of one query, to PostgreSQL and back in one pipeline. (For a receipt alone the
+ * second one, which is a snapshot by itself.)
  *
  *   BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
  *   run, and for each partition C, P, watermark, as_of, coverage    (query_receipt)
@@ -24,12 +25,13 @@ static const char commit_sql[] = "COMMIT";
 
 static enum status find_statements(struct query_reader *reader, struct error *error)
 {
+    bool alone = reader->request->receipt_only;
     const char *const texts[QUERY_STEP_COUNT] = {
-        [QUERY_STEP_BEGIN] = begin_sql,
+        [QUERY_STEP_BEGIN] = alone ? NULL : begin_sql,
         [QUERY_STEP_RECEIPT] = query_receipt_sql,
         [QUERY_STEP_BATCH] = reader->plan->batch_sql,
         [QUERY_STEP_SPEED] = reader->plan->speed_sql,
-        [QUERY_STEP_COMMIT] = commit_sql,
+        [QUERY_STEP_COMMIT] = alone ? NULL : commit_sql,
     };
     for (int step = 0; step < QUERY_STEP_COUNT; step++) {
         if (texts[step] == NULL)
@@ -48,6 +50,8 @@ static bool send_step(struct query_reader *reader, enum query_step step,
 {
     PGconn *connection = postgres_handle(reader->postgres);
     const struct query_statement *statement = reader->statements[step];
+    if (statement == NULL)
+        return true; /* not part of this query */
     if (!reader->was_prepared[step] && !PQsendPrepare(connection, statement->name, statement->text,
                                                       parameters->count, parameters->types))
         return false;
@@ -66,10 +70,8 @@ static bool send_all(struct query_reader *reader)
     PGconn *connection = postgres_handle(reader->postgres);
     return PQenterPipelineMode(connection) == 1 && send_step(reader, QUERY_STEP_BEGIN, &none) &&
            send_step(reader, QUERY_STEP_RECEIPT, &receipt) &&
-           (reader->statements[QUERY_STEP_BATCH] == NULL ||
-            send_step(reader, QUERY_STEP_BATCH, batch)) &&
-           (reader->statements[QUERY_STEP_SPEED] == NULL ||
-            send_step(reader, QUERY_STEP_SPEED, speed)) &&
+           send_step(reader, QUERY_STEP_BATCH, batch) &&
+           send_step(reader, QUERY_STEP_SPEED, speed) &&
            send_step(reader, QUERY_STEP_COMMIT, &none) && PQpipelineSync(connection) == 1;
 }
 

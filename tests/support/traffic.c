@@ -354,6 +354,8 @@ static void *check(void *context)
 struct reader {
     struct traffic *traffic;
     uint64_t random;
+    struct oracle_query query; /* the one that is asked */
+    int left;                  /* times */
 };
 
 /* "&at_least=..." with what is known to be in the log now. */
@@ -412,8 +414,12 @@ static void read_once(struct reader *reader, struct http_session *session)
     struct answer *answer = calloc(1, sizeof *answer);
     if (answer == NULL)
         abort();
-    orders_random_query(&reader->random, traffic->options.views, traffic->options.view_count,
-                        &answer->query);
+    if (reader->left-- <= 0) {
+        orders_random_query(&reader->random, traffic->options.views, traffic->options.view_count,
+                            &reader->query);
+        reader->left = traffic->options.repeats - 1;
+    }
+    answer->query = reader->query;
     bool demanding = answer->query.layer != ORACLE_BATCH && orders_below(&reader->random, 10) == 0;
     char *target = oracle_target(&answer->query);
     if (demanding)
@@ -516,7 +522,7 @@ struct traffic *traffic_start(const struct deployment *deployment,
     for (int i = 0; i < options->readers; i++) {
         struct reader *reader = calloc(1, sizeof *reader);
         assert_non_null(reader);
-        *reader = (struct reader){traffic, options->seed + (uint64_t)i + 1};
+        *reader = (struct reader){.traffic = traffic, .random = options->seed + (uint64_t)i + 1};
         if (pthread_create(&traffic->readers[i], NULL, read_http, reader) == 0)
             traffic->reader_count++;
     }

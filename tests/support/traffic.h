@@ -23,6 +23,7 @@ struct traffic_options {
     int partitions; /* of the topic */
     int rate;       /* records a second, about */
     int readers;    /* over HTTP */
+    int repeats;    /* each question is asked so often in a row; 0: once */
     bool transactions;
     /* 503 is allowed as well as 200: the programs' database is away on purpose. */
     bool may_be_unavailable;

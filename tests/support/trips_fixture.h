@@ -49,6 +49,8 @@ static char directory[] = "/tmp/test-serving-XXXXXX";
 static pid_t server_pid;
 static int server_messages; /* what it writes to stderr */
 static int port;
+static int cache_age_ms;                   /* of the server that is started next */
+static const char *cache_bytes = "64 MiB"; /* so is this */
 
 #define assert_status(expected, call)                                                              \
     do {                                                                                           \
@@ -316,9 +318,10 @@ static inline void store_states(void)
 static inline void write_config(const char *path)
 {
     json_t *json =
-        json_pack("{s:{s:s}, s:s, s:s, s:{s:s, s:i, s:s}}", "kafka", "bootstrap.servers",
+        json_pack("{s:{s:s}, s:s, s:s, s:{s:s, s:i, s:s, s:s, s:i}}", "kafka", "bootstrap.servers",
                   "127.0.0.1:1", "postgres", conninfo, "schemas", directory, "serving", "listen",
-                  "127.0.0.1:0", "row_limit", (int)ROW_LIMIT, "memory", "48 MiB");
+                  "127.0.0.1:0", "row_limit", (int)ROW_LIMIT, "memory", "48 MiB", "cache_bytes",
+                  cache_bytes, "cache_age_ms", cache_age_ms);
     assert_int_equal(json_dump_file(json, path, 0), 0);
     json_decref(json);
 }

@@ -119,7 +119,7 @@ static int make_answer(void **state)
 static void assert_json(const char *expected)
 {
     size_t length;
-    char *text = query_answer_json(&answer, &length);
+    char *text = query_answer_json(&answer, &length, NULL);
     assert_non_null(text);
     assert_int_equal(length, strlen(text));
     assert_string_equal(text, expected);
@@ -186,7 +186,7 @@ static void assert_string_survives(const char *text)
 {
     size_t length;
     use_text(text);
-    char *json_text = query_answer_json(&answer, &length);
+    char *json_text = query_answer_json(&answer, &length, NULL);
     json_t *json = json_loads(json_text, 0, NULL);
     assert_non_null(json);
     const char *read = json_string_value(
@@ -292,7 +292,7 @@ static void test_arrays(void **state)
     size_t length;
     results[0][0] = value_integers(numbers, 3);
     results[1][0] = value_integers(numbers, 1);
-    char *text = query_answer_json(&answer, &length);
+    char *text = query_answer_json(&answer, &length, NULL);
     assert_non_null(strstr(text, "\"n\":[1,-2,30],"));
     assert_non_null(strstr(text, "\"n\":[1],"));
     free(text);
