@@ -26,13 +26,20 @@ $(OUT)/$(basename $(1)): $(OUT)/$(1:.c=.o) $(SUPPORT_OBJECTS) $(if $(filter-out 
 endef
 $(foreach t,$(TEST_SOURCES),$(eval $(call test_rule,$(t))))
 
+# Preloaded into programs under test; never with a sanitizer of its own.
+STEPS_SHIM := $(OUT)/tests/faults/steps_shim.so
+$(STEPS_SHIM): tests/faults/steps_shim.c
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(PKG_CFLAGS) $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl -pthread
+
 .PHONY: tests test check unit integration
-tests: all $(TEST_PROGRAMS)
+tests: all $(TEST_PROGRAMS) $(STEPS_SHIM)
 
 unit: $(FAST_TESTS) ## run the tests that need no servers
 	@tests/run.sh $(FAST_TESTS)
 
-integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) ## run the tests on a real Kafka and PostgreSQL
+integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) $(STEPS_SHIM) ## run the tests on a real Kafka and PostgreSQL
 	@$(TEST_STACK) docker/local/stack.sh up
 	@DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
 	  $(TEST_STACK) docker/local/stack.sh down; exit $$status
