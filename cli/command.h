@@ -33,6 +33,7 @@ extern const struct command command_drop;
 extern const struct command command_dead_letters;
 extern const struct command command_resume;
 extern const struct command command_archive;
+extern const struct command command_token;
 
 /* --- messages --- */
 

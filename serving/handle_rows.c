@@ -5,13 +5,13 @@
  * or another version of the view has become current meanwhile. `at_least` compares with the receipt
  * of the answer itself: only an answer that is too old makes the request wait.
  *
- * Rows are a function of question, version of the view, run, C, P and watermark, but for what is
- * looked up in reference tables; of these the ETag is made, and by these answers are kept
- * (serving/cache.h). The tag is a weak one: freshness_ms in the receipt is of the moment. A client
- * that has a tag, and a question whose answer is kept, cost the receipt's statement alone where
- * nothing moved; not even that for serving.cache_age_ms after it was read. Caches in between may
- * not store an answer (no-store): one that they revalidate would show the freshness of long ago
- * where a layer has stopped. */
+ * Rows are a function of question, scope of the caller, version of the view, run, C, P and
+ * watermark, but for what is looked up in reference tables; of these the ETag is made, and by these
+ * answers are kept (serving/cache.h). The tag is a weak one: freshness_ms in the receipt is of the
+ * moment. A client that has a tag, and a question whose answer is kept, cost the receipt's
+ * statement alone where nothing moved; not even that for serving.cache_age_ms after it was read.
+ * Caches in between may not store an answer (no-store): one that they revalidate would show the
+ * freshness of long ago where a layer has stopped. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,7 +180,7 @@ static void respond_rows(const struct attempt *attempt, char *body, size_t lengt
         respond_receipt(receipt, response);
     if (response->status != 200)
         return;
-    respond_header(response, "Vary", "Accept, Accept-Encoding");
+    respond_header(response, "Vary", "Accept, Accept-Encoding, Authorization");
     if (attempt->key != NULL)
         respond_header_take(response, "ETag", make_etag(attempt, query_state_hash(receipt)));
 }
@@ -297,7 +297,7 @@ static bool respond_unchanged(const struct attempt *attempt, const struct query_
     };
     respond_header_take(attempt->response, "Dovetail-Receipt", text);
     respond_header_take(attempt->response, "ETag", etag);
-    respond_header(attempt->response, "Vary", "Accept, Accept-Encoding");
+    respond_header(attempt->response, "Vary", "Accept, Accept-Encoding, Authorization");
     respond_header(attempt->response, "Cache-Control", "no-store");
     return true;
 }
@@ -459,7 +459,11 @@ static enum status try(struct attempt *attempt, enum representation representati
 {
     bool answered = false;
     attempt->outcome = HTTP_RESPOND;
-    rows_request_init(&attempt->rows, attempt->server, representation);
+    if (!access_fits_view(attempt->request->caller, attempt->version->view)) {
+        access_refuse_view(attempt->response);
+        return STATUS_OK;
+    }
+    rows_request_init(&attempt->rows, attempt->server, attempt->request, representation);
     enum status status =
         rows_request_take(&attempt->rows, attempt->version->view, attempt->request, error);
     if (status == STATUS_OK && !attempt->rows.question.request.explain) {
@@ -537,6 +541,10 @@ enum http_outcome handle_rows(struct server *server, struct http_request *reques
     enum http_outcome outcome = HTTP_RESPOND;
     int chosen =
         negotiate_media(http_request_header(request, "Accept"), rows_media_types, REPRESENTATIONS);
+    if (!access_has_view(request->caller, request->segments[2])) {
+        access_refuse_view(response);
+        return HTTP_RESPOND;
+    }
     if (chosen < 0) {
         problem_respond(response, 406, NULL, "there are %s, %s and %s", rows_media_types[AS_JSON],
                         rows_media_types[AS_NDJSON], rows_media_types[AS_CSV]);

@@ -1,5 +1,6 @@
 /* GET /v1/views and /v1/views/{view}: what can be queried. The catalogue is compared with the
- * database's first, so a view that was registered a moment ago is listed. */
+ * database's first, so a view that was registered a moment ago is listed. Each caller sees his own
+ * alone. */
 #include <jansson.h>
 #include <string.h>
 
@@ -103,15 +104,17 @@ static void respond_json(struct http_response *response, json_t *json)
 enum http_outcome handle_views(struct server *server, struct http_request *request,
                                struct http_response *response)
 {
-    (void)request;
     struct postgres *postgres;
     struct catalogue *catalogue;
     if (!server_take_catalogue(server, &postgres, &catalogue, response))
         return HTTP_RESPOND;
     pool_give_back(server->pool, postgres);
     json_t *views = json_array();
-    for (size_t i = 0; i < catalogue->catalog->version_count;)
-        json_array_append_new(views, describe(catalogue, shown_version(catalogue->catalog, i, &i)));
+    for (size_t i = 0; i < catalogue->catalog->version_count;) {
+        const struct catalog_version *version = shown_version(catalogue->catalog, i, &i);
+        if (access_fits_view(request->caller, version->view))
+            json_array_append_new(views, describe(catalogue, version));
+    }
     respond_json(response, json_pack("{s:o}", "views", views));
     catalogue_release(server->catalogues, catalogue);
     return HTTP_RESPOND;
@@ -123,6 +126,10 @@ enum http_outcome handle_view(struct server *server, struct http_request *reques
     struct postgres *postgres;
     struct catalogue *catalogue;
     const struct catalog_version *found = NULL;
+    if (!access_has_view(request->caller, request->segments[2])) {
+        access_refuse_view(response);
+        return HTTP_RESPOND;
+    }
     if (!server_take_catalogue(server, &postgres, &catalogue, response))
         return HTTP_RESPOND;
     pool_give_back(server->pool, postgres);
@@ -131,7 +138,9 @@ enum http_outcome handle_view(struct server *server, struct http_request *reques
         if (strcmp(version->view->name, request->segments[2]) == 0)
             found = version;
     }
-    if (found != NULL)
+    if (found != NULL && !access_fits_view(request->caller, found->view))
+        access_refuse_view(response);
+    else if (found != NULL)
         respond_json(response, describe(catalogue, found));
     else
         problem_respond(response, 404, NULL, "there is no view of this name; see /v1/views");

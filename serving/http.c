@@ -325,8 +325,7 @@ static enum status open_socket(struct http_server *server, const struct addrinfo
     int one = 1;
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-                bind(fd, address->ai_addr, address->ai_addrlen) == 0 &&
-                listen(fd, LISTEN_BACKLOG) == 0;
+                bind(fd, address->ai_addr, address->ai_addrlen) == 0;
     struct sockaddr_storage bound;
     socklen_t length = sizeof bound;
     good = good && getsockname(fd, (struct sockaddr *)&bound, &length) == 0;
@@ -341,6 +340,19 @@ static enum status open_socket(struct http_server *server, const struct addrinfo
                          "serving.listen: cannot listen on %s: %s", listen_text, strerror(cause));
     }
     server->loopback = is_loopback((struct sockaddr *)&bound);
+    if (server->options.loopback_only && !server->loopback) {
+        close(fd);
+        return error_set(error, STATUS_REJECT,
+                         "serving.listen: %s is no loopback address, and whoever reaches it could "
+                         "read every view: configure serving.tokens or serving.tls_client_ca, or "
+                         "say that this is meant with serving.allow_unauthenticated",
+                         listen_text);
+    }
+    if (listen(fd, LISTEN_BACKLOG) != 0) {
+        close(fd);
+        return error_set(error, STATUS_FATAL, "serving.listen: cannot listen on %s: %s",
+                         listen_text, strerror(errno));
+    }
     snprintf(server->url, sizeof server->url, strchr(host, ':') ? "http://[%s]:%s" : "http://%s:%s",
              host, port);
     *out = fd;

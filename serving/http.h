@@ -18,6 +18,8 @@ enum {
     HTTP_HEADER_MAX = 12, /* a handler's own */
 };
 
+struct access_token; /* serving/access.h */
+
 /* Percent-decoded, UTF-8 without U+0000. */
 struct http_parameter {
     const char *name;
@@ -37,7 +39,8 @@ struct http_request {
         char parameter[64]; /* or empty */
         const char *detail;
     } fault;
-    int64_t started_us; /* monotonic */
+    int64_t started_us;                /* monotonic */
+    const struct access_token *caller; /* set before a handler runs: serving/access.h */
     void *state; /* the handler's, over suspensions; freed with free() at the end of the request */
 };
 
@@ -73,12 +76,13 @@ struct http_server;
 struct http_options {
     const char *listen; /* host:port, [host]:port for IPv6; port 0 = any free one */
     int threads;
+    bool loopback_only; /* refuse any other address */
     http_handler handler;
     void *context;
 };
 
-/* STATUS_REJECT: `listen` is malformed or no address of this machine. STATUS_FATAL: anything else.
- */
+/* STATUS_REJECT: `listen` is malformed, no address of this machine, or not allowed. STATUS_FATAL:
+ * anything else. */
 enum status http_server_start(const struct http_options *options, struct http_server **out,
                               struct error *error) MUST_CHECK;
 /* "http://127.0.0.1:8080", with the port in use. */

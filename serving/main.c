@@ -13,6 +13,22 @@ static const char help[] =
     "Answers queries over HTTP, merging the batch and the speed layer. The routes are\n"
     "described in /openapi.json. SIGTERM finishes what is being answered and exits.\n";
 
+/* What serving.listen lets strangers do; without authentication it was asked for. */
+static void warn_of_exposure(const struct config *config, const struct server *server)
+{
+    const char *url = http_server_url(server->http);
+    if (http_server_is_loopback(server->http))
+        return;
+    if (config->serving_token_count == 0 && config->serving_tls_client_ca == NULL)
+        program_log(LOG_WARNING,
+                    "serving.allow_unauthenticated: whoever reaches %s reads every view", url);
+    else if (config->serving_tls_key == NULL)
+        program_log(LOG_WARNING,
+                    "serving.tls_key is not set: tokens and answers cross the network to %s as "
+                    "plain text, unless a proxy or a tunnel protects them",
+                    url);
+}
+
 static int serve(const struct config *config)
 {
     struct error error;
@@ -22,10 +38,7 @@ static int serve(const struct config *config)
         program_log(LOG_ERR, "%s", error.text);
         return status == STATUS_REJECT ? PROGRAM_USAGE : PROGRAM_FAILURE;
     }
-    if (!http_server_is_loopback(server->http))
-        program_log(LOG_WARNING,
-                    "serving.listen is no loopback address: whoever reaches %s reads every view",
-                    http_server_url(server->http));
+    warn_of_exposure(config, server);
     program_log(LOG_INFO, "listening on %s", http_server_url(server->http));
     struct pollfd stop = {.fd = program_stop_fd(), .events = POLLIN};
     while (!program_stopping())

@@ -20,6 +20,8 @@ static const struct {
     const char *title;
 } problems[] = {
     {400, "urn:dovetail:bad-request", "Bad request"},
+    {401, "urn:dovetail:unauthorized", "Unauthorized"},
+    {403, "urn:dovetail:forbidden", "Forbidden"},
     {404, "urn:dovetail:not-found", "Not found"},
     {405, "urn:dovetail:method-not-allowed", "Method not allowed"},
     {406, "urn:dovetail:not-acceptable", "Not acceptable"},

@@ -126,12 +126,13 @@ enum status rows_request_take(struct rows_request *rows, const struct view *view
 }
 
 void rows_request_init(struct rows_request *rows, struct server *server,
-                       enum representation representation)
+                       const struct http_request *request, enum representation representation)
 {
     rows->representation = representation;
     query_question_init(&rows->question);
     rows->question.request.row_limit = server->config->serving_row_limit;
     rows->question.request.budget = &server->budget;
+    access_restrict(request->caller, &rows->question.request);
     rows->at_least = NULL;
     rows->wait_ms = WAIT_DEFAULT_MS;
 }
@@ -186,7 +187,8 @@ char *rows_request_key(const struct rows_request *rows, const struct catalog_ver
                        const struct http_request *request, size_t *length)
 {
     const struct http_parameter *sorted[HTTP_PARAMETER_MAX];
-    const int32_t numbers[] = {version->version, (int32_t)rows->representation};
+    const uint64_t scope = query_scope_hash(&rows->question.request);
+    const uint64_t numbers[] = {(uint64_t)version->version, (uint64_t)rows->representation, scope};
     size_t count = 0;
     size_t size = sizeof numbers;
     for (size_t i = 0; i < request->parameter_count; i++) {

@@ -26,8 +26,9 @@ struct rows_request {
     enum representation representation;
 };
 
+/* Restricted to the rows of the caller. */
 void rows_request_init(struct rows_request *rows, struct server *server,
-                       enum representation representation);
+                       const struct http_request *request, enum representation representation);
 void rows_request_deinit(struct rows_request *rows);
 /* STATUS_REJECT: the text begins with the parameter's name. */
 enum status rows_request_take(struct rows_request *rows, const struct view *view,
@@ -37,7 +38,8 @@ void rows_request_refuse(const struct rows_request *rows, struct http_response *
                          const struct error *error);
 
 /* The question in canonical form: equal for requests that differ in the order of their parameters
- * or in how long they would wait, and for nothing else. malloc'd; NULL: out of memory. */
+ * or in how long they would wait, and for nothing else. The caller's scope is part of it. malloc'd;
+ * NULL: out of memory. */
 char *rows_request_key(const struct rows_request *rows, const struct catalog_version *version,
                        const struct http_request *request, size_t *length) MUST_CHECK;
 

@@ -16,17 +16,17 @@
 enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */
 
 static const struct route routes[] = {
-    {"/", ROUTE_IGNORES_THEM, handle_dashboard},
-    {"/dashboard/{file}", ROUTE_IGNORES_THEM, handle_dashboard},
-    {"/dashboard/vendor/{file}", ROUTE_IGNORES_THEM, handle_dashboard},
-    {"/v1/views", ROUTE_NO_PARAMETERS, handle_views},
-    {"/v1/views/{view}", ROUTE_NO_PARAMETERS, handle_view},
-    {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, handle_rows},
-    {"/v1/status", ROUTE_NO_PARAMETERS, handle_status},
-    {"/livez", ROUTE_IGNORES_THEM, handle_livez},
-    {"/readyz", ROUTE_IGNORES_THEM, handle_readyz},
-    {"/metrics", ROUTE_IGNORES_THEM, handle_metrics},
-    {"/openapi.json", ROUTE_IGNORES_THEM, handle_openapi},
+    {"/", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard},
+    {"/dashboard/{file}", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard},
+    {"/dashboard/vendor/{file}", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard},
+    {"/v1/views", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_views},
+    {"/v1/views/{view}", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_view},
+    {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_rows},
+    {"/v1/status", ROUTE_NO_PARAMETERS, ACCESS_ADMIN, handle_status},
+    {"/livez", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_livez},
+    {"/readyz", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_readyz},
+    {"/metrics", ROUTE_IGNORES_THEM, ACCESS_ADMIN, handle_metrics},
+    {"/openapi.json", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_openapi},
 };
 
 enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
@@ -82,6 +82,10 @@ static enum http_outcome dispatch(struct server *server, size_t route, struct ht
                                   struct http_response *response)
 {
     bool path_fault = request->fault.status != 0 && request->fault.parameter[0] == '\0';
+    /* Before all else: who is not known here learns nothing, not even which paths there are. */
+    enum access_need need = route < ROUTE_COUNT ? routes[route].need : ACCESS_TOKEN;
+    if (!access_check(server->access, need, request, response))
+        return HTTP_RESPOND;
     if (path_fault) {
         respond_fault(request, response);
     } else if (route == ROUTE_COUNT) {
@@ -204,11 +208,16 @@ enum status server_start(const struct config *config, struct server **out, struc
     if (status == STATUS_OK)
         status = pool_create(config->postgres, threads + 1, &server->pool, error);
     if (status == STATUS_OK)
+        status = access_create(config, &server->access, error);
+    if (status == STATUS_OK)
         status = waiters_create(server->pool, &server->waiters, error);
     if (status == STATUS_OK) {
         const struct http_options options = {
             .listen = config->serving_listen,
             .threads = threads,
+            .loopback_only = config->serving_token_count == 0 &&
+                             config->serving_tls_client_ca == NULL &&
+                             !config->serving_allow_unauthenticated,
             .handler = handle,
             .context = server,
         };
@@ -236,5 +245,6 @@ void server_stop(struct server *server)
     catalogue_holder_destroy(server->catalogues);
     metrics_destroy(server->metrics);
     cache_destroy(server->cache);
+    access_destroy(server->access);
     free(server);
 }

@@ -5,6 +5,7 @@
 
 #include "core/program/config.h"
 #include "core/query/query.h"
+#include "serving/access.h"
 #include "serving/cache.h"
 #include "serving/catalogue.h"
 #include "serving/http.h"
@@ -20,6 +21,7 @@ struct server {
     struct cache *cache;
     struct waiters *waiters;
     struct http_server *http;
+    struct access *access;
     struct query_budget budget; /* of all requests together */
 };
 
@@ -36,6 +38,7 @@ enum route_parameters {
 struct route {
     const char *path; /* "/v1/views/{view}": braces take any one segment */
     enum route_parameters parameters;
+    enum access_need need;
     route_handler handle;
 };
 

@@ -82,20 +82,30 @@ static enum status expand_text(const struct load *load, const char *key, const j
     return STATUS_OK;
 }
 
-/* The keys of one object, and those of the objects in it. */
-static enum status expand_object(const struct load *load, const char *section, json_t *object)
+enum { EXPAND_DEPTH_MAX = 8 };
+
+static enum status expand_value(const struct load *load, const char *key, json_t *value, int depth,
+                                json_t **out);
+
+/* "serving.tokens[0].rows", "kafka.\"bootstrap.servers\"". */
+static void child_key(const char *key, const char *name, char *out, size_t size)
+{
+    if (strncmp(key, "serving.tokens[", strlen("serving.tokens[")) == 0)
+        snprintf(out, size, "%s.%s", key, name);
+    else
+        config_key_text(key[0] != '\0' ? key : NULL, name, out, size);
+}
+
+static enum status expand_object(const struct load *load, const char *key, json_t *object,
+                                 int depth)
 {
     const char *name;
     json_t *value;
     json_object_foreach (object, name, value) {
-        char key[KEY_BYTES];
+        char inner[KEY_BYTES];
         json_t *expanded = NULL;
-        enum status status = STATUS_OK;
-        config_key_text(section, name, key, sizeof key);
-        if (json_is_object(value) && section == NULL)
-            status = expand_object(load, name, value);
-        else if (json_is_string(value))
-            status = expand_text(load, key, value, &expanded);
+        child_key(key, name, inner, sizeof inner);
+        enum status status = expand_value(load, inner, value, depth, &expanded);
         if (status != STATUS_OK)
             return status;
         /* Replacing the value of the key in hand is allowed while iterating. */
@@ -103,6 +113,37 @@ static enum status expand_object(const struct load *load, const char *section, j
             return error_no_memory(load->error);
     }
     return STATUS_OK;
+}
+
+static enum status expand_array(const struct load *load, const char *key, json_t *array, int depth)
+{
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        char inner[KEY_BYTES];
+        json_t *expanded = NULL;
+        snprintf(inner, sizeof inner, "%s[%zu]", key, i);
+        enum status status = expand_value(load, inner, json_array_get(array, i), depth, &expanded);
+        if (status != STATUS_OK)
+            return status;
+        if (expanded != NULL && json_array_set_new(array, i, expanded) != 0)
+            return error_no_memory(load->error);
+    }
+    return STATUS_OK;
+}
+
+/* *out: what stands in the place of a text that has references; else NULL, and texts within an
+ * object or a list are replaced there. */
+static enum status expand_value(const struct load *load, const char *key, json_t *value, int depth,
+                                json_t **out)
+{
+    *out = NULL;
+    if (json_is_string(value))
+        return expand_text(load, key, value, out);
+    if (!json_is_object(value) && !json_is_array(value))
+        return STATUS_OK;
+    if (depth == EXPAND_DEPTH_MAX)
+        return fault(load, key, "is nested too deeply");
+    return json_is_object(value) ? expand_object(load, key, value, depth + 1)
+                                 : expand_array(load, key, value, depth + 1);
 }
 
 /* --- names --- */
@@ -256,6 +297,8 @@ static enum status load_text(const struct load *load, const struct option *optio
     if (value != NULL && !json_is_string(value))
         return fault(load, key, "must be a string");
     const char *text = value != NULL ? json_string_value(value) : option->text;
+    if (text == NULL)
+        return STATUS_OK; /* the field is NULL */
     enum status status = check_text(load, option, key, text);
     if (status != STATUS_OK)
         return status;
@@ -275,6 +318,25 @@ static enum status load_text(const struct load *load, const struct option *optio
 
 _Static_assert(offsetof(struct config, kafka) == 0, "see load_text");
 
+static enum status load_boolean(const struct load *load, const struct option *option,
+                                const char *key, const json_t *value)
+{
+    if (value != NULL && !json_is_boolean(value))
+        return fault(load, key, "must be true or false");
+    *(bool *)((char *)load->config + option->offset) = json_is_true(value);
+    return STATUS_OK;
+}
+
+static enum status load_tokens(const struct load *load, const json_t *value)
+{
+    if (value == NULL)
+        return STATUS_OK;
+    enum status status =
+        config_tokens_read(value, &load->config->arena, &load->config->serving_tokens,
+                           &load->config->serving_token_count, load->error);
+    return status == STATUS_REJECT ? error_wrap(load->error, "%s", load->path) : status;
+}
+
 static enum status load_option(const struct load *load, const struct option *option)
 {
     char key[KEY_BYTES];
@@ -291,6 +353,10 @@ static enum status load_option(const struct load *load, const struct option *opt
     case OPTION_INTEGER:
     case OPTION_SIZE:
         return load_number(load, option, key, value);
+    case OPTION_BOOLEAN:
+        return load_boolean(load, option, key, value);
+    case OPTION_TOKENS:
+        return load_tokens(load, value);
     default:
         return load_text(load, option, key, value);
     }
@@ -325,15 +391,33 @@ static enum status check_conninfo(const struct load *load)
     return fault(load, "postgres", "%s", cause.text);
 }
 
+/* One without the other would be plain HTTP where TLS was meant. */
+static enum status check_tls(const struct load *load)
+{
+    const struct config *config = load->config;
+    bool has_certificate = config->serving_tls_certificate != NULL;
+    bool has_key = config->serving_tls_key != NULL;
+    if (has_certificate != has_key)
+        return fault(load, has_key ? "serving.tls_certificate" : "serving.tls_key",
+                     "is required with serving.%s", has_key ? "tls_key" : "tls_certificate");
+    if (config->serving_tls_client_ca != NULL && !has_key)
+        return fault(load, "serving.tls_client_ca",
+                     "needs serving.tls_certificate and "
+                     "serving.tls_key");
+    return STATUS_OK;
+}
+
 static enum status load_all(struct load *load)
 {
     enum status status = read_file(load);
     if (status == STATUS_OK)
         status = check_names(load, NULL, load->config->root);
     if (status == STATUS_OK)
-        status = expand_object(load, NULL, load->config->root);
+        status = expand_object(load, "", load->config->root, 0);
     for (size_t i = 0; status == STATUS_OK && i < config_option_count; i++)
         status = load_option(load, &config_options[i]);
+    if (status == STATUS_OK)
+        status = check_tls(load);
     if (status == STATUS_OK)
         status = check_conninfo(load);
     return status == STATUS_OK ? load_properties(load) : status;
@@ -346,6 +430,7 @@ enum status config_load(const char *path, struct config **out, struct error *err
     struct config *config = calloc(1, sizeof *config);
     if (config == NULL)
         return error_no_memory(error);
+    arena_init(&config->arena);
     struct load load = {.path = path != NULL ? path : "dovetail.json",
                         .config = config,
                         .error = error != NULL ? error : &unwanted};
@@ -364,5 +449,6 @@ void config_destroy(struct config *config)
         return;
     json_decref(config->kafka);
     json_decref(config->root);
+    arena_deinit(&config->arena);
     free(config);
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "core/base/error.h"
+#include "core/program/config_tokens.h"
 
 struct config {
     json_t *kafka;        /* object of librdkafka properties, every value a string; owned */
@@ -34,7 +35,19 @@ struct config {
     int64_t serving_cache_bytes;  /* kept answers, default 64 MiB; 0 = none */
     int64_t serving_cache_age_ms; /* default 0 = PostgreSQL is asked whether anything moved */
 
+    struct config_token *serving_tokens; /* in `arena`; none: nobody is asked who he is */
+    size_t serving_token_count;
+    bool serving_allow_unauthenticated;  /* on an address that is not loopback */
+    const char *serving_tls_certificate; /* files, PEM; NULL: plain HTTP */
+    const char *serving_tls_key;
+    const char *serving_tls_client_ca; /* NULL: clients need no certificate */
+    int64_t serving_connections;
+    int64_t serving_connections_per_address; /* 0 = no bound of its own */
+    int64_t serving_receive_timeout_ms;
+    int64_t serving_respond_timeout_ms;
+
     json_t *root; /* owns the strings */
+    struct arena arena;
 };
 
 /* `path` NULL means dovetail.json. */

@@ -15,6 +15,8 @@ enum option_type {
     OPTION_SIZE,    /* bytes: an integer, or a text with a unit */
     OPTION_CRON,    /* five fields */
     OPTION_ADDRESS, /* host:port */
+    OPTION_BOOLEAN, /* false where it is missing */
+    OPTION_TOKENS,  /* see core/program/config_tokens.h; none where it is missing */
     OPTION_TYPES
 };
 
@@ -27,7 +29,7 @@ struct option {
     size_t offset;            /* in struct config, of an int64_t or a const char * */
     int64_t minimum, maximum; /* of numbers, inclusive */
     int64_t number;           /* default of numbers */
-    const char *text;         /* default of texts */
+    const char *text;         /* default of texts; NULL: none, the field stays NULL */
     const char *unit;         /* of numbers, or NULL */
     const char *help;         /* one or two sentences */
 };

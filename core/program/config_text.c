@@ -8,9 +8,9 @@
 enum { HELP_COLUMNS = 79 };
 
 static const char *const type_names[OPTION_TYPES] = {
-    [OPTION_PROPERTIES] = "object", [OPTION_TEXT] = "text", [OPTION_PATH] = "path",
-    [OPTION_INTEGER] = "integer",   [OPTION_SIZE] = "size", [OPTION_CRON] = "cron expression",
-    [OPTION_ADDRESS] = "address",
+    [OPTION_PROPERTIES] = "object", [OPTION_TEXT] = "text",       [OPTION_PATH] = "path",
+    [OPTION_INTEGER] = "integer",   [OPTION_SIZE] = "size",       [OPTION_CRON] = "cron expression",
+    [OPTION_ADDRESS] = "address",   [OPTION_BOOLEAN] = "boolean", [OPTION_TOKENS] = "list",
 };
 
 static void print_number(FILE *out, const struct option *option, int64_t number)
@@ -45,6 +45,10 @@ static void print_default(FILE *out, const struct option *option, const char *qu
         fputs(quote, out);
         print_number(out, option, option->number);
         fputs(quote, out);
+    } else if (option->type == OPTION_BOOLEAN) {
+        fprintf(out, "%sfalse%s", quote, quote);
+    } else if (option->text == NULL) {
+        fputs("none", out);
     } else {
         fprintf(out, "%s%s%s", quote, option->text, quote);
     }

@@ -70,6 +70,11 @@ struct query_request {
     const char *to;   /* exclusive; not before `from` */
     const struct query_filter *filters;
     size_t filter_count;
+    /* What the asker may see at most, whatever else the request says: restrictions that come on top
+     * of `filters`, of the same keys or of others, in every layer and at every roll-up. They are
+     * not the asker's, so a fault in them is STATUS_FATAL. */
+    const struct query_filter *scope;
+    size_t scope_count;
     const char *const
         *group_by; /* NULL: every key and looked-up column; count 0 and not NULL: none */
     size_t group_by_count;
@@ -180,6 +185,10 @@ enum status query_run(struct postgres *postgres, const struct catalog_version *v
                       const struct query_request *request, struct query_answer **out,
                       struct error *error) MUST_CHECK;
 void query_answer_destroy(struct query_answer *answer);
+
+/* One number for a request's scope; 0 for none. Whatever is kept of an answer, or names one, has to
+ * be kept apart by it. */
+uint64_t query_scope_hash(const struct query_request *request);
 
 /* One number for where an answer stands: run, C, P, what is imported, watermark. What depends on
  * the records of an answer alone, and not on lookups, is equal where this is. */

@@ -43,6 +43,27 @@ static void hash_text(uint64_t *state, const char *text)
         *state = XXH3_64bits_withSeed(text, strlen(text), *state);
 }
 
+static void hash_filters(uint64_t *state, const struct query_filter *filters, size_t count)
+{
+    hash_number(state, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct query_filter *filter = &filters[i];
+        hash_text(state, filter->key);
+        hash_number(state, (uint64_t)filter->kind);
+        hash_number(state, filter->text_count);
+        for (size_t t = 0; t < filter->text_count; t++)
+            hash_text(state, filter->texts[t]);
+    }
+}
+
+uint64_t query_scope_hash(const struct query_request *request)
+{
+    uint64_t state = 0;
+    if (request->scope_count > 0)
+        hash_filters(&state, request->scope, request->scope_count);
+    return state;
+}
+
 static uint64_t question_hash(const struct catalog_version *version,
                               const struct query_request *request)
 {
@@ -53,15 +74,8 @@ static uint64_t question_hash(const struct catalog_version *version,
     hash_text(&state, request->granularity);
     hash_text(&state, request->timezone);
     hash_number(&state, (uint64_t)request->layer);
-    hash_number(&state, request->filter_count);
-    for (size_t i = 0; i < request->filter_count; i++) {
-        const struct query_filter *filter = &request->filters[i];
-        hash_text(&state, filter->key);
-        hash_number(&state, (uint64_t)filter->kind);
-        hash_number(&state, filter->text_count);
-        for (size_t t = 0; t < filter->text_count; t++)
-            hash_text(&state, filter->texts[t]);
-    }
+    hash_filters(&state, request->filters, request->filter_count);
+    hash_number(&state, query_scope_hash(request));
     hash_number(&state, request->group_by != NULL ? request->group_by_count : UINT64_MAX);
     for (size_t i = 0; request->group_by != NULL && i < request->group_by_count; i++)
         hash_text(&state, request->group_by[i]);

@@ -3,7 +3,9 @@
  * Invariant: the text of a condition has nothing from the request in it. Names come from the
  * registered definition, values go as typed parameters, so that the same question with other values
  * is the same prepared statement and `key = $n` can use the index on that key. A restriction on
- * keys holds for a row of states exactly if it holds for its group. Pure; any thread. */
+ * keys holds for a row of states exactly if it holds for its group. The scope is joined to the
+ * request's own restrictions by AND, and is here or the query fails: nothing that a client sends is
+ * looked at for it. Pure; any thread. */
 #include "core/query/query_internal.h"
 
 #include <stdio.h>
@@ -192,6 +194,28 @@ static enum status put_filters(const struct conditions *in, const struct query_r
     return status;
 }
 
+/* Whoever asks did not write the scope, so what is wrong with it is none of his parameters'. */
+static enum status put_scope(const struct conditions *in, const struct query_request *request,
+                             struct error *error)
+{
+    const struct view *view = in->plan->view;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < request->scope_count && status == STATUS_OK; i++) {
+        size_t index;
+        if (!query_find_key(view, request->scope[i].key, &index))
+            status = error_set(error, STATUS_REJECT, "the view has no key \"%s\"",
+                               request->scope[i].key);
+        else
+            status = put_filter(in, &view->keys[index], &request->scope[i], error);
+    }
+    if (status == STATUS_REJECT) {
+        (void)error_wrap(error, "the scope of rows does not fit the view \"%s\"", view->name);
+        error->status = STATUS_FATAL;
+        return STATUS_FATAL;
+    }
+    return status;
+}
+
 /* --- windows --- */
 
 static enum status put_time(const struct conditions *in, const char *comparison, int64_t us,
@@ -278,6 +302,8 @@ enum status query_make_conditions(struct query_plan *plan, const struct query_re
     if (in.sql == NULL)
         return error_no_memory(error);
     enum status status = put_range(&in, error);
+    if (status == STATUS_OK)
+        status = put_scope(&in, request, error);
     if (status == STATUS_OK)
         status = put_filters(&in, request, error);
     if (status == STATUS_OK)

@@ -24,8 +24,9 @@ struct query_condition {
     const char *number; /* of numbers: the text, compared digit by digit; else NULL */
 };
 
-/* A range has two, a key one, the cursor one for itself and each key; limit and topic. */
-enum { QUERY_PARAMETER_MAX = 8 + 2 * (VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX) };
+/* A range has two, a key one, and one in the scope, the cursor one for itself and each key; limit
+ * and topic. */
+enum { QUERY_PARAMETER_MAX = 8 + 3 * (VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX) };
 
 /* Parameters in PostgreSQL's binary formats. Each statement uses the first ones, and one more of
  * its own at [count]: the limit of the batch rows, the topic of the speed rows. */

@@ -322,6 +322,10 @@ static inline void write_config(const char *path)
                   "127.0.0.1:1", "postgres", conninfo, "schemas", directory, "serving", "listen",
                   "127.0.0.1:0", "row_limit", (int)ROW_LIMIT, "memory", "48 MiB", "cache_bytes",
                   cache_bytes, "cache_age_ms", cache_age_ms);
+#ifdef TRIPS_MORE_SETTINGS
+    json_object_update_new(json_object_get(json, "serving"),
+                           json_loads(TRIPS_MORE_SETTINGS, 0, NULL));
+#endif
     assert_int_equal(json_dump_file(json, path, 0), 0);
     json_decref(json);
 }
@@ -446,13 +450,15 @@ static inline int send_text(const char *text)
     return fd;
 }
 
+static const char *more_headers = ""; /* of every request: lines that end with CR LF */
+
 static inline int send_request(const char *method, const char *target)
 {
-    size_t size = strlen(target) + 128;
+    size_t size = strlen(target) + strlen(more_headers) + 128;
     char *text = malloc(size);
     assert_non_null(text);
-    snprintf(text, size, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", method,
-             target);
+    snprintf(text, size, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n", method,
+             target, more_headers);
     int fd = send_text(text);
     free(text);
     return fd;

@@ -360,6 +360,95 @@ static void test_sizes(void **state)
     assert_string_equal(config_format_size(0, buffer, sizeof buffer), "0 B");
 }
 
+#define HASH "00ff11223344556677889900aabbccddeeff00112233445566778899aabbccdd"
+#define TOKENS(entries) "\"serving\": {\"tokens\": [" entries "]}"
+#define ENTRY(members) "{\"name\": \"a\", \"sha256\": \"" HASH "\"" members "}"
+
+static void test_tokens(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("TEST_TOKEN_HASH", HASH, 1), 0);
+    assert_int_equal(setenv("TEST_TOKEN_ROW", "JFK", 1), 0);
+    struct config *config =
+        load("{\"kafka\": {\"bootstrap.servers\": \"h:1\"}, \"postgres\": \"host=h\", " TOKENS(
+            "{\"name\": \"one\", \"sha256\": \"${TEST_TOKEN_HASH}\", \"views\": [\"v\", \"w\"],"
+            " \"role\": \"admin\", \"rows\": {\"k\": [\"${TEST_TOKEN_ROW}\", 7, true]}},"
+            "{\"name\": \"two\", \"views\": \"*\", \"sha256\": "
+            "\"11ff11223344556677889900aabbccddeeff"
+            "00112233445566778899aabbccdd\"}") "}");
+    assert_int_equal(config->serving_token_count, 2);
+    const struct config_token *one = &config->serving_tokens[0];
+    assert_string_equal(one->name, "one");
+    assert_int_equal(one->sha256[1], 0xff);
+    assert_int_equal(one->sha256[31], 0xdd);
+    assert_false(one->all_views);
+    assert_int_equal(one->view_count, 2);
+    assert_string_equal(one->views[1], "w");
+    assert_true(one->is_admin);
+    assert_int_equal(one->row_count, 1);
+    assert_string_equal(one->rows[0].key, "k");
+    assert_int_equal(one->rows[0].value_count, 3);
+    assert_string_equal(one->rows[0].values[0], "JFK");
+    assert_string_equal(one->rows[0].values[1], "7");
+    assert_string_equal(one->rows[0].values[2], "true");
+    assert_true(config->serving_tokens[1].all_views);
+    assert_false(config->serving_tokens[1].is_admin);
+    assert_int_equal(config->serving_tokens[1].row_count, 0);
+    config_destroy(config);
+}
+
+static void test_tokens_that_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *member, *expected;
+    } cases[] = {
+        {"\"serving\": {\"tokens\": []}",
+         ": serving.tokens: a list of 1 to 1000 tokens is expected"},
+        {"\"serving\": {\"tokens\": {}}",
+         ": serving.tokens: a list of 1 to 1000 tokens is expected"},
+        {TOKENS("7"), ": serving.tokens[0]: must be an object"},
+        {TOKENS(ENTRY(", \"views\": \"*\", \"colour\": 1")),
+         ": serving.tokens[0]: there are name, sha256, views, role and rows, and nothing else"},
+        {TOKENS("{\"name\": \"a b\"}"), ": serving.tokens[0].name: 1 to 64 letters, digits, '.', "
+                                        "'_' and '-' are expected"},
+        {TOKENS("{\"name\": \"a\", \"sha256\": \"secret\"}"),
+         ": serving.tokens[0].sha256: the 64 hexadecimal digits (0-9, a-f) that `dovetail token "
+         "new` prints are expected"},
+        /* Nothing is everything by default. */
+        {TOKENS(ENTRY("")),
+         ": serving.tokens[0].views: \"*\" or a list of views' names is expected"},
+        {TOKENS(ENTRY(", \"views\": \"all\"")),
+         ": serving.tokens[0].views: \"*\" or a list of views' names is expected"},
+        {TOKENS(ENTRY(", \"views\": [\"v\", \"*\"]")),
+         ": serving.tokens[0].views: number 2 is no view's name"},
+        {TOKENS(ENTRY(", \"views\": \"*\", \"role\": \"root\"")),
+         ": serving.tokens[0].role: \"read\" or \"admin\" is expected"},
+        {TOKENS(ENTRY(", \"views\": \"*\", \"rows\": {}")),
+         ": serving.tokens[0].rows: {\"KEY\": [VALUE, ...]} is expected"},
+        {TOKENS(ENTRY(", \"views\": \"*\", \"rows\": {\"k\": []}")),
+         ": serving.tokens[0].rows: k: a list of texts, integers or booleans is expected, and not "
+         "an empty one"},
+        {TOKENS(ENTRY(", \"views\": \"*\", \"rows\": {\"k\": [\"a\", null]}")),
+         ": serving.tokens[0].rows: k: a list of texts, integers or booleans is expected, and not "
+         "an empty one"},
+        {TOKENS(ENTRY(", \"views\": \"*\"") "," ENTRY(", \"views\": \"*\"")),
+         ": serving.tokens[1].name: number 0 of the list has the same"},
+        {TOKENS("{\"name\": \"a\", \"sha256\": \"${TEST_NOT_SET}\"}"),
+         ": serving.tokens[0].sha256: environment variable TEST_NOT_SET is not set"},
+        {"\"serving\": {\"tls_key\": \"k\"}",
+         ": serving.tls_certificate: is required with serving.tls_key"},
+        {"\"serving\": {\"tls_certificate\": \"k\"}",
+         ": serving.tls_key: is required with serving.tls_certificate"},
+        {"\"serving\": {\"tls_client_ca\": \"k\"}",
+         ": serving.tls_client_ca: needs serving.tls_certificate and serving.tls_key"},
+        {"\"serving\": {\"allow_unauthenticated\": 1}",
+         ": serving.allow_unauthenticated: must be true or false"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_member_fault(cases[i].member, cases[i].expected);
+}
+
 static void test_documentation_is_the_option_table(void **state)
 {
     (void)state;
@@ -410,6 +499,8 @@ int main(void)
         cmocka_unit_test(test_variables_and_files),
         cmocka_unit_test(test_references_that_fail),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_tokens_that_are_refused),
         cmocka_unit_test(test_documentation_is_the_option_table),
         cmocka_unit_test(test_help_names_every_key),
     };
