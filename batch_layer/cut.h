@@ -29,6 +29,9 @@ struct cut {
     int64_t offset;       /* C, once it is chosen */
     bool chosen;
     bool planned;             /* it was chosen without the owner */
+    int64_t reused_offset;    /* C of the run whose rows are reused or compared; reuse.h */
+    char fingerprint[33];     /* of the segments below C */
+    char ledger_of[33];       /* of what the ledger depends on */
     struct cut_ledger ledger; /* of partition ARCHIVE_IMPORTED; filled by the recompute */
     bool has_as_of;
     int64_t as_of_us; /* C includes every record that was in the log then */

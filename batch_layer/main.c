@@ -14,10 +14,16 @@
 static const char help[] =
     "Archives topics, recomputes every view from the archive and publishes the result.\n"
     "\n"
-    "  dovetail-batch run [--full]   one run: archive what is new, recompute, publish, exit;\n"
-    "                                --full: reuse no earlier result (as every run does yet)\n"
+    "  dovetail-batch run [--full] [--accept-mismatch]\n"
+    "                                one run: archive what is new, fold it, add it to the rows of\n"
+    "                                the run that is served, publish, exit;\n"
+    "                                --full: recompute everything from the archive, and compare\n"
+    "                                it with those rows\n"
+    "                                --accept-mismatch: publish although something differs, where\n"
+    "                                batch.on_mismatch is \"hold\"\n"
     "                                exits with 1, too, where it published but a partition is\n"
-    "                                halted and keeps the cut-off it had (dovetail status)\n"
+    "                                halted and keeps the cut-off it had (dovetail status), or\n"
+    "                                something differs (dovetail runs)\n"
     "  dovetail-batch schedule       archive continuously, run by batch.schedule\n"
     "  dovetail-batch import SOURCE FILE...\n"
     "                                historical records into the archive, as history from before\n"
@@ -47,23 +53,35 @@ static int complain(int exit_code, const char *text)
 
 static int command_run(const struct config *config, char *const *options)
 {
-    for (; *options != NULL; options++)
-        if (strcmp(*options, "--full") != 0)
-            return complain(PROGRAM_USAGE, "run takes no argument but --full");
+    struct run_request request = {.reason = "command"};
+    for (; *options != NULL; options++) {
+        if (strcmp(*options, "--full") == 0)
+            request.full = "asked for";
+        else if (strcmp(*options, "--accept-mismatch") == 0)
+            request.accept = true;
+        else
+            return complain(PROGRAM_USAGE,
+                            "run takes no arguments but --full and --accept-mismatch");
+    }
     struct batch batch = {.config = config};
-    struct run_report report;
+    struct run_report report = {0};
     struct error error;
     enum status status = session_open(config, &batch.postgres, &error);
     if (status == STATUS_OK)
-        status = run_execute(&batch, "command", &report, &error);
+        status = run_execute(&batch, &request, &report, &error);
     archiver_destroy(batch.archiver);
     postgres_close(batch.postgres);
     if (status == STATUS_OK) {
         run_print(&report);
+        bool differs = report.audit.mismatches > 0;
+        run_report_deinit(&report);
+        if (differs && !request.accept)
+            return complain(PROGRAM_FAILURE, "the run is published, but something differs");
         if (report.halted > 0)
             return complain(PROGRAM_FAILURE, "the run is published, but partitions are halted");
         return PROGRAM_OK;
     }
+    run_report_deinit(&report);
     if (program_stopping()) {
         complain(PROGRAM_OK, "stopped before the run was published; nothing has changed");
         return PROGRAM_OK;
@@ -71,20 +89,34 @@ static int command_run(const struct config *config, char *const *options)
     return complain(status == STATUS_REJECT ? PROGRAM_USAGE : PROGRAM_FAILURE, error.text);
 }
 
+/* False: the program ends with *exit_code. */
+static bool read_cron(const char *key, const char *text, struct cron *out, int *exit_code)
+{
+    struct error error;
+    int64_t next_us;
+    if (cron_parse(text, out, &error) != STATUS_OK)
+        error_wrap(&error, "%s", key);
+    else if (cron_next(out, program_clock_us(), &next_us))
+        return true;
+    else
+        (void)error_set(&error, STATUS_REJECT, "%s: there is no such day in any year", key);
+    *exit_code = complain(PROGRAM_USAGE, error.text);
+    return false;
+}
+
 static int command_schedule(const struct config *config, char *const *options)
 {
     if (*options != NULL)
         return complain(PROGRAM_USAGE, "schedule takes no arguments");
     struct cron cron;
-    struct error error;
-    int64_t next_us;
-    if (cron_parse(config->batch_schedule, &cron, &error) != STATUS_OK) {
-        error_wrap(&error, "batch.schedule");
-        return complain(PROGRAM_USAGE, error.text);
-    }
-    if (!cron_next(&cron, program_clock_us(), &next_us))
-        return complain(PROGRAM_USAGE, "batch.schedule: there is no such day in any year");
-    return schedule_run(config, &cron);
+    struct cron full;
+    int exit_code;
+    bool has_full = strcmp(config->batch_full_schedule, "off") != 0;
+    if (!read_cron("batch.schedule", config->batch_schedule, &cron, &exit_code) ||
+        (has_full &&
+         !read_cron("batch.full_schedule", config->batch_full_schedule, &full, &exit_code)))
+        return exit_code;
+    return schedule_run(config, &cron, has_full ? &full : NULL);
 }
 
 int main(int argc, char **argv)

@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/program/program.h"
@@ -23,25 +24,72 @@ static bool is_listed(const PGresult *result, int version)
     return false;
 }
 
-static enum status store_versions(struct postgres *postgres, const struct recompute *recompute,
-                                  int64_t run, struct progress *progress,
+static enum status list_versions(struct postgres *postgres, PGresult **versions,
+                                 struct error *error)
+{
+    return postgres_query(postgres,
+                          "SELECT version FROM dovetail_internal.view_version"
+                          " WHERE state IN ('building', 'current')"
+                          " ORDER BY version FOR SHARE",
+                          0, NULL, versions, error);
+}
+
+static enum status audit_versions(struct postgres *postgres, const PGresult *versions,
+                                  const struct publish_request *request, struct audit *audit,
+                                  bool *held, struct error *error)
+{
+    const struct recompute *recompute = request->recompute;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < recompute->catalog->version_count; i++)
+        if (is_listed(versions, recompute->catalog->versions[i].version))
+            status =
+                audit_version(audit, postgres, recompute, request->reuse, request->cuts, i, error);
+    if (status != STATUS_OK || audit->mismatches == 0)
+        return status;
+    program_log(LOG_ERR,
+                "MISMATCH: in run %" PRId64 " %" PRId64 " of %" PRId64
+                " groups differ from what the rows or the speed layer say of the same records: %s",
+                request->run, audit->mismatches, audit->compared,
+                request->hold ? "it is held" : "what was recomputed is published");
+    if (!request->hold)
+        return STATUS_OK;
+    *held = true;
+    return error_set(error, STATUS_FATAL,
+                     "held: %" PRId64 " of %" PRId64
+                     " groups differ (see `dovetail runs`); what was served is served still",
+                     audit->mismatches, audit->compared);
+}
+
+/* The open rows are this run's, and were computed so. */
+static enum status note_rows(struct postgres *postgres, int version, int64_t run,
+                             const char *rows_of, struct error *error)
+{
+    return postgres_executef(postgres, error,
+                             "UPDATE dovetail_internal.view_version SET rows_run = %" PRId64
+                             ", rows_of = '%s' WHERE version = %d",
+                             run, rows_of, version);
+}
+
+static enum status store_versions(struct postgres *postgres, const PGresult *versions,
+                                  const struct publish_request *request, struct progress *progress,
                                   struct store_counts *counts, struct error *error)
 {
-    PGresult *result = NULL;
-    enum status status = postgres_query(postgres,
-                                        "SELECT version FROM dovetail_internal.view_version"
-                                        " WHERE state IN ('building', 'current')"
-                                        " ORDER BY version FOR SHARE",
-                                        0, NULL, &result, error);
+    struct recompute *recompute = request->recompute;
+    enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < recompute->catalog->version_count; i++) {
         int version = recompute->catalog->versions[i].version;
-        if (!is_listed(result, version))
+        const struct reuse_version *reuse = &request->reuse->versions[i];
+        if (!is_listed(versions, version))
             continue;
-        status = store_version(postgres, recompute, i, run, progress, counts, error);
+        status = recompute_join(recompute, i, error);
         if (status == STATUS_OK)
-            status = catalog_mark_built(postgres, version, run, error);
+            status = store_version(postgres, recompute, i, reuse->kind == REUSE_ROWS, request->run,
+                                   progress, counts, error);
+        if (status == STATUS_OK)
+            status = catalog_mark_built(postgres, version, request->run, error);
+        if (status == STATUS_OK)
+            status = note_rows(postgres, version, request->run, reuse->rows_of, error);
     }
-    PQclear(result);
     return status;
 }
 
@@ -83,12 +131,15 @@ static enum status insert_cutoff(struct postgres *postgres, const struct cut *cu
                                 partition,
                                 offset,
                                 cut->has_as_of ? as_of : NULL,
-                                cut->has_watermark ? watermark : NULL};
-    enum status status = postgres_run(postgres,
-                                      "INSERT INTO dovetail_internal.run_cutoff"
-                                      " (run, topic, partition, next_offset, as_of, watermark)"
-                                      " VALUES ($1, $2, $3, $4, $5, $6)",
-                                      6, parameters, error);
+                                cut->has_watermark ? watermark : NULL,
+                                cut->fingerprint,
+                                cut->ledger_of};
+    enum status status =
+        postgres_run(postgres,
+                     "INSERT INTO dovetail_internal.run_cutoff"
+                     " (run, topic, partition, next_offset, as_of, watermark,"
+                     "  segments, ledger_of) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                     8, parameters, error);
     if (status == STATUS_OK && cut->partition == ARCHIVE_IMPORTED)
         status = insert_ledger(postgres, cut, run_text, error);
     return status;
@@ -117,46 +168,96 @@ static enum status finish_run(struct postgres *postgres, const struct recompute 
                         7, parameters, error);
 }
 
-static enum status publish(struct postgres *postgres, const struct recompute *recompute,
-                           const struct cut *cuts, size_t cut_count, int64_t run,
-                           struct publish_stats *stats, struct store_counts *counts,
-                           struct progress *progress, struct error *error)
+enum status publish_note_audit(struct postgres *postgres, int64_t run, const struct audit *audit,
+                               struct error *error)
 {
-    enum status status = store_versions(postgres, recompute, run, progress, counts, error);
-    for (size_t i = 0; status == STATUS_OK && i < cut_count; i++)
-        status = insert_cutoff(postgres, &cuts[i], run, error);
-    stats->store_ms = (double)(program_monotonic_us() - progress->begun_us) / 1e3;
+    char texts[4][NUMBER_BYTES];
+    char *examples = json_dumps(audit->examples, JSON_COMPACT);
+    if (examples == NULL)
+        return error_no_memory(error);
+    snprintf(texts[0], NUMBER_BYTES, "%" PRId64, run);
+    snprintf(texts[1], NUMBER_BYTES, "%.3f", audit->ms);
+    snprintf(texts[2], NUMBER_BYTES, "%" PRId64, audit->compared);
+    snprintf(texts[3], NUMBER_BYTES, "%" PRId64, audit->mismatches);
+    const char *parameters[] = {texts[0], texts[1], texts[2], texts[3],
+                                audit->mismatches > 0 ? examples : NULL};
+    enum status status =
+        postgres_run(postgres,
+                     "UPDATE dovetail_internal.run SET audit_ms = $2, audited = $3,"
+                     " mismatched = $4, mismatches = $5 WHERE run = $1",
+                     5, parameters, error);
+    free(examples);
+    return status;
+}
+
+/* Where rows were reused, the run that they are of must be served still. */
+static enum status switch_run(struct postgres *postgres, const struct publish_request *request,
+                              struct error *error)
+{
+    char run[NUMBER_BYTES];
+    char base[NUMBER_BYTES];
+    bool reused = reuse_is_incremental(request->reuse);
+    snprintf(run, sizeof run, "%" PRId64, request->run);
+    snprintf(base, sizeof base, "%" PRId64, request->reuse->base);
+    const char *parameters[] = {run, reused ? base : NULL};
+    PGresult *result = NULL;
+    enum status status = postgres_query(postgres,
+                                        "UPDATE dovetail_internal.current_run SET run = $1"
+                                        " WHERE run = COALESCE($2::bigint, run) RETURNING run",
+                                        2, parameters, &result, error);
+    if (status == STATUS_OK && PQntuples(result) != 1)
+        status = error_set(error, STATUS_RETRY,
+                           "run %s, whose rows this one reused, is not served any more: somebody "
+                           "rolled back meanwhile",
+                           base);
+    PQclear(result);
+    return status;
+}
+
+static enum status store(struct postgres *postgres, const PGresult *versions,
+                         const struct publish_request *request, struct publish_stats *stats,
+                         struct store_counts *counts, const struct audit *audit,
+                         struct error *error)
+{
+    struct progress progress;
+    progress_begin(&progress, "store", "rows", 0);
+    enum status status = store_versions(postgres, versions, request, &progress, counts, error);
+    for (size_t i = 0; status == STATUS_OK && i < request->cut_count; i++)
+        status = insert_cutoff(postgres, &request->cuts[i], request->run, error);
+    stats->store_ms = (double)(program_monotonic_us() - progress.begun_us) / 1e3;
     if (status == STATUS_OK)
-        status = finish_run(postgres, recompute, run, stats, counts, error);
+        status = finish_run(postgres, request->recompute, request->run, stats, counts, error);
     if (status == STATUS_OK)
-        status = postgres_executef(postgres, error,
-                                   "UPDATE dovetail_internal.current_run SET run = %" PRId64, run);
+        status = publish_note_audit(postgres, request->run, audit, error);
+    if (status == STATUS_OK)
+        status = switch_run(postgres, request, error);
     if (status == STATUS_OK)
         status = catalog_promote(postgres, error);
     if (status == STATUS_OK && program_stopping())
         status = error_set(error, STATUS_RETRY, "stopped");
     if (status == STATUS_OK)
-        status = postgres_execute(postgres, "NOTIFY dovetail_run", error);
+        status = postgres_execute(postgres, "NOTIFY dovetail_run; COMMIT", error);
+    stats->store_ms = progress_end(&progress, counts->closed + counts->inserted);
     return status;
 }
 
-enum status publish_run(struct postgres *postgres, const struct recompute *recompute,
-                        const struct cut *cuts, size_t cut_count, int64_t run,
+enum status publish_run(struct postgres *postgres, const struct publish_request *request,
                         struct publish_stats *stats, struct store_counts *counts,
-                        struct error *error)
+                        struct audit *audit, bool *held, struct error *error)
 {
-    struct progress progress;
     struct error ignored;
-    progress_begin(&progress, "store", "rows", 0);
+    PGresult *versions = NULL;
     *counts = (struct store_counts){0};
+    *held = false;
     enum status status = postgres_execute(postgres, "BEGIN", error);
     if (status == STATUS_OK)
-        status =
-            publish(postgres, recompute, cuts, cut_count, run, stats, counts, &progress, error);
+        status = list_versions(postgres, &versions, error);
     if (status == STATUS_OK)
-        status = postgres_execute(postgres, "COMMIT", error);
-    else
+        status = audit_versions(postgres, versions, request, audit, held, error);
+    if (status == STATUS_OK)
+        status = store(postgres, versions, request, stats, counts, audit, error);
+    if (status != STATUS_OK)
         (void)!postgres_execute(postgres, "ROLLBACK", &ignored);
-    stats->store_ms = progress_end(&progress, counts->closed + counts->inserted);
+    PQclear(versions);
     return status;
 }

@@ -21,7 +21,9 @@ struct attempt {
     struct catalog *catalog;
     struct cut *cuts;
     size_t cut_count;
-    struct recompute_segments segments;
+    const struct run_request *request;
+    struct segments segments;
+    struct reuse *reuse;
     struct recompute *recompute;
 };
 
@@ -54,22 +56,38 @@ static enum status begin_run(struct postgres *postgres, const char *reason, int6
     return status;
 }
 
-/* Writes the failure down; *published where the run had been published after all: its COMMIT
- * arrived and the answer did not. */
-static void record_failure(struct postgres *postgres, int64_t run, const char *message,
-                           bool *published)
+static enum status note_kind(const struct attempt *attempt, struct error *error)
+{
+    const struct run_report *report = attempt->report;
+    char number[NUMBER_BYTES];
+    snprintf(number, sizeof number, "%" PRId64, report->run);
+    const char *parameters[] = {number, report->incremental ? "incremental" : "full",
+                                report->why[0] != '\0' ? report->why : NULL};
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(attempt->batch->postgres,
+                       "UPDATE dovetail_internal.run SET kind = $2, why = $3 WHERE run = $1", 3,
+                       parameters, &result, error);
+    PQclear(result);
+    return status;
+}
+
+/* Writes the failure down, as `state`; *published where the run had been published after all: its
+ * COMMIT arrived and the answer did not. */
+static void record_failure(struct postgres *postgres, int64_t run, const char *state,
+                           const char *message, bool *published)
 {
     char number[NUMBER_BYTES];
     snprintf(number, sizeof number, "%" PRId64, run);
-    const char *parameters[] = {number, message};
+    const char *parameters[] = {number, message, state};
     PGresult *result = NULL;
     struct error error;
     enum status status = postgres_query(
         postgres,
-        "UPDATE dovetail_internal.run SET state = CASE state WHEN 'running' THEN 'failed'"
+        "UPDATE dovetail_internal.run SET state = CASE state WHEN 'running' THEN $3"
         " ELSE state END, message = $2, finished_at = COALESCE(finished_at, clock_timestamp())"
         " WHERE run = $1 RETURNING state",
-        2, parameters, &result, &error);
+        3, parameters, &result, &error);
     *published = status == STATUS_OK && PQntuples(result) == 1 &&
                  strcmp(PQgetvalue(result, 0, 0), "published") == 0;
     PQclear(result);
@@ -78,17 +96,18 @@ static void record_failure(struct postgres *postgres, int64_t run, const char *m
                     error.text);
 }
 
-static void fail_run(const struct batch *batch, int64_t run, const char *message, bool *published)
+static void fail_run(const struct batch *batch, int64_t run, const char *state, const char *message,
+                     bool *published)
 {
     *published = false;
     if (postgres_is_connected(batch->postgres)) {
-        record_failure(batch->postgres, run, message, published);
+        record_failure(batch->postgres, run, state, message, published);
         return;
     }
     struct postgres *postgres = NULL;
     struct error error;
     if (postgres_connect(batch->config->postgres, "dovetail-batch", &postgres, &error) == STATUS_OK)
-        record_failure(postgres, run, message, published);
+        record_failure(postgres, run, state, message, published);
     postgres_close(postgres);
 }
 
@@ -237,6 +256,23 @@ static enum status archive_up_to_cuts(struct attempt *attempt, double *load_ms, 
     return status;
 }
 
+static enum status plan_reuse(struct attempt *attempt, struct error *error)
+{
+    struct run_report *report = attempt->report;
+    enum status status =
+        reuse_plan(attempt->batch->postgres, attempt->catalog, &attempt->segments, attempt->cuts,
+                   attempt->cut_count, attempt->request->full, &attempt->reuse, error);
+    if (status != STATUS_OK)
+        return status;
+    report->incremental = reuse_is_incremental(attempt->reuse);
+    reuse_why(attempt->reuse, attempt->catalog, report->why, sizeof report->why);
+    if (report->why[0] != '\0')
+        program_log(LOG_INFO, "run %" PRId64 ": %s: %s", report->run,
+                    report->incremental ? "not all rows can be reused" : "everything is recomputed",
+                    report->why);
+    return note_kind(attempt, error);
+}
+
 static enum status prepare(struct attempt *attempt, struct error *error)
 {
     struct batch *batch = attempt->batch;
@@ -258,8 +294,10 @@ static enum status prepare(struct attempt *attempt, struct error *error)
         hold_halted(attempt);
     }
     if (status == STATUS_OK)
-        status = recompute_list_segments(batch->postgres, attempt->catalog, attempt->cuts,
-                                         attempt->cut_count, &attempt->segments, error);
+        status = segments_list(batch->postgres, attempt->catalog, attempt->cuts, attempt->cut_count,
+                               &attempt->segments, error);
+    if (status == STATUS_OK)
+        status = plan_reuse(attempt, error);
     attempt->report->segments = attempt->segments.count;
     attempt->report->stats.load_ms += load_ms;
     attempt->report->stats.prepare_ms = elapsed_ms(begun_us) - load_ms;
@@ -274,7 +312,7 @@ static enum status process(struct attempt *attempt, struct error *error)
     int64_t begun_us = program_monotonic_us();
     enum status status =
         recompute_run(batch->config, attempt->catalog, &attempt->segments, attempt->cuts,
-                      attempt->cut_count, &attempt->recompute, error);
+                      attempt->cut_count, attempt->reuse, &attempt->recompute, error);
     attempt->report->stats.process_ms = elapsed_ms(begun_us);
     if (status == STATUS_OK)
         attempt->report->folded = attempt->recompute->counts;
@@ -296,11 +334,34 @@ static void analyze(const struct attempt *attempt)
     }
 }
 
-static enum status execute(struct attempt *attempt, struct error *error)
+/* What differs is written down also where the run is held. */
+static enum status publish(struct attempt *attempt, bool *held, struct error *error)
 {
     struct batch *batch = attempt->batch;
     struct run_report *report = attempt->report;
-    enum status status = catalog_load(batch->postgres, &attempt->catalog, error);
+    struct publish_request request = {
+        .recompute = attempt->recompute,
+        .reuse = attempt->reuse,
+        .cuts = attempt->cuts,
+        .cut_count = attempt->cut_count,
+        .run = report->run,
+        .hold = !attempt->request->accept && strcmp(batch->config->batch_on_mismatch, "hold") == 0,
+    };
+    enum status status = publish_run(batch->postgres, &request, &report->stats, &report->stored,
+                                     &report->audit, held, error);
+    struct error trouble;
+    if (*held &&
+        publish_note_audit(batch->postgres, report->run, &report->audit, &trouble) != STATUS_OK)
+        program_log(LOG_WARNING, "run %" PRId64 ": what differs was not written down: %s",
+                    report->run, trouble.text);
+    return status;
+}
+
+static enum status execute(struct attempt *attempt, bool *held, struct error *error)
+{
+    enum status status = audit_init(&attempt->report->audit, error);
+    if (status == STATUS_OK)
+        status = catalog_load(attempt->batch->postgres, &attempt->catalog, error);
     if (status == STATUS_OK)
         status = load(attempt, error);
     if (status == STATUS_OK)
@@ -308,33 +369,34 @@ static enum status execute(struct attempt *attempt, struct error *error)
     if (status == STATUS_OK)
         status = process(attempt, error);
     if (status == STATUS_OK)
-        status = publish_run(batch->postgres, attempt->recompute, attempt->cuts, attempt->cut_count,
-                             report->run, &report->stats, &report->stored, error);
+        status = publish(attempt, held, error);
     return status;
 }
 
 static void attempt_deinit(struct attempt *attempt)
 {
     recompute_destroy(attempt->recompute);
+    reuse_destroy(attempt->reuse);
     archive_segments_free(attempt->segments.items, attempt->segments.count);
     free(attempt->cuts);
     catalog_destroy(attempt->catalog);
 }
 
-enum status run_execute(struct batch *batch, const char *reason, struct run_report *report,
-                        struct error *error)
+enum status run_execute(struct batch *batch, const struct run_request *request,
+                        struct run_report *report, struct error *error)
 {
     *report = (struct run_report){0};
-    struct attempt attempt = {.batch = batch, .report = report};
-    enum status status = begin_run(batch->postgres, reason, &report->run, error);
+    bool held = false;
+    struct attempt attempt = {.batch = batch, .request = request, .report = report};
+    enum status status = begin_run(batch->postgres, request->reason, &report->run, error);
     if (status != STATUS_OK)
         return status;
-    status = execute(&attempt, error);
+    status = execute(&attempt, &held, error);
     if (status != STATUS_OK) {
         bool published;
         archiver_destroy(batch->archiver);
         batch->archiver = NULL;
-        fail_run(batch, report->run, error->text, &published);
+        fail_run(batch, report->run, held ? "held" : "failed", error->text, &published);
         if (published)
             status = STATUS_OK;
     } else {
@@ -346,6 +408,11 @@ enum status run_execute(struct batch *batch, const char *reason, struct run_repo
     }
     attempt_deinit(&attempt);
     return status;
+}
+
+void run_report_deinit(struct run_report *report)
+{
+    audit_deinit(&report->audit);
 }
 
 /* --- the table --- */
@@ -364,19 +431,28 @@ void run_print(const struct run_report *report)
 {
     const struct publish_stats *stats = &report->stats;
     const struct store_counts *stored = &report->stored;
-    printf("run %" PRId64 " published: %" PRId64 " rows, %" PRId64 " written, %" PRId64
+    printf("run %" PRId64 " published (%s): %" PRId64 " %s, %" PRId64 " written, %" PRId64
            " closed, %" PRId64 " unchanged\n",
-           report->run, stored->rows, stored->inserted, stored->closed, stored->unchanged);
+           report->run, report->incremental ? "incremental" : "full", stored->rows,
+           report->incremental ? "rows touched" : "rows", stored->inserted, stored->closed,
+           stored->unchanged);
+    if (report->why[0] != '\0')
+        printf("recomputed: %s\n", report->why);
     printf("%-8s %10s %12s %-8s %14s %14s %10s\n", "stage", "ms", "count", "", "bytes", "count/s",
            "MB/s");
     print_stage("load", stats->load_ms, report->load_records, "records", report->load_bytes);
     print_stage("prepare", stats->prepare_ms, (int64_t)report->segments, "segments", 0);
     print_stage("process", stats->process_ms, report->folded.read, "records",
                 report->folded.raw_bytes);
+    print_stage("audit", report->audit.ms, report->audit.compared, "groups", 0);
     print_stage("store", stats->store_ms, stored->inserted + stored->closed, "rows", stored->bytes);
     if (report->folded.dead + report->folded.rejected > 0)
         printf("%" PRId64 " records are no events, %" PRId64 " were rejected by a view\n",
                report->folded.dead, report->folded.rejected);
+    if (report->audit.mismatches > 0)
+        printf("MISMATCH: %" PRId64 " of %" PRId64
+               " groups differ from what was said of the same records before\n",
+               report->audit.mismatches, report->audit.compared);
     if (report->halted > 0)
         printf("%zu partitions are halted and keep the cut-off they had (see `dovetail status`)\n",
                report->halted);

@@ -9,6 +9,8 @@
 #include "batch_layer/archiver.h"
 #include "batch_layer/publish.h"
 
+enum { RUN_WHY_BYTES = 1024 };
+
 struct batch {
     const struct config *config;
     struct postgres *postgres; /* the session that holds the lock */
@@ -22,14 +24,24 @@ struct run_report {
     int64_t load_bytes;
     size_t segments;
     size_t halted; /* partitions whose cut-offs stay where they were */
+    bool incremental;
+    char why[RUN_WHY_BYTES]; /* not everything is; or "" */
     struct recompute_counts folded;
     struct store_counts stored;
+    struct audit audit;
 };
 
-/* `reason` is told in the table run: "command" or "schedule". After a failure, which the table then
- * tells too, the archiver is gone; the connection may be. */
-enum status run_execute(struct batch *batch, const char *reason, struct run_report *report,
-                        struct error *error) MUST_CHECK;
+struct run_request {
+    const char *reason; /* told in the table run: "command" or "schedule" */
+    const char *full;   /* why nothing shall be reused; or NULL */
+    bool accept;        /* publish whatever differs, whatever batch.on_mismatch says */
+};
+
+/* After a failure, which the table run then tells, the archiver is gone; the connection may be.
+ * The report is to be given to run_report_deinit, also after a failure. */
+enum status run_execute(struct batch *batch, const struct run_request *request,
+                        struct run_report *report, struct error *error) MUST_CHECK;
+void run_report_deinit(struct run_report *report);
 
 /* The stages and their costs, for people, on stdout. */
 void run_print(const struct run_report *report);

@@ -24,8 +24,10 @@ enum {
 struct scheduler {
     const struct config *config;
     const struct cron *cron;
+    const struct cron *full_cron; /* NULL: off */
     struct batch batch;
     int64_t next_us;                /* when the next run is due */
+    int64_t next_full_us;           /* when the next full one is, which stands in for both */
     char trouble[ERROR_TEXT_BYTES]; /* the last one that was logged */
 };
 
@@ -37,15 +39,30 @@ static void log_trouble(struct scheduler *scheduler, const char *doing, const st
     program_log(LOG_WARNING, "%s: %s", doing, error->text);
 }
 
+/* INT64_MAX: never; that was refused at the start, but for the last one of all. */
+static int64_t next_of(const struct cron *cron)
+{
+    int64_t next_us;
+    return cron != NULL && cron_next(cron, program_clock_us(), &next_us) ? next_us : INT64_MAX;
+}
+
+/* A full run that is due stays due until one has been made. */
 static void plan_next(struct scheduler *scheduler)
 {
     char text[TIMESTAMP_TEXT_SIZE];
-    if (!cron_next(scheduler->cron, program_clock_us(), &scheduler->next_us)) {
-        scheduler->next_us = INT64_MAX; /* refused at the start; here for the last one of all */
-        return;
-    }
-    timestamp_format(scheduler->next_us, text, sizeof text);
-    program_log(LOG_INFO, "next run at %s", text);
+    scheduler->next_us = next_of(scheduler->cron);
+    int64_t due_us =
+        scheduler->next_full_us < scheduler->next_us ? scheduler->next_full_us : scheduler->next_us;
+    timestamp_format(due_us, text, sizeof text);
+    if (due_us != INT64_MAX)
+        program_log(LOG_INFO, "next run at %s%s", text,
+                    due_us == scheduler->next_full_us ? ", a full one" : "");
+}
+
+static int64_t due_us(const struct scheduler *scheduler)
+{
+    return scheduler->next_full_us < scheduler->next_us ? scheduler->next_full_us
+                                                        : scheduler->next_us;
 }
 
 static void close_batch(struct scheduler *scheduler)
@@ -98,7 +115,7 @@ static enum status follow(struct scheduler *scheduler, struct error *error)
     if (status == STATUS_OK)
         scheduler->trouble[0] = '\0';
     while (status == STATUS_OK && !program_stopping()) {
-        int64_t left_us = scheduler->next_us - program_clock_us();
+        int64_t left_us = due_us(scheduler) - program_clock_us();
         if (left_us <= 0)
             return STATUS_OK;
         bool wanted;
@@ -115,18 +132,25 @@ static enum status follow(struct scheduler *scheduler, struct error *error)
 
 static void run_once(struct scheduler *scheduler)
 {
-    struct run_report report;
+    struct run_report report = {0};
     struct error error;
-    enum status status = run_execute(&scheduler->batch, "schedule", &report, &error);
+    bool full = scheduler->next_full_us <= program_clock_us();
+    struct run_request request = {.reason = "schedule",
+                                  .full = full ? "batch.full_schedule" : NULL};
+    enum status status = run_execute(&scheduler->batch, &request, &report, &error);
     if (status == STATUS_OK)
         program_log(LOG_INFO,
-                    "run %" PRId64 " published: load %.0f ms, prepare %.0f ms, process %.0f ms,"
-                    " store %.0f ms; %" PRId64 " records, %" PRId64 " rows written",
-                    report.run, report.stats.load_ms, report.stats.prepare_ms,
-                    report.stats.process_ms, report.stats.store_ms, report.folded.read,
-                    report.stored.inserted);
+                    "run %" PRId64
+                    " published (%s): load %.0f ms, prepare %.0f ms, process %.0f ms,"
+                    " audit %.0f ms, store %.0f ms; %" PRId64 " records, %" PRId64 " rows written",
+                    report.run, report.incremental ? "incremental" : "full", report.stats.load_ms,
+                    report.stats.prepare_ms, report.stats.process_ms, report.audit.ms,
+                    report.stats.store_ms, report.folded.read, report.stored.inserted);
     else if (!program_stopping())
         program_log(LOG_ERR, "run %" PRId64 " failed: %s", report.run, error.text);
+    if (full)
+        scheduler->next_full_us = next_of(scheduler->full_cron);
+    run_report_deinit(&report);
     if (status != STATUS_OK)
         close_batch(scheduler);
 }
@@ -140,7 +164,7 @@ static void turn(struct scheduler *scheduler)
         status = open_batch(scheduler, &error);
     if (status == STATUS_OK)
         status = follow(scheduler, &error);
-    bool due = scheduler->next_us <= program_clock_us();
+    bool due = due_us(scheduler) <= program_clock_us();
     if (status != STATUS_OK) {
         log_trouble(scheduler, due ? "the run that is due cannot begin" : "archiving", &error);
         close_batch(scheduler);
@@ -157,9 +181,13 @@ static void turn(struct scheduler *scheduler)
         program_wait_ms(RETRY_MS);
 }
 
-int schedule_run(const struct config *config, const struct cron *cron)
+int schedule_run(const struct config *config, const struct cron *cron, const struct cron *full_cron)
 {
-    struct scheduler scheduler = {.config = config, .cron = cron, .batch = {.config = config}};
+    struct scheduler scheduler = {.config = config,
+                                  .cron = cron,
+                                  .full_cron = full_cron,
+                                  .batch = {.config = config},
+                                  .next_full_us = next_of(full_cron)};
     plan_next(&scheduler);
     while (!program_stopping())
         turn(&scheduler);

@@ -7,6 +7,8 @@
 
 /* Returns the exit code when the program is stopping. A failing run is logged and the next one is
  * tried; a missing Kafka or PostgreSQL is waited for. */
-int schedule_run(const struct config *config, const struct cron *cron);
+/* `full_cron`: when everything is recomputed, NULL: never. */
+int schedule_run(const struct config *config, const struct cron *cron,
+                 const struct cron *full_cron);
 
 #endif

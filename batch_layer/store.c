@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch_layer/row_key.h"
 #include "core/postgres/pgbinary.h"
 #include "core/program/program.h"
 
@@ -17,13 +18,14 @@ enum {
     COPY_PIECE_BYTES = 1 << 18,
     ROW_HEADER_BYTES = 2,
     ROW_ID_BYTES = 12, /* length and number */
-    KEY_ROOM = VIEW_KEY_MAX * VALUE_KEY_FIXED_BYTES + KEY_BYTES_MAX,
+    PATTERNS = 1 << VIEW_KEY_MAX,
     STOP_CHECK_ROWS = 4096,
 };
 
 struct comparison {
     const struct recompute *recompute;
     size_t index;
+    bool reuses_rows; /* rows are merged with the groups, not replaced by them */
     const struct view *view;
     struct pgbinary_field *fields; /* row id, then the state's columns */
     size_t field_count;
@@ -49,26 +51,26 @@ static enum status check_stop(int64_t rows, struct error *error)
 static enum status find_group(const struct comparison *comparison, struct group **group,
                               struct error *error)
 {
-    const struct pgbinary_field *fields = comparison->fields + 1;
-    unsigned char key[KEY_ROOM];
-    size_t length = 0;
-    int64_t window_start_us;
+    struct row_key key;
     *group = NULL;
-    enum status status = pgbinary_get_timestamp(&fields[0], &window_start_us, error);
-    for (size_t i = 0; status == STATUS_OK && i < comparison->view->key_count; i++) {
-        struct value value;
-        status = pgbinary_get_value(
-            &fields[1 + i], expression_type(comparison->view->keys[i].expression), &value, error);
-        if (status != STATUS_OK)
-            break;
-        if (value_key_size(&value) > sizeof key - length)
-            return STATUS_OK; /* no computed group has such a key */
-        length += value_key_encode(&value, key + length);
-    }
-    if (status == STATUS_OK)
-        *group =
-            recompute_find(comparison->recompute, comparison->index, window_start_us, key, length);
+    enum status status = row_key_read(comparison->view, comparison->fields + 1, &key, error);
+    if (status == STATUS_OK && key.length != SIZE_MAX)
+        *group = recompute_find(comparison->recompute, comparison->index, key.window_start_us,
+                                key.bytes, key.length);
     return status;
+}
+
+/* Adds what the row has to what is new. */
+static enum status merge_row(const struct comparison *comparison, struct group *group,
+                             struct error *error)
+{
+    if (group->merged)
+        return error_set(error, STATUS_FATAL,
+                         "there are two open rows of one group; "
+                         "`dovetail-batch run --full` writes them anew");
+    group->merged = true;
+    return groups_merge_row(recompute_groups(comparison->recompute, comparison->index, group),
+                            comparison->fields + 1, NULL, error);
 }
 
 static enum status close_row(struct comparison *comparison, int64_t row_id, struct error *error)
@@ -102,6 +104,12 @@ static enum status compare_row(const uint8_t *row, size_t length, void *context,
     if (status != STATUS_OK)
         return status;
     progress_update(comparison->progress, ++comparison->seen);
+    if (comparison->reuses_rows && group == NULL)
+        return STATUS_OK; /* nothing new of it */
+    if (comparison->reuses_rows)
+        status = merge_row(comparison, group, error);
+    if (status != STATUS_OK)
+        return status;
     /* A second open row of one group must not be: it is closed. */
     if (group == NULL || group->stored)
         return close_row(comparison, row_id, error);
@@ -118,21 +126,20 @@ static enum status compare_row(const uint8_t *row, size_t length, void *context,
     return STATUS_OK;
 }
 
-static enum status compare(struct postgres *postgres, struct comparison *comparison,
-                           const char *table, const char *columns, struct error *error)
+static enum status copy_rows(struct postgres *postgres, struct comparison *comparison,
+                             const char *table, const char *columns, const char *join,
+                             struct error *error)
 {
     char *sql = NULL;
     if (asprintf(&sql,
-                 "COPY (SELECT _row_id, %s FROM %s WHERE _run_to = 9223372036854775807)"
+                 "COPY (SELECT b._row_id, %s FROM %s b%s AND b._run_to = 9223372036854775807)"
                  " TO STDOUT (FORMAT binary)",
-                 columns, table) < 0)
+                 columns, table, join) < 0)
         return error_no_memory(error);
     enum status status = postgres_copy_out(postgres, sql, compare_row, comparison, error);
     free(sql);
     return status;
 }
-
-/* --- writing --- */
 
 /* Sends what has gathered once it is worth a message; `all` at the end, with the trailer. */
 static enum status send(struct postgres *postgres, struct pgbinary_writer *writer, bool all,
@@ -149,6 +156,119 @@ static enum status send(struct postgres *postgres, struct pgbinary_writer *write
     pgbinary_writer_clear(writer);
     return status;
 }
+
+/* --- reading the rows of groups alone --- */
+
+/* Which keys of the group are NULL, a bit each: `=` finds no NULL, and an index needs to know. */
+static unsigned null_pattern(const struct view *view, const struct group *group)
+{
+    struct value keys[VIEW_KEY_MAX];
+    unsigned pattern = 0;
+    group_keys(view, group, keys);
+    for (size_t i = 0; i < view->key_count; i++)
+        pattern |= (unsigned)keys[i].is_null << i;
+    return pattern;
+}
+
+static enum status copy_keys(struct postgres *postgres, struct comparison *comparison,
+                             bool *patterns, int64_t *bytes, struct error *error)
+{
+    const struct view *view = comparison->view;
+    struct pgbinary_writer writer;
+    pgbinary_writer_init(&writer);
+    pgbinary_put_copy_header(&writer);
+    enum status status = postgres_copy_in_begin(
+        postgres, "COPY pg_temp.dovetail_touched FROM STDIN (FORMAT binary)", error);
+    size_t table = 0;
+    size_t cursor = 0;
+    struct group *group;
+    while (status == STATUS_OK && (group = recompute_next(comparison->recompute, comparison->index,
+                                                          &table, &cursor)) != NULL) {
+        struct value keys[VIEW_KEY_MAX];
+        group_keys(view, group, keys);
+        pgbinary_put_row(&writer, (int16_t)(1 + view->key_count));
+        pgbinary_put_timestamp(&writer, group->window_start_us);
+        for (size_t i = 0; i < view->key_count; i++)
+            pgbinary_put_value(&writer, &keys[i]);
+        patterns[null_pattern(view, group)] = true;
+        status = send(postgres, &writer, false, bytes, error);
+    }
+    if (status == STATUS_OK)
+        status = send(postgres, &writer, true, bytes, error);
+    if (status == STATUS_OK)
+        status = postgres_copy_in_end(postgres, error);
+    pgbinary_writer_deinit(&writer);
+    return status;
+}
+
+/* Of the types and collations of the rows' columns. */
+static enum status make_touched(struct postgres *postgres, const struct view *view,
+                                const char *table, struct error *error)
+{
+    char *sql = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&sql, &size);
+    if (out == NULL)
+        return error_no_memory(error);
+    fputs("CREATE TEMPORARY TABLE dovetail_touched ON COMMIT DROP AS SELECT window_start", out);
+    for (size_t i = 0; i < view->key_count; i++)
+        fprintf(out, ", \"%s\"", view->keys[i].name);
+    fprintf(out, " FROM %s WITH NO DATA", table);
+    if (fclose(out) != 0 || sql == NULL)
+        return error_no_memory(error);
+    enum status status = postgres_execute(postgres, sql, error);
+    free(sql);
+    return status;
+}
+
+static enum status copy_pattern(struct postgres *postgres, struct comparison *comparison,
+                                const char *table, const char *columns, unsigned pattern,
+                                struct error *error)
+{
+    const struct view *view = comparison->view;
+    char *join = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&join, &size);
+    if (out == NULL)
+        return error_no_memory(error);
+    fputs(" JOIN pg_temp.dovetail_touched t ON b.window_start = t.window_start", out);
+    for (size_t i = 0; i < view->key_count; i++) {
+        const char *name = view->keys[i].name;
+        if ((pattern >> i & 1) == 0)
+            fprintf(out, " AND b.\"%s\" = t.\"%s\"", name, name);
+        else
+            fprintf(out, " AND b.\"%s\" IS NULL AND t.\"%s\" IS NULL", name, name);
+    }
+    if (fclose(out) != 0 || join == NULL)
+        return error_no_memory(error);
+    enum status status = copy_rows(postgres, comparison, table, columns, join, error);
+    free(join);
+    return status;
+}
+
+/* One statement for each pattern of NULLs that there is, so that each finds rows by the index. */
+static enum status compare_touched(struct postgres *postgres, struct comparison *comparison,
+                                   const char *table, const char *columns, int64_t *bytes,
+                                   struct error *error)
+{
+    bool *patterns = calloc(PATTERNS, sizeof *patterns);
+    enum status status = patterns == NULL ? error_no_memory(error) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = make_touched(postgres, comparison->view, table, error);
+    if (status == STATUS_OK)
+        status = copy_keys(postgres, comparison, patterns, bytes, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "ANALYZE pg_temp.dovetail_touched", error);
+    for (unsigned pattern = 0; status == STATUS_OK && pattern < PATTERNS; pattern++)
+        if (patterns[pattern])
+            status = copy_pattern(postgres, comparison, table, columns, pattern, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "DROP TABLE pg_temp.dovetail_touched", error);
+    free(patterns);
+    return status;
+}
+
+/* --- writing --- */
 
 static enum status copy_closed(struct postgres *postgres, const struct comparison *comparison,
                                int64_t *bytes, struct error *error)
@@ -319,26 +439,37 @@ cleanup:
     return status;
 }
 
+static bool is_empty(const struct comparison *comparison)
+{
+    size_t table = 0;
+    size_t cursor = 0;
+    return recompute_next(comparison->recompute, comparison->index, &table, &cursor) == NULL;
+}
+
 enum status store_version(struct postgres *postgres, const struct recompute *recompute,
-                          size_t index, int64_t run, struct progress *progress,
+                          size_t index, bool reuses_rows, int64_t run, struct progress *progress,
                           struct store_counts *counts, struct error *error)
 {
     const struct catalog_version *version = &recompute->catalog->versions[index];
     struct comparison comparison = {.recompute = recompute,
                                     .index = index,
+                                    .reuses_rows = reuses_rows,
                                     .view = version->view,
                                     .field_count = 1 + view_row_columns(version->view),
                                     .progress = progress};
     pgbinary_writer_init(&comparison.encoded);
     comparison.fields = calloc(comparison.field_count, sizeof *comparison.fields);
     char *columns = catalog_state_columns(version->view, "");
+    char *read_columns = catalog_state_columns(version->view, "b.");
     char table[CATALOG_NAME_BYTES];
     catalog_batch_table(version->version, table);
     enum status status = STATUS_OK;
-    if (comparison.fields == NULL || columns == NULL)
+    if (comparison.fields == NULL || columns == NULL || read_columns == NULL)
         status = error_no_memory(error);
-    if (status == STATUS_OK)
-        status = compare(postgres, &comparison, table, columns, error);
+    if (status == STATUS_OK && !reuses_rows)
+        status = copy_rows(postgres, &comparison, table, read_columns, " WHERE true", error);
+    else if (status == STATUS_OK && !is_empty(&comparison))
+        status = compare_touched(postgres, &comparison, table, read_columns, &counts->bytes, error);
     if (status == STATUS_OK)
         status = close_rows(postgres, &comparison, table, run, &counts->bytes, error);
     if (status == STATUS_OK)
@@ -349,6 +480,7 @@ enum status store_version(struct postgres *postgres, const struct recompute *rec
     free(comparison.closed);
     free(comparison.fields);
     free(columns);
+    free(read_columns);
     if (status != STATUS_OK)
         error_wrap(error, "view %s, version %d", version->view->name, version->version);
     return status;

@@ -3,7 +3,8 @@
  * Invariant (Batch): after it, in the caller's transaction, the rows visible under `run` are
  * exactly the computed groups: rows that did not change stay as they are, those that changed or
  * vanished are closed with _run_to = run, new and changed ones are inserted with _run_from = run.
- */
+ * Where rows are reused (reuse.h) the computed groups are what is new, and the rows of these groups
+ * alone are read, merged with them, closed and written anew; all others stay as they are. */
 #ifndef DOVETAIL_BATCH_STORE_H
 #define DOVETAIL_BATCH_STORE_H
 
@@ -12,16 +13,16 @@
 #include "core/postgres/postgres.h"
 
 struct store_counts {
-    int64_t rows; /* of the result */
+    int64_t rows; /* of the result; of versions whose rows are reused, those that were touched */
     int64_t unchanged;
     int64_t closed;
     int64_t inserted;
     int64_t bytes; /* sent */
 };
 
-/* In the caller's transaction. Adds to *counts. */
+/* In the caller's transaction, after recompute_join. Adds to *counts. */
 enum status store_version(struct postgres *postgres, const struct recompute *recompute,
-                          size_t index, int64_t run, struct progress *progress,
+                          size_t index, bool reuses_rows, int64_t run, struct progress *progress,
                           struct store_counts *counts, struct error *error) MUST_CHECK;
 
 #endif

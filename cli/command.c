@@ -240,6 +240,9 @@ int command_load_definitions(const struct config *config, struct definitions *ou
     return PROGRAM_USAGE; /* the faults are printed */
 }
 
+/* pg_type.dat; no column that the engine reads has it. */
+enum { JSON_OID = 114 };
+
 static json_t *json_cell(const PGresult *result, int row, int column)
 {
     const char *text = PQgetvalue(result, row, column);
@@ -251,6 +254,10 @@ static json_t *json_cell(const PGresult *result, int row, int column)
     case PG_OID_INT4:
     case PG_OID_INT8:
         return json_integer(postgres_int64(result, row, column));
+    case JSON_OID: {
+        json_t *json = json_loads(text, JSON_DECODE_ANY, NULL);
+        return json != NULL ? json : json_string(text);
+    }
     default:
         return json_string(text);
     }

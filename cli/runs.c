@@ -2,7 +2,8 @@
  *
  * Rolling back is one update of current_run. It is exact: batch rows are kept by the range of runs
  * they belong to, and the slices since the oldest retained run are all there
- * (batch_layer/retention.h). */
+ * (batch_layer/retention.h). What the run that is left behind wrote is not built upon: the next run
+ * recomputes everything, unless that run is served again by then (batch_layer/reuse.h). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +11,43 @@
 #include "cli/command.h"
 #include "cli/table.h"
 
-static const char runs_sql[] =
-    "SELECT r.run, CASE WHEN r.run = c.run THEN 'current' ELSE r.state END AS state, r.reason,"
-    "       to_char(r.started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS started_at,"
-    "       round(extract(epoch FROM r.finished_at - r.started_at) * 1000)::bigint AS ms, "
-    "r.records,"
-    "       r.rows_changed, round(r.load_ms)::bigint AS load_ms,"
-    "       round(r.prepare_ms)::bigint AS prepare_ms, round(r.process_ms)::bigint AS process_ms,"
-    "       round(r.store_ms)::bigint AS store_ms, r.message "
-    "FROM dovetail_internal.run AS r CROSS JOIN dovetail_internal.current_run AS c "
-    "ORDER BY r.run DESC";
+/* For both: state and times of a run. */
+#define RUN_COLUMNS                                                                                \
+    "SELECT r.run, CASE WHEN r.run = c.run THEN 'current' ELSE r.state END AS state, r.kind,"      \
+    " r.reason, to_char(r.started_at, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS started_at,"            \
+    " round(extract(epoch FROM r.finished_at - r.started_at) * 1000)::bigint AS ms, r.records,"    \
+    " r.rows_changed, round(r.load_ms)::bigint AS load_ms,"                                        \
+    " round(r.prepare_ms)::bigint AS prepare_ms, round(r.process_ms)::bigint AS process_ms,"       \
+    " round(r.audit_ms)::bigint AS audit_ms, round(r.store_ms)::bigint AS store_ms, "
+#define RUN_TABLES                                                                                 \
+    " FROM dovetail_internal.run AS r CROSS JOIN dovetail_internal.current_run AS c "              \
+    "ORDER BY r.run DESC"
+
+static const char table_sql[] =
+    RUN_COLUMNS " CASE WHEN r.mismatched > 0 THEN r.mismatched || ' of ' || r.audited || ' differ'"
+                "      WHEN r.audited > 0 THEN r.audited || ' equal' END,"
+                " (SELECT string_agg(k.topic || ' ' || k.offsets, '; ' ORDER BY k.topic) FROM ("
+                "   SELECT topic, string_agg(CASE partition WHEN -1 THEN 'imported ' ELSE '' END"
+                "    || next_offset, ',' ORDER BY partition) AS offsets"
+                "   FROM dovetail_internal.run_cutoff WHERE run = r.run GROUP BY topic) AS k),"
+                " COALESCE(r.message, 'recomputed: ' || r.why)" RUN_TABLES;
+
+static const char json_sql[] =
+    RUN_COLUMNS " r.audited, r.mismatched, r.mismatches,"
+                " (SELECT json_object_agg(k.topic, k.offsets) FROM ("
+                "   SELECT topic, json_agg(next_offset ORDER BY partition) AS offsets"
+                "   FROM dovetail_internal.run_cutoff WHERE run = r.run AND partition >= 0"
+                "   GROUP BY topic) AS k) AS cutoffs,"
+                " (SELECT json_object_agg(topic, next_offset) FROM dovetail_internal.run_cutoff"
+                "   WHERE run = r.run AND partition = -1) AS imported,"
+                " r.why, r.message" RUN_TABLES;
 
 static bool print_table(const PGresult *result)
 {
     static const char *const columns[] = {
-        ">run",     "state",       "reason",      "started",   ">ms",     ">records", ">changed",
-        ">load ms", ">prepare ms", ">process ms", ">store ms", "message", NULL};
+        ">run",      "state",    "kind",     "reason",      "started",     ">ms",
+        ">records",  ">changed", ">load ms", ">prepare ms", ">process ms", ">audit ms",
+        ">store ms", "compared", "below",    "message",     NULL};
     struct table *table = table_create(columns);
     if (table == NULL)
         return false;
@@ -42,7 +64,8 @@ static int list(const struct session *session, bool as_json)
 {
     struct error error = {0};
     PGresult *result = NULL;
-    if (postgres_query(session->postgres, runs_sql, 0, NULL, &result, &error) != STATUS_OK) {
+    if (postgres_query(session->postgres, as_json ? json_sql : table_sql, 0, NULL, &result,
+                       &error) != STATUS_OK) {
         PQclear(result);
         return command_fail(&error);
     }
@@ -200,10 +223,14 @@ const struct command command_runs = {
         "usage: dovetail runs [list] [--format table|json]\n"
         "       dovetail runs rollback RUN\n"
         "\n"
-        "list      the batch runs, newest first, with what each stage cost\n"
+        "list      the batch runs, newest first: whether a run recomputed everything or added to\n"
+        "          the rows of the one before, what each stage cost, how many groups were "
+        "compared\n"
+        "          with what those rows and the speed layer say of the same records, and the\n"
+        "          offsets below which it has every record. With json also which groups differ.\n"
         "rollback  serves an earlier published run again, from one instant to the next. Answers\n"
         "          stay exact: what came since that run is taken from the speed layer. The next\n"
-        "          batch run goes on from the newest data.\n"
+        "          batch run goes on from the newest data, and recomputes everything.\n"
         "\n"
         "options of all commands:",
     .run = run,

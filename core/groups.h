@@ -23,6 +23,7 @@ struct group {
     uint32_t key_length;
     bool changed;         /* on the list */
     bool stored;          /* for the owner: a row of it is in the database */
+    bool merged;          /* for the owner: a row of it was merged into it */
     unsigned char *state; /* view->state_bytes, aligned to 16 */
     unsigned char key[];  /* value_key_encode of each key in turn */
 };

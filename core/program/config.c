@@ -277,12 +277,29 @@ static char *resolve_path(const struct load *load, const char *text)
     return resolved;
 }
 
+static enum status fault_choice(const struct load *load, const struct option *option,
+                                const char *key)
+{
+    char text[128] = "";
+    for (const char *const *choice = option->choices; *choice != NULL; choice++) {
+        size_t length = strlen(text);
+        snprintf(text + length, sizeof text - length, "%s\"%s\"", length > 0 ? " or " : "",
+                 *choice);
+    }
+    return fault(load, key, "must be %s", text);
+}
+
 /* The text may have come from ${...}, so that no message shows it. */
 static enum status check_text(const struct load *load, const struct option *option, const char *key,
                               const char *text)
 {
     if (text[0] == '\0')
         return fault(load, key, "must not be empty");
+    for (const char *const *choice = option->choices; *choice != NULL; choice++)
+        if (strcmp(text, *choice) == 0)
+            return STATUS_OK;
+    if (option->type == OPTION_CHOICE)
+        return fault_choice(load, option, key);
     if (option->type == OPTION_CRON && !looks_like_cron(text))
         return fault(load, key, "does not have the five fields of a cron expression");
     if (option->type == OPTION_ADDRESS && !looks_like_address(text))

@@ -21,12 +21,14 @@ struct config {
     int64_t speed_slice_interval_ms; /* 100..86400000, default 60000 */
     int64_t speed_memory_bytes;      /* states and rows not yet written, default 256 MiB */
 
-    const char *batch_archive;   /* directory; default "archive" beside the configuration file */
-    const char *batch_schedule;  /* five-field cron expression, default every 10 minutes */
-    int64_t batch_threads;       /* 0..256, 0 = one for each processor */
-    int64_t batch_segment_bytes; /* raw bytes of one segment, default 64 MiB */
+    const char *batch_archive;  /* directory; default "archive" beside the configuration file */
+    const char *batch_schedule; /* five-field cron expression, default every 10 minutes */
+    const char *batch_full_schedule; /* the same, default nightly, or "off" */
+    const char *batch_on_mismatch;   /* "publish" (default) or "hold" */
+    int64_t batch_threads;           /* 0..256, 0 = one for each processor */
+    int64_t batch_segment_bytes;     /* raw bytes of one segment, default 64 MiB */
     int64_t batch_compression_level; /* 1..19, default 3 */
-    int64_t batch_retained_runs; /* 1..1000, default 3 */
+    int64_t batch_retained_runs;     /* 1..1000, default 3 */
 
     const char *serving_listen;   /* host:port, default 127.0.0.1:8080; port 0 = any free one */
     int64_t serving_threads;      /* 0 = one for each processor */

@@ -90,6 +90,26 @@ const struct option config_options[] = {
      .help = "When `dovetail-batch schedule` runs, in UTC: minute, hour, day of month, month, day "
              "of week."},
     {.section = "batch",
+     .name = "full_schedule",
+     .type = OPTION_CRON,
+     .text = "17 3 * * *",
+     .choices = {"off"},
+     FIELD(batch_full_schedule),
+     .help = "When `dovetail-batch schedule` recomputes everything from the archive and compares "
+             "it with the rows that the other runs left; `off`: never, so that only "
+             "`dovetail-batch run --full` does. It reads the whole archive."},
+    {.section = "batch",
+     .name = "on_mismatch",
+     .type = OPTION_CHOICE,
+     .text = "publish",
+     .choices = {"publish", "hold"},
+     FIELD(batch_on_mismatch),
+     .help = "What becomes of a run that differs from what the rows or the speed layer say of the "
+             "same records. `publish`: what was recomputed replaces them. `hold`: nothing changes, "
+             "and every later run recomputes everything, until one agrees or is accepted with "
+             "`dovetail-batch run --accept-mismatch`. Either is told in the log, in `dovetail "
+             "runs` and in `/metrics`."},
+    {.section = "batch",
      .name = "threads",
      .type = OPTION_INTEGER,
      .minimum = 0,

@@ -13,7 +13,8 @@ enum option_type {
     OPTION_PATH, /* relative to the configuration file */
     OPTION_INTEGER,
     OPTION_SIZE,    /* bytes: an integer, or a text with a unit */
-    OPTION_CRON,    /* five fields */
+    OPTION_CRON,    /* five fields, or one of the choices */
+    OPTION_CHOICE,  /* one of the choices */
     OPTION_ADDRESS, /* host:port */
     OPTION_BOOLEAN, /* false where it is missing */
     OPTION_TOKENS,  /* see core/program/config_tokens.h; none where it is missing */
@@ -31,6 +32,7 @@ struct option {
     int64_t number;           /* default of numbers */
     const char *text;         /* default of texts; NULL: none, the field stays NULL */
     const char *unit;         /* of numbers, or NULL */
+    const char *choices[4];   /* texts, ended by NULL */
     const char *help;         /* one or two sentences */
 };
 

@@ -11,6 +11,7 @@ static const char *const type_names[OPTION_TYPES] = {
     [OPTION_PROPERTIES] = "object", [OPTION_TEXT] = "text",       [OPTION_PATH] = "path",
     [OPTION_INTEGER] = "integer",   [OPTION_SIZE] = "size",       [OPTION_CRON] = "cron expression",
     [OPTION_ADDRESS] = "address",   [OPTION_BOOLEAN] = "boolean", [OPTION_TOKENS] = "list",
+    [OPTION_CHOICE] = "text",
 };
 
 static void print_number(FILE *out, const struct option *option, int64_t number)
@@ -127,6 +128,8 @@ static void print_markdown(FILE *out)
         fputs(" | ", out);
         if (is_number(option))
             print_range(out, option);
+        for (size_t c = 0; option->choices[c] != NULL; c++)
+            fprintf(out, "%s`%s`", c > 0 ? ", " : "", option->choices[c]);
         fprintf(out, " | %s |\n", option->help);
     }
 }

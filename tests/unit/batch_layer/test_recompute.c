@@ -169,11 +169,12 @@ static void test_any_number_of_threads(void **state)
 {
     (void)state;
     static const int threads[] = {1, 2, 3, 5, 12, 40};
-    struct recompute_segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct segments list = {.items = segments, .count = SEGMENT_COUNT};
     for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
         struct config config = {.batch_archive = directory, .batch_threads = threads[i]};
         struct recompute *recompute;
-        assert_ok(recompute_run(&config, &catalog, &list, cuts, PARTITIONS, &recompute, &error));
+        assert_ok(
+            recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, &recompute, &error));
         assert_int_equal(recompute->counts.read, below_c);
         assert_int_equal(recompute->counts.counted, counted);
         assert_int_equal(recompute->counts.rejected, rejected);
@@ -189,11 +190,12 @@ static void test_failures(void **state)
 {
     (void)state;
     struct config config = {.batch_archive = directory, .batch_threads = 4};
-    struct recompute_segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct segments list = {.items = segments, .count = SEGMENT_COUNT};
     struct recompute *recompute;
     segments[5].checksum[0] = segments[5].checksum[0] == '0' ? '1' : '0';
-    assert_int_equal(recompute_run(&config, &catalog, &list, cuts, PARTITIONS, &recompute, &error),
-                     STATUS_FATAL);
+    assert_int_equal(
+        recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, &recompute, &error),
+        STATUS_FATAL);
     assert_non_null(strstr(error.text, segments[5].file));
     assert_null(recompute);
 }

@@ -152,12 +152,13 @@ static void one_round(void)
     for (int32_t p = 0; p < PARTITIONS; p++)
         write_partition(p);
     static const int threads[] = {1, 2, 3, 8};
-    struct recompute_segments list = {.items = segments, .count = segment_count};
+    struct segments list = {.items = segments, .count = segment_count};
     struct sums wanted[VERSIONS] = {model(reaches[0]), model(reaches[1])};
     for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
         struct config config = {.batch_archive = directory, .batch_threads = threads[i]};
         struct recompute *recompute;
-        assert_ok(recompute_run(&config, &catalog, &list, cuts, PARTITIONS, &recompute, &error));
+        assert_ok(
+            recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, &recompute, &error));
         for (size_t v = 0; v < VERSIONS; v++) {
             assert_int_equal(result(recompute, v, 0), wanted[v].count);
             assert_int_equal(result(recompute, v, 1), wanted[v].total);

@@ -1,0 +1,88 @@
+/* Steps 2 and 3 of the recompute.
+ *
+ *   split   each thread lists its groups by the table they belong to in the end
+ *   merge   thread t merges every other thread's groups of shard t into its own table
+ *
+ * In `merge` a thread writes to groups of its shard only, and groups never move, so what others
+ * read stands still. States are commutative monoids: which thread folded what makes no difference.
+ */
+#include "batch_layer/recompute_internal.h"
+
+#include <stdlib.h>
+#include <xxhash.h>
+
+size_t recompute_shard(size_t table_count, int64_t window_start_us, const unsigned char *key,
+                       size_t key_length)
+{
+    if (table_count == 1)
+        return 0;
+    return XXH3_64bits_withSeed(key, key_length, (XXH64_hash_t)window_start_us) % table_count;
+}
+
+static enum status list_add(struct group_list *list, struct group *group, struct error *error)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity == 0 ? 1024 : list->capacity * 2;
+        struct group **items = reallocarray(list->items, capacity, sizeof *items);
+        if (items == NULL)
+            return error_no_memory(error);
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = group;
+    return STATUS_OK;
+}
+
+enum status recompute_step_split(struct worker *worker, struct error *error)
+{
+    struct job *job = worker->job;
+    for (size_t slot = 0; slot < job->catalog->version_count * RECOMPUTE_PARTS; slot++) {
+        struct group *group;
+        if (worker->groups[slot] == NULL)
+            continue;
+        for (size_t cursor = 0; (group = groups_next(worker->groups[slot], &cursor)) != NULL;) {
+            size_t table = recompute_shard(job->worker_count, group->window_start_us, group->key,
+                                           group->key_length);
+            if (table == worker->index)
+                continue; /* is where it belongs */
+            enum status status =
+                list_add(&worker->lists[slot * job->worker_count + table], group, error);
+            if (status != STATUS_OK)
+                return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status recompute_add_states(struct groups *into, const struct group *from, struct error *error)
+{
+    struct group *group;
+    enum status status =
+        groups_find_or_add(into, from->window_start_us, from->key, from->key_length, &group, error);
+    return status == STATUS_OK ? groups_merge_states(into, group, from->state, error) : status;
+}
+
+static enum status merge_list(struct worker *worker, size_t slot, const struct group_list *list,
+                              struct error *error)
+{
+    const struct view *view = worker->job->catalog->versions[slot / RECOMPUTE_PARTS].view;
+    enum status status = STATUS_OK;
+    if (list->count > 0 && worker->groups[slot] == NULL)
+        status = groups_create(view, &worker->groups[slot], error);
+    for (size_t i = 0; status == STATUS_OK && i < list->count; i++)
+        status = recompute_add_states(worker->groups[slot], list->items[i], error);
+    return status;
+}
+
+enum status recompute_step_merge(struct worker *worker, struct error *error)
+{
+    struct job *job = worker->job;
+    enum status status = STATUS_OK;
+    for (size_t slot = 0; slot < job->catalog->version_count * RECOMPUTE_PARTS; slot++)
+        for (size_t other = 0; status == STATUS_OK && other < job->worker_count; other++)
+            if (other != worker->index)
+                status = merge_list(
+                    worker, slot,
+                    &job->workers[other].lists[slot * job->worker_count + worker->index], error);
+    return status;
+}
