@@ -8,6 +8,7 @@
 # anew and removed afterwards. The environment may set
 #   BENCH_RECORDS   records in the topic (3000000)
 #   BENCH_RUNS      runs of the speed layer and of the batch layer, of which medians are told (5)
+#   BENCH_NEW       records that are new to an incremental run (1 % of the topic's)
 #   BENCH_SAMPLES   marker records for the freshness (300)
 #   BENCH_SECONDS   length of one measurement over HTTP (5)
 #   BENCH_LOAD      records a second while freshness is measured (half of what was measured)

@@ -143,7 +143,7 @@ run_batch() {
         fail "dovetail-batch failed; see $work/dovetail-batch.log"
     read -r wall cpu peak < "$work/timed"
     while read -r stage ms count unit rest; do
-        case $stage in load | prepare | process | store) note "$label: $stage" "ms" "$ms" ;; esac
+        case $stage in load | prepare | process | audit | store) note "$label: $stage" "ms" "$ms" ;; esac
         case $stage in
             load) load_ms=$ms load_count=$count ;;
             process) process_ms=$ms process_count=$count ;;
@@ -168,7 +168,7 @@ run_decompression() {
 }
 
 section_recompute() {
-    local i rate one_percent=$((records / 100)) times=$((runs < 3 ? runs : 3))
+    local i rate new=${BENCH_NEW:-$((records / 100))} times=$((runs < 3 ? runs : 3))
     section="4 Recompute"
     say "$section"
     config=$work/demo.json
@@ -191,8 +191,9 @@ section_recompute() {
         step "run $i: first run $(calc %.0f "$produced / $batch_wall") events/s, fold $rate, zstdcat $zstd_rate"
     done
     for ((i = 1; i <= times; i++)); do
-        produce < <(tail -n "$one_percent" "$flights")
-        run_batch "run with 1 % new"
+        produce < <(tail -n "$new" "$flights")
+        run_batch "run with $new new"
+        [ "$process_count" = "$new" ] || fail "$process_count records were folded, not $new"
         check_total flights_total "$produced"
     done
 }

@@ -23,9 +23,46 @@ static const char partitions_sql[] =
     " JOIN dovetail_internal.progress a USING (topic, partition)"
     " ORDER BY p.topic, p.partition";
 
+/* One row: a column for each of `run_lines`. The last run that was published, now or before. */
 static const char runs_sql[] =
-    "SELECT (SELECT run FROM dovetail_internal.current_run), (SELECT count(*)"
-    " FROM dovetail_internal.run WHERE state = 'failed')";
+    "SELECT c.run, a.failed, a.held, a.mismatched, a.full_at,"
+    " r.load_ms / 1000, r.prepare_ms / 1000, r.process_ms / 1000, r.audit_ms / 1000,"
+    " r.store_ms / 1000, r.records, r.rows_changed, r.audited, r.mismatched,"
+    " extract(epoch FROM r.finished_at)"
+    " FROM dovetail_internal.current_run c"
+    " CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'failed') AS failed,"
+    "  count(*) FILTER (WHERE state = 'held') AS held,"
+    "  coalesce(sum(mismatched), 0) AS mismatched,"
+    "  extract(epoch FROM max(finished_at) FILTER (WHERE kind = 'full'"
+    "   AND state IN ('published', 'dropped'))) AS full_at FROM dovetail_internal.run) a"
+    " LEFT JOIN LATERAL (SELECT * FROM dovetail_internal.run"
+    "  WHERE state IN ('published', 'dropped') AND kind IS NOT NULL"
+    "  ORDER BY run DESC LIMIT 1) r ON true";
+
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+    const char *stage; /* a label */
+} run_lines[] = {
+    {"dovetail_current_run", "gauge", "The batch run that is served.", NULL},
+    {"dovetail_failed_runs", "gauge", "Batch runs that failed, of those listed.", NULL},
+    {"dovetail_held_runs", "gauge", "Batch runs that were held because something differed.", NULL},
+    {"dovetail_mismatched_groups_total", "counter",
+     "Groups in which runs differed from what the rows or the speed layer said.", NULL},
+    {"dovetail_full_run_timestamp_seconds", "gauge",
+     "When everything was last recomputed from the archive.", NULL},
+    {"dovetail_run_stage_seconds", "gauge", "What the last run cost.", "load"},
+    {"dovetail_run_stage_seconds", NULL, NULL, "prepare"},
+    {"dovetail_run_stage_seconds", NULL, NULL, "process"},
+    {"dovetail_run_stage_seconds", NULL, NULL, "audit"},
+    {"dovetail_run_stage_seconds", NULL, NULL, "store"},
+    {"dovetail_run_records", "gauge", "Records that the last run folded.", NULL},
+    {"dovetail_run_rows_changed", "gauge", "Rows that the last run closed and wrote.", NULL},
+    {"dovetail_run_compared_groups", "gauge", "Groups that the last run compared.", NULL},
+    {"dovetail_run_mismatched_groups", "gauge", "Groups that differed in the last run.", NULL},
+    {"dovetail_run_timestamp_seconds", "gauge", "When the last run was published.", NULL},
+};
 
 static const struct {
     const char *name;
@@ -78,6 +115,20 @@ static void write_family(const PGresult *result, size_t family, FILE *out)
     }
 }
 
+static void write_runs(const PGresult *result, FILE *out)
+{
+    for (size_t i = 0; i < sizeof run_lines / sizeof run_lines[0]; i++) {
+        const char *stage = run_lines[i].stage;
+        if (run_lines[i].type != NULL)
+            fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", run_lines[i].name, run_lines[i].help,
+                    run_lines[i].name, run_lines[i].type);
+        if (!PQgetisnull(result, 0, (int)i))
+            fprintf(out, "%s%s%s%s %s\n", run_lines[i].name, stage != NULL ? "{stage=\"" : "",
+                    stage != NULL ? stage : "", stage != NULL ? "\"}" : "",
+                    PQgetvalue(result, 0, (int)i));
+    }
+}
+
 static void write_layers(struct server *server, FILE *out)
 {
     struct error error;
@@ -90,12 +141,7 @@ static void write_layers(struct server *server, FILE *out)
             "# TYPE dovetail_postgres_up gauge\ndovetail_postgres_up %d\n",
             up);
     if (up) {
-        fprintf(out,
-                "# HELP dovetail_current_run The batch run that is served.\n"
-                "# TYPE dovetail_current_run gauge\ndovetail_current_run %s\n"
-                "# HELP dovetail_failed_runs Batch runs that failed, of those listed.\n"
-                "# TYPE dovetail_failed_runs gauge\ndovetail_failed_runs %s\n",
-                PQgetvalue(runs, 0, 0), PQgetvalue(runs, 0, 1));
+        write_runs(runs, out);
         for (size_t family = 0; family < sizeof families / sizeof families[0]; family++)
             write_family(partitions, family, out);
     }

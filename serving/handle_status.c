@@ -71,7 +71,9 @@ static const char status_sql[] =
     "    'reason', r.reason, 'started_at', " TIME("r.started_at") ","
     "    'finished_at', " TIME("r.finished_at") ", 'records', r.records,"
     "    'rows_changed', r.rows_changed, 'load_ms', r.load_ms, 'prepare_ms', r.prepare_ms,"
-    "    'process_ms', r.process_ms, 'store_ms', r.store_ms, 'message', r.message)"
+    "    'process_ms', r.process_ms, 'audit_ms', r.audit_ms, 'store_ms', r.store_ms,"
+    "    'kind', r.kind, 'why', r.why, 'audited', r.audited, 'mismatched', r.mismatched,"
+    "    'mismatches', r.mismatches, 'message', r.message)"
     "    ORDER BY r.run DESC), '[]'::json)"
     "    FROM (SELECT * FROM dovetail_internal.run ORDER BY run DESC LIMIT 20) r)"
     " )::text";

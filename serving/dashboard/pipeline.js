@@ -362,7 +362,7 @@ export class Pipeline {
                     "td",
                     {},
                     badge(
-                      { published: "good", failed: "bad", running: "warn" }[run.state] ?? "idle",
+                      { published: "good", held: "bad", failed: "bad", running: "warn" }[run.state] ?? "idle",
                       run.run === current ? "served now" : run.state,
                     ),
                   ),
@@ -375,7 +375,13 @@ export class Pipeline {
                   cell(whole(run.records ?? 0)),
                   cell(whole(run.rows_changed ?? 0)),
                   h("td", { class: "wide" }, this.#stages(run, most)),
-                  h("td", {}, [run.reason, run.message].filter(Boolean).join(": ")),
+                  h(
+                    "td",
+                    {},
+                    [run.reason, run.mismatched > 0 && `${run.mismatched} groups differ`, run.message]
+                      .filter(Boolean)
+                      .join(": "),
+                  ),
                 ),
               ),
             ),

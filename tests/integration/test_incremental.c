@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "tests/support/deployment.h"
+#include "tests/support/http.h"
 #include "tests/support/stack.h"
 
 static const char source_json[] =
@@ -384,6 +385,28 @@ static void test_changed_segments(void **state)
     expect_equal_to_full();
 }
 
+/* Of a run that published although one group differed, after two that were held. */
+static void expect_metrics(void)
+{
+    static const char *const lines[] = {
+        "\ndovetail_held_runs 2\n",
+        "\ndovetail_mismatched_groups_total 7\n",
+        "\ndovetail_run_mismatched_groups 1\n",
+        "\ndovetail_run_rows_changed 2\n",
+        "\ndovetail_run_records 300\n",
+        "\ndovetail_run_stage_seconds{stage=\"audit\"} ",
+        "\ndovetail_full_run_timestamp_seconds 1",
+    };
+    deployment_serve(deployment);
+    struct http_session *session = http_session_create(deployment->port);
+    struct http_reply reply;
+    http_get(session, "/metrics", &reply);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        expect_text(reply.body, lines[i]);
+    http_reply_free(&reply);
+    http_session_destroy(session);
+}
+
 /* A state that somebody changed: by hand, a bug, a bad disk. */
 static void test_rows_mismatch(void **state)
 {
@@ -427,6 +450,7 @@ static void test_rows_mismatch(void **state)
     expect(LAST("(state = 'published' AND mismatched = 1 AND rows_changed = 2)::int"), 1);
     child = deployment_run(deployment, 0, "dovetail", "runs", "--format", "json", NULL);
     expect_text(child_output(child), "\"problem\": \"the states differ\"");
+    expect_metrics();
     expect_equal_to_full();
 }
 
