@@ -163,7 +163,7 @@ static void write_requests(struct server *server, FILE *out)
     free(names);
 }
 
-static void write_cache(struct server *server, FILE *out)
+static void write_process(struct server *server, FILE *out)
 {
     struct cache_counts counts;
     cache_read_counts(server->cache, &counts);
@@ -181,6 +181,7 @@ static void write_cache(struct server *server, FILE *out)
         {"dovetail_cache_answers", "gauge", "Answers that are kept.", counts.answers},
         {"dovetail_cache_bytes", "gauge", "Memory of these.", counts.bytes},
         {"dovetail_cache_limit_bytes", "gauge", "Their bound.", counts.limit_bytes},
+        {"dovetail_live_streams", "gauge", "Live streams that are open.", live_count(server->live)},
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", lines[i].name, lines[i].help,
@@ -196,7 +197,7 @@ enum http_outcome handle_metrics(struct server *server, struct http_request *req
     FILE *out = open_memstream(&text, &length);
     if (out != NULL) {
         write_requests(server, out);
-        write_cache(server, out);
+        write_process(server, out);
         write_layers(server, out);
         if (fclose(out) != 0) {
             free(text);

@@ -26,6 +26,8 @@ enum {
     CONNECTION_MAX = 1024,
     CONNECTION_MEMORY_BYTES = 32 * 1024, /* address, headers and their bookkeeping */
     IDLE_TIMEOUT_S = 60,
+    STREAM_TIMEOUT_S = 10,
+    STREAM_BLOCK_BYTES = 16 * 1024,
     LISTEN_BACKLOG = 511,
 };
 
@@ -215,14 +217,55 @@ void http_response_clear(struct http_response *response)
     for (size_t i = 0; i < response->owned_count; i++)
         free(response->owned[i]);
     free(response->body);
+    if (response->stream.read != NULL)
+        response->stream.release(response->stream.context);
     *response = (struct http_response){0};
+}
+
+/* --- streams --- */
+
+static ssize_t read_stream(void *context, uint64_t position, char *buffer, size_t size)
+{
+    struct http_stream *stream = context;
+    (void)position;
+    ssize_t count = stream->read(stream->context, buffer, size);
+    return count < 0 ? MHD_CONTENT_READER_END_OF_STREAM : count;
+}
+
+static void release_stream(void *context)
+{
+    struct http_stream *stream = context;
+    stream->release(stream->context);
+    free(stream);
+}
+
+/* A reader that takes nothing for STREAM_TIMEOUT_S while something is there for it is cut off. */
+static struct MHD_Response *create_stream(struct MHD_Connection *connection,
+                                          struct http_response *response)
+{
+    struct http_stream *stream = malloc(sizeof *stream);
+    if (stream == NULL)
+        return NULL;
+    *stream = response->stream;
+    struct MHD_Response *out = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, stream, release_stream);
+    if (out == NULL) {
+        free(stream);
+        return NULL;
+    }
+    response->stream.read = NULL; /* the library has it */
+    (void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                                    (unsigned int)STREAM_TIMEOUT_S);
+    return out;
 }
 
 static enum MHD_Result queue_response(struct http_server *server, struct MHD_Connection *connection,
                                       struct http_response *response)
 {
-    struct MHD_Response *out =
-        MHD_create_response_from_buffer(response->length, response->body, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *out = response->stream.read != NULL
+                                   ? create_stream(connection, response)
+                                   : MHD_create_response_from_buffer(
+                                         response->length, response->body, MHD_RESPMEM_MUST_FREE);
     if (out == NULL) {
         http_response_clear(response);
         return MHD_NO;
@@ -280,6 +323,17 @@ void http_request_suspend(struct http_request *request)
 void http_request_resume(struct http_request *request)
 {
     MHD_resume_connection(((struct exchange *)request)->connection);
+}
+
+bool http_request_is_closed(const struct http_request *request)
+{
+    char byte;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        ((const struct exchange *)request)->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (info == NULL)
+        return false;
+    ssize_t got = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 const char *http_request_header(const struct http_request *request, const char *name)

@@ -8,6 +8,7 @@
 #define DOVETAIL_SERVING_HTTP_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/base/error.h"
 
@@ -49,11 +50,21 @@ struct http_header {
     const char *value;
 };
 
+/* A body without an end known beforehand. */
+struct http_stream {
+    void *context;
+    /* In the thread of the connection. More bytes; 0 after http_request_suspend was called, which
+     * is how one waits; -1: that was all. NULL: the body is no stream. */
+    ssize_t (*read)(void *context, char *buffer, size_t size);
+    void (*release)(void *context); /* once, in any thread; no read comes after it */
+};
+
 struct http_response {
     int status;
     const char *content_type;
     char *body; /* malloc'd, taken */
     size_t length;
+    struct http_stream stream;                   /* instead of a body; taken */
     struct http_header headers[HTTP_HEADER_MAX]; /* values are copied when the handler returns */
     size_t header_count;
     char *owned[HTTP_HEADER_MAX]; /* values that are freed then */
@@ -94,10 +105,13 @@ bool http_server_is_loopback(const struct http_server *server);
 void http_server_drain(struct http_server *server, int64_t timeout_ms);
 void http_server_destroy(struct http_server *server); /* accepts NULL */
 
-/* Called by a handler, which then returns HTTP_SUSPENDED. Any thread may resume it, once, as soon
- * as suspend has returned. */
+/* Called by a handler, which then returns HTTP_SUSPENDED, or by a stream's read. Any thread may
+ * resume it, once, as soon as suspend has returned. */
 void http_request_suspend(struct http_request *request);
 void http_request_resume(struct http_request *request);
+
+/* Of a suspended request, whose end the library does not notice: the client has closed. */
+bool http_request_is_closed(const struct http_request *request);
 
 const char *http_request_parameter(const struct http_request *request, const char *name);
 /* Of the request, as the client sent it; NULL: it did not. Valid until the request ends. */

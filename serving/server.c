@@ -1,8 +1,9 @@
 /* Routes, dispatch, start and stop: see serving/server.h.
  *
  * Invariant: one connection of the pool for each thread that may need one at a time (the HTTP
- * threads and the one that waits), so taking one never has to wait for another request. Nothing
- * here needs PostgreSQL to be there at the start: requests are answered with 503 until it is. */
+ * threads, the one that waits and the one of live streams), so taking one never has to wait for
+ * another request. Nothing here needs PostgreSQL to be there at the start: requests are answered
+ * with 503 until it is. */
 #include "serving/server.h"
 
 #include <stdlib.h>
@@ -22,6 +23,7 @@ static const struct route routes[] = {
     {"/v1/views", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_views},
     {"/v1/views/{view}", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_view},
     {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_rows},
+    {"/v1/views/{view}/live", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_live},
     {"/v1/status", ROUTE_NO_PARAMETERS, ACCESS_ADMIN, handle_status},
     {"/livez", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_livez},
     {"/readyz", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_readyz},
@@ -206,11 +208,13 @@ enum status server_start(const struct config *config, struct server **out, struc
     if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
-        status = pool_create(config->postgres, threads + 1, &server->pool, error);
+        status = pool_create(config->postgres, threads + 2, &server->pool, error);
     if (status == STATUS_OK)
         status = access_create(config, &server->access, error);
     if (status == STATUS_OK)
         status = waiters_create(server->pool, &server->waiters, error);
+    if (status == STATUS_OK)
+        status = live_create(server, &server->live, error);
     if (status == STATUS_OK) {
         const struct http_options options = {
             .listen = config->serving_listen,
@@ -237,10 +241,13 @@ void server_stop(struct server *server)
         return;
     if (server->waiters != NULL)
         waiters_close(server->waiters); /* libmicrohttpd cannot stop with suspended requests */
+    if (server->live != NULL)
+        live_close(server->live); /* nor with these */
     if (server->http != NULL)
         http_server_drain(server->http, DRAIN_MS);
     http_server_destroy(server->http);
     waiters_destroy(server->waiters);
+    live_destroy(server->live);
     pool_destroy(server->pool);
     catalogue_holder_destroy(server->catalogues);
     metrics_destroy(server->metrics);

@@ -9,6 +9,7 @@
 #include "serving/cache.h"
 #include "serving/catalogue.h"
 #include "serving/http.h"
+#include "serving/live.h"
 #include "serving/metrics.h"
 #include "serving/pool.h"
 #include "serving/wait.h"
@@ -20,6 +21,7 @@ struct server {
     struct metrics *metrics;
     struct cache *cache;
     struct waiters *waiters;
+    struct live *live;
     struct http_server *http;
     struct access *access;
     struct query_budget budget; /* of all requests together */
@@ -66,6 +68,8 @@ enum status server_query_status(struct server *server, const char *sql, PGresult
 /* --- handlers, each in a file of its name --- */
 
 enum http_outcome handle_rows(struct server *server, struct http_request *request,
+                              struct http_response *response);
+enum http_outcome handle_live(struct server *server, struct http_request *request,
                               struct http_response *response);
 enum http_outcome handle_views(struct server *server, struct http_request *request,
                                struct http_response *response);

@@ -269,6 +269,15 @@ const struct option config_options[] = {
      .help = "A kept answer is given without asking PostgreSQL for this long after it last said "
              "that nothing moved. With 0 it is asked each time, so that an answer never has less "
              "than what was committed when the request came."},
+    {.section = "serving",
+     .name = "live_streams",
+     .type = OPTION_INTEGER,
+     .minimum = 0,
+     .maximum = 512,
+     .number = 64,
+     FIELD(serving_live_streams),
+     .help = "Live streams (`/v1/views/{view}/live`) that may be open at a time; each holds a "
+             "connection, and its rows in memory. 0 turns them off."},
 };
 
 const size_t config_option_count = sizeof config_options / sizeof config_options[0];

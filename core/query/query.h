@@ -209,6 +209,16 @@ char *query_answer_ndjson(const struct query_answer *answer, size_t *length,
                           struct query_span *receipt) MUST_CHECK;
 char *query_answer_csv(const struct query_answer *answer, size_t *length) MUST_CHECK;
 char *query_answer_table(const struct query_answer *answer, size_t *length) MUST_CHECK;
+/* The rows alone, one behind the other as the JSON has them: what is in `rows` (row_count of them)
+ * is filled. A row's first identity_length bytes name it among those of its question: window and
+ * keys, without the closing brace. */
+struct query_row_text {
+    size_t at;
+    size_t length;
+    size_t identity_length;
+};
+char *query_rows_json(const struct query_answer *answer, struct query_row_text *rows,
+                      size_t *length) MUST_CHECK;
 /* The receipt alone, as the JSON has it, on one line. */
 char *query_receipt_json(const struct query_receipt *receipt, size_t *length) MUST_CHECK;
 /* So for what the JSON has as "page". */

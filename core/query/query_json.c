@@ -56,8 +56,9 @@ static void put_json_name(struct query_text *text, const char *name)
     query_put_char(text, ':');
 }
 
-static void put_json_row(struct query_text *text, const struct query_answer *answer,
-                         const struct query_row *row)
+/* What the row is about; returns where that ends. */
+static size_t put_json_identity(struct query_text *text, const struct query_answer *answer,
+                                const struct query_row *row)
 {
     query_put_text(text, "{\"window_start\":");
     put_json_time(text, answer->has_start, row->window_start_us);
@@ -67,12 +68,21 @@ static void put_json_row(struct query_text *text, const struct query_answer *ans
         put_json_name(text, query_key_name(answer, i));
         put_json_value(text, &row->keys[i], NULL);
     }
+    return text->length;
+}
+
+/* Returns where its identity ends. */
+static size_t put_json_row(struct query_text *text, const struct query_answer *answer,
+                           const struct query_row *row)
+{
+    size_t end = put_json_identity(text, answer, row);
     for (size_t i = 0; i < answer->measure_count; i++) {
         put_json_name(text, query_measure_name(answer, i));
         put_json_value(text, &row->results[i], row->wide_texts[i]);
     }
     query_put_text(text, ",\"provisional\":");
     query_put_text(text, row->provisional ? "true}" : "false}");
+    return end;
 }
 
 /* {"topic":[offset of partition 0, of 1, ...]}; null where a partition is unknown. */
@@ -219,7 +229,7 @@ char *query_answer_json(const struct query_answer *answer, size_t *length,
     for (size_t i = 0; i < answer->row_count; i++) {
         if (i > 0)
             query_put_text(&text, ",\n");
-        put_json_row(&text, answer, &answer->rows[i]);
+        (void)put_json_row(&text, answer, &answer->rows[i]);
     }
     query_put_text(&text, "],");
     put_json_end(&text, answer, receipt);
@@ -231,11 +241,23 @@ char *query_answer_ndjson(const struct query_answer *answer, size_t *length,
 {
     struct query_text text = {0};
     for (size_t i = 0; i < answer->row_count; i++) {
-        put_json_row(&text, answer, &answer->rows[i]);
+        (void)put_json_row(&text, answer, &answer->rows[i]);
         query_put_char(&text, '\n');
     }
     query_put_char(&text, '{');
     put_json_end(&text, answer, receipt);
+    return query_text_take(&text, length);
+}
+
+char *query_rows_json(const struct query_answer *answer, struct query_row_text *rows,
+                      size_t *length)
+{
+    struct query_text text = {0};
+    for (size_t i = 0; i < answer->row_count; i++) {
+        rows[i].at = text.length;
+        rows[i].identity_length = put_json_row(&text, answer, &answer->rows[i]) - rows[i].at;
+        rows[i].length = text.length - rows[i].at;
+    }
     return query_text_take(&text, length);
 }
 

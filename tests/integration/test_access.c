@@ -32,6 +32,8 @@
 
 #include "tests/support/trips_fixture.h"
 
+#include "tests/support/sse.h"
+
 #include <openssl/evp.h>
 
 #define IN_AIRPORTS "(origin = 'JFK' OR origin = 'O''Hare')"
@@ -200,6 +202,29 @@ static void test_rows(void **state)
 }
 
 /* The client's own restrictions come on top; none of them opens anything. */
+/* A live stream's first event has his rows, and no others. */
+static void test_live(void **state)
+{
+    (void)state;
+    struct sse sse;
+    struct sse_event event;
+    char header[256];
+    snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", AIRPORTS);
+    as(AIRPORTS);
+    assert_forbidden("/v1/views/typed/live");
+    assert_int_equal(sse_open(&sse, port, "/v1/views/by_route/live", ""), 401);
+    sse_close(&sse);
+    assert_int_equal(sse_open(&sse, port, "/v1/views/by_route/live", header), 200);
+    assert_true(sse_next(&sse, &event));
+    assert_string_equal(event.name, "snapshot");
+    json_t *answer = get_json("/v1/views/by_route/rows");
+    assert_true(json_array_size(json_object_get(answer, "rows")) > 5);
+    assert_true(json_equal(json_object_get(answer, "rows"), json_object_get(event.data, "rows")));
+    json_decref(answer);
+    json_decref(event.data);
+    sse_close(&sse);
+}
+
 static void test_rows_cannot_be_widened(void **state)
 {
     (void)state;
@@ -505,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_roles),
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_live),
         cmocka_unit_test(test_rows_cannot_be_widened),
         cmocka_unit_test(test_layers_and_explain),
         cmocka_unit_test(test_formats),

@@ -1162,6 +1162,7 @@ static char *verdicts(const char *path)
 }
 
 #define ROWS_ROUTE "/v1/views/{view}/rows"
+#define LIVE_ROUTE "/v1/views/{view}/live"
 
 static void test_responses_are_as_described(void **state)
 {
@@ -1179,6 +1180,9 @@ static void test_responses_are_as_described(void **state)
         {"/livez", "/livez", "", 200},
         {"/readyz", "/readyz", "", 200},
         {"/metrics", "/metrics", "", 200},
+        {LIVE_ROUTE, "/v1/views/nothing/live", "", 404},
+        {LIVE_ROUTE, "/v1/views/kinds/live?explain=1", "", 400},
+        {LIVE_ROUTE, "/v1/views/kinds/live", "Accept: text/html\r\n", 406},
         {ROWS_ROUTE, "/v1/views/nothing/rows", "", 404},
         {ROWS_ROUTE, "/v1/views/many/rows", "", 400},
         {ROWS_ROUTE, "/v1/views/kinds/rows", "Accept: text/html\r\n", 406},

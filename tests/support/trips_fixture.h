@@ -33,7 +33,7 @@
 #include "core/groups.h"
 #include "core/postgres/postgres.h"
 
-enum { PARTITIONS = 2, EVENTS = 500, ROW_LIMIT = 300 };
+enum { PARTITIONS = 2, EVENTS = 500, ROW_LIMIT = 300, LIVE_STREAMS = 12 };
 
 static const int64_t base_offsets[PARTITIONS] = {0, 1000};
 static const int64_t cutoffs[PARTITIONS] = {150, 1100};
@@ -317,11 +317,11 @@ static inline void store_states(void)
 
 static inline void write_config(const char *path)
 {
-    json_t *json =
-        json_pack("{s:{s:s}, s:s, s:s, s:{s:s, s:i, s:s, s:s, s:i}}", "kafka", "bootstrap.servers",
-                  "127.0.0.1:1", "postgres", conninfo, "schemas", directory, "serving", "listen",
-                  "127.0.0.1:0", "row_limit", (int)ROW_LIMIT, "memory", "48 MiB", "cache_bytes",
-                  cache_bytes, "cache_age_ms", cache_age_ms);
+    json_t *json = json_pack("{s:{s:s}, s:s, s:s, s:{s:s, s:i, s:s, s:s, s:i, s:i}}", "kafka",
+                             "bootstrap.servers", "127.0.0.1:1", "postgres", conninfo, "schemas",
+                             directory, "serving", "listen", "127.0.0.1:0", "row_limit",
+                             (int)ROW_LIMIT, "memory", "48 MiB", "cache_bytes", cache_bytes,
+                             "cache_age_ms", cache_age_ms, "live_streams", (int)LIVE_STREAMS);
 #ifdef TRIPS_MORE_SETTINGS
     json_object_update_new(json_object_get(json, "serving"),
                            json_loads(TRIPS_MORE_SETTINGS, 0, NULL));
