@@ -450,7 +450,8 @@ void kafka_consumer_close(struct kafka_consumer *consumer)
         return;
     if (consumer->rk != NULL) {
         leave(consumer);
-        rd_kafka_destroy_flags(consumer->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        if (!kafka_client_end(consumer->rk))
+            return;
     }
     forget_unanswered(consumer);
     clear_tracks(consumer);

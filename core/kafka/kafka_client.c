@@ -7,13 +7,17 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/kafka/kafka.h"
 #include "core/program/program.h"
 
 /* librdkafka repeats a lasting failure every 30 seconds. */
 #define PROBLEM_LIFE_US INT64_C(60000000)
+
+enum { END_TIMEOUT_S = 5 };
 
 /* Offsets are kept in PostgreSQL, out-of-range offsets must be told, aborted transactions must not
  * be counted, every acknowledgement must be seen; and the other assignment strategies have faults
@@ -238,6 +242,86 @@ enum status kafka_client_create(rd_kafka_type_t type, rd_kafka_conf_t **conf, rd
     }
     *conf = NULL;
     return STATUS_OK;
+}
+
+/* --- the end --- */
+
+struct ending {
+    rd_kafka_t *rk;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool has_ended;
+    bool left_behind; /* whoever waited has gone: the thread frees this */
+};
+
+static void free_ending(struct ending *ending)
+{
+    pthread_cond_destroy(&ending->ended);
+    pthread_mutex_destroy(&ending->lock);
+    free(ending);
+}
+
+static void *end_client(void *context)
+{
+    struct ending *ending = context;
+    rd_kafka_destroy_flags(ending->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    pthread_mutex_lock(&ending->lock);
+    ending->has_ended = true;
+    bool left_behind = ending->left_behind;
+    pthread_cond_signal(&ending->ended);
+    pthread_mutex_unlock(&ending->lock);
+    if (left_behind)
+        free_ending(ending);
+    return NULL;
+}
+
+static struct ending *make_ending(rd_kafka_t *rk)
+{
+    struct ending *ending = calloc(1, sizeof *ending);
+    if (ending == NULL)
+        return NULL;
+    ending->rk = rk;
+    pthread_mutex_init(&ending->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&ending->ended, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return ending;
+}
+
+/* The thread has not been joined where it has not ended. */
+static bool await_end(struct ending *ending)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += END_TIMEOUT_S;
+    pthread_mutex_lock(&ending->lock);
+    while (!ending->has_ended && pthread_cond_timedwait(&ending->ended, &ending->lock, &until) == 0)
+        continue;
+    bool has_ended = ending->has_ended;
+    ending->left_behind = !has_ended;
+    pthread_mutex_unlock(&ending->lock);
+    return has_ended;
+}
+
+bool kafka_client_end(rd_kafka_t *rk)
+{
+    struct ending *ending = make_ending(rk);
+    pthread_t thread;
+    if (ending == NULL || pthread_create(&thread, NULL, end_client, ending) != 0) {
+        if (ending != NULL)
+            free_ending(ending);
+        return false; /* better left behind than waited for */
+    }
+    if (await_end(ending)) {
+        pthread_join(thread, NULL);
+        free_ending(ending);
+        return true;
+    }
+    pthread_detach(thread);
+    program_log(LOG_WARNING, "a client of Kafka does not end and is left behind");
+    return false;
 }
 
 enum status kafka_properties_check(const json_t *properties, struct error *error)

@@ -44,6 +44,12 @@ enum status kafka_client_configure(struct kafka_client *client, const json_t *pr
 enum status kafka_client_create(rd_kafka_type_t type, rd_kafka_conf_t **conf, rd_kafka_t **out,
                                 struct error *error) MUST_CHECK;
 
+/* Ends a consumer's client, in bounded time. False: it did not end, and lives on with all that its
+ * callbacks use, which the caller must leave alone, as long as the process. Where a topic that was
+ * read is deleted, librdkafka 2.0 loses count of who uses a broker's thread and waits for it
+ * without end. */
+bool kafka_client_end(rd_kafka_t *rk) MUST_CHECK;
+
 /* error_set with the code kept. */
 enum status kafka_client_error(struct error *error, enum status status, rd_kafka_resp_err_t code,
                                const char *format, ...) PRINTF_LIKE(4, 5);

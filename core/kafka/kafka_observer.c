@@ -58,8 +58,8 @@ void kafka_observer_destroy(struct kafka_observer *observer)
     for (size_t i = 0; i < observer->topic_count; i++)
         rd_kafka_topic_destroy(observer->topics[i]);
     free(observer->topics);
-    if (observer->rk != NULL)
-        rd_kafka_destroy_flags(observer->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    if (observer->rk != NULL && !kafka_client_end(observer->rk))
+        return;
     kafka_client_deinit(&observer->client);
     free(observer);
 }

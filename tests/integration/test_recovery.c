@@ -407,9 +407,12 @@ static void test_gap(void **state)
     deployment_run(deployment, 0, "dovetail", "verify", "others_count", NULL);
     deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
 
-    /* Told, and nothing changed. */
+    /* Told, and nothing changed. Whoever only asks waits for nobody, and nobody for him. */
+    PGconn *flush = deployment_connect(deployment);
+    PQclear(PQexec(flush, "BEGIN; SELECT FROM dovetail_internal.position FOR UPDATE"));
     struct child *told = tell_resume(1, NULL);
     expect_text(child_output(told), "200 offsets are lost, 500 to 700");
+    PQfinish(flush);
     expect("SELECT count(*) FROM dovetail_internal.gap", 0);
 
     /* Accepted while both run: neither needs a restart. */
@@ -585,6 +588,27 @@ static void test_another_log(void **state)
     child_stop(speed);
 }
 
+/* Deleted under a process that reads it: the others go on, and the process ends when it is told. */
+static void test_deleted_while_read(void **state)
+{
+    (void)state;
+    define_numbers("");
+    define_others();
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce(0, 100);
+    produce(1, 100);
+    await_position(0, 100);
+    await_position(1, 100);
+    broker_delete_topic(numbers_topic());
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    while (strstr(child_errors(speed), "given back") == NULL && stack_now_ms() < deadline)
+        stack_sleep_ms(20);
+    send_lines("others", 0, "{\"at\":1}\n{\"at\":2}\n");
+    await(speed, "SELECT sum(c) FROM dovetail.others_count", 2);
+    child_stop(speed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -594,6 +618,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gap_that_was_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_log, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_log, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_deleted_while_read, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
