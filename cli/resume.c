@@ -85,6 +85,18 @@ static enum status find_losses(struct resume *resume, const struct gap *gaps, si
     return status;
 }
 
+/* In the order in which flushes lock them. */
+static enum status lock_positions(const struct resume *resume, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_query(resume->session->postgres,
+                                        "SELECT FROM dovetail_internal.position WHERE topic = $1"
+                                        " ORDER BY partition FOR UPDATE",
+                                        1, &resume->source->topic, &result, error);
+    PQclear(result);
+    return status;
+}
+
 static enum status look(struct resume *resume, struct error *error)
 {
     struct postgres *postgres = resume->session->postgres;
@@ -99,7 +111,7 @@ static enum status look(struct resume *resume, struct error *error)
         "   WHERE s.topic = p.topic AND s.partition = p.partition), p.base_offset),"
         " EXISTS (SELECT FROM dovetail_internal.halt AS h WHERE h.topic = p.topic"
         "   AND h.partition = p.partition AND h.new_log)"
-        " FROM dovetail_internal.position AS p WHERE p.topic = $1 ORDER BY p.partition FOR UPDATE",
+        " FROM dovetail_internal.position AS p WHERE p.topic = $1 ORDER BY p.partition",
         1, &topic, &rows, error);
     if (status == STATUS_OK)
         status = gaps_list(postgres, topic, &gaps, &gap_count, error);
@@ -234,6 +246,8 @@ static int resume_source(struct resume *resume)
         status = batch_lock_take(postgres, &error);
     if (status == STATUS_OK)
         status = postgres_execute(postgres, "BEGIN", &error);
+    if (status == STATUS_OK && resume->accept) /* else no flush has to wait while Kafka is asked */
+        status = lock_positions(resume, &error);
     if (status == STATUS_OK)
         status = look(resume, &error);
     if (status == STATUS_OK && resume->accept)
