@@ -75,7 +75,7 @@ $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 build/%: build/release/%
 	@cp $< $@
 
-include make/serving.mk make/test.mk make/dashboard.mk make/bench.mk make/fuzz.mk
+include make/simulator.mk make/serving.mk make/test.mk make/dashboard.mk make/bench.mk make/fuzz.mk
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 

@@ -1,13 +1,13 @@
 # Tests. tests/<kind>/**/test_*.c are one program each, linked with the library, the helpers in
 # tests/support/ and, below tests/unit/<folder>/, with that folder's objects.
 #
-#   unit, property   pure; no servers
+#   unit, property   pure; no servers; and so is the simulator (make/simulator.mk)
 #   integration      a real Kafka and a real PostgreSQL of their own (not the ones of stack-up)
 
 TEST_SOURCES := $(sort $(shell find tests -name 'test_*.c'))
 TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(OUT)/%)
 SUPPORT_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/support/*.c))
-FAST_TESTS := $(filter $(OUT)/tests/unit/% $(OUT)/tests/property/%,$(TEST_PROGRAMS))
+FAST_TESTS := $(filter $(OUT)/tests/unit/% $(OUT)/tests/property/%,$(TEST_PROGRAMS)) $(SIMULATOR)
 STACK_TESTS := $(filter $(OUT)/tests/integration/% $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
 
 # Kafka, its controller, PostgreSQL: another checkout on the same machine takes other ports.
@@ -34,7 +34,7 @@ $(STEPS_SHIM): tests/faults/steps_shim.c
 	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(PKG_CFLAGS) $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl -pthread
 
 .PHONY: tests test check unit integration
-tests: all $(TEST_PROGRAMS) $(STEPS_SHIM)
+tests: all $(TEST_PROGRAMS) $(STEPS_SHIM) $(SIMULATOR)
 
 unit: $(FAST_TESTS) ## run the tests that need no servers
 	@tests/run.sh $(FAST_TESTS)
