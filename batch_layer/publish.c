@@ -190,7 +190,11 @@ enum status publish_note_audit(struct postgres *postgres, int64_t run, const str
     return status;
 }
 
-/* Where rows were reused, the run that they are of must be served still. */
+/* Somebody may have rolled back, or gone on again, since the run began. Where rows were reused, the
+ * run that they are of must be served still. And no cut-off of the run that is served may lie above
+ * ours: the floors were those of the run that was served then, and where the speed layer is behind,
+ * answers would lose what lies between. The UPDATE waits for a rollback that is under way and then
+ * looks again. */
 static enum status switch_run(struct postgres *postgres, const struct publish_request *request,
                               struct error *error)
 {
@@ -201,15 +205,19 @@ static enum status switch_run(struct postgres *postgres, const struct publish_re
     snprintf(base, sizeof base, "%" PRId64, request->reuse->base);
     const char *parameters[] = {run, reused ? base : NULL};
     PGresult *result = NULL;
-    enum status status = postgres_query(postgres,
-                                        "UPDATE dovetail_internal.current_run SET run = $1"
-                                        " WHERE run = COALESCE($2::bigint, run) RETURNING run",
-                                        2, parameters, &result, error);
+    enum status status =
+        postgres_query(postgres,
+                       "UPDATE dovetail_internal.current_run AS r SET run = $1"
+                       " WHERE r.run = COALESCE($2::bigint, r.run) AND NOT EXISTS ("
+                       "  SELECT FROM dovetail_internal.run_cutoff AS served"
+                       "  JOIN dovetail_internal.run_cutoff AS own USING (topic, partition)"
+                       "  WHERE served.run = r.run AND own.run = $1"
+                       "    AND served.next_offset > own.next_offset) RETURNING r.run",
+                       2, parameters, &result, error);
     if (status == STATUS_OK && PQntuples(result) != 1)
         status = error_set(error, STATUS_RETRY,
-                           "run %s, whose rows this one reused, is not served any more: somebody "
-                           "rolled back meanwhile",
-                           base);
+                           "another run is served than when this one began, and this one cannot"
+                           " follow it: somebody rolled back meanwhile, or went on again");
     PQclear(result);
     return status;
 }

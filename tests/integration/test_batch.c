@@ -567,6 +567,50 @@ static void test_asks_the_owner(void **state)
                   produced[0]);
 }
 
+/* So that a slow machine does not plan what the test is about to answer. */
+static void wait_longer_for_owners(void)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/dovetail.json", directory);
+    json_t *config = json_load_file(path, 0, NULL);
+    assert_non_null(config);
+    json_object_set_new(config, "speed", json_pack("{s:i}", "flush_interval_ms", 3000));
+    assert_int_equal(json_dump_file(config, path, 0), 0);
+    json_decref(config);
+}
+
+/* Rolled back when the run begins, gone on again before it publishes: its cut-offs do not take
+ * records out of the answers. */
+static void test_gone_on_meanwhile(void **state)
+{
+    (void)state;
+    wait_longer_for_owners();
+    produce(1000, 0, 5);
+    run_ok();
+    int64_t first = current_run();
+    execute("UPDATE dovetail_internal.current_run SET run = 0");
+    execute("UPDATE dovetail_internal.position SET owner = 'test', owner_pid = pg_backend_pid(), "
+            "owner_epoch = owner_epoch + 1, slice_start = 10, next_offset = 10 "
+            "WHERE partition = 0");
+    struct child *child = start_with("run", "--accept-mismatch");
+    wait_for_request();
+    char sql[128];
+    snprintf(sql, sizeof sql, "UPDATE dovetail_internal.current_run SET run = %" PRId64, first);
+    execute(sql);
+    /* Above the floor, which is run 0's, and below what is served. */
+    execute("UPDATE dovetail_internal.position SET slice_start = 20, next_offset = 20, "
+            "cut_requested = false WHERE partition = 0");
+    child_expect(child, 1);
+    if (strstr(child_errors(child), "or went on again") == NULL)
+        fail_msg("%s", child_errors(child));
+    assert_int_equal(current_run(), first);
+    expect_all_covered();
+    execute("UPDATE dovetail_internal.position SET owner_pid = NULL");
+    run_accepting();
+    assert_true(current_run() > first);
+    expect_all_covered();
+}
+
 static void test_slices_are_dropped(void **state)
 {
     (void)state;
@@ -678,6 +722,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_segment, setup, teardown),
         cmocka_unit_test_setup_teardown(test_asks_the_owner, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_gone_on_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slices_are_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken_by_retention, setup, teardown),
         cmocka_unit_test_setup_teardown(test_schedule, setup, teardown),

@@ -291,8 +291,7 @@ static void move_positions(struct world *world)
 static bool may_switch(const struct world *world)
 {
     const struct sim_batch *batch = &world->batch;
-    if (batch->incremental && world->db.now.current_run != batch->base &&
-        world->bug != BUG_STALE_BASE)
+    if (batch->incremental && world->db.now.current_run != batch->base)
         return false;
     for (int p = 0; p < world->partitions; p++)
         if (world->bug != BUG_STALE_FLOOR && current_run(world)->cutoff[p] > batch->cuts[p].offset)
