@@ -128,6 +128,22 @@ bool option_int64(const char *name, const char *text, int64_t low, int64_t high,
     return true;
 }
 
+bool option_where(struct query_question *question, const char *text)
+{
+    struct error error;
+    size_t length = strcspn(text, "=");
+    if (length == 0 || text[length] == '\0') {
+        command_complain("--where: \"%s\" is not KEY=VALUE", text);
+        return false;
+    }
+    char *name = arena_copy(&question->arena, text, length);
+    if (name != NULL && query_question_restrict(question, name, strcspn(name, "."),
+                                                text + length + 1, &error) == STATUS_OK)
+        return true;
+    command_complain("--where: %s", name == NULL ? "out of memory" : error.text);
+    return false;
+}
+
 bool option_positionals(const struct program_arguments *arguments, const char **out, size_t count)
 {
     static const struct option_spec none[] = {{NULL, false}};

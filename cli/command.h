@@ -11,6 +11,7 @@
 #include "core/definitions/definition.h"
 #include "core/postgres/postgres.h"
 #include "core/program/program.h"
+#include "core/query/query_parse.h"
 
 struct command {
     const char *name;
@@ -34,6 +35,7 @@ extern const struct command command_dead_letters;
 extern const struct command command_resume;
 extern const struct command command_archive;
 extern const struct command command_token;
+extern const struct command command_export;
 
 /* --- messages --- */
 
@@ -68,6 +70,9 @@ enum option_result option_next(struct option_reader *reader, size_t *index, cons
 
 /* A decimal number in [low, high]; false after complaining about option `name`. */
 bool option_int64(const char *name, const char *text, int64_t low, int64_t high, int64_t *out);
+
+/* The value of --where, KEY=VALUE, KEY.in=A,B and so on; false after complaining. */
+bool option_where(struct query_question *question, const char *text);
 
 /* Takes `count` positional arguments and nothing else; false after complaining. */
 bool option_positionals(const struct program_arguments *arguments, const char **out, size_t count);

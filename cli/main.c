@@ -10,7 +10,7 @@
 static const struct command *const commands[] = {
     &command_init,         &command_validate, &command_produce,  &command_query, &command_verify,
     &command_status,       &command_runs,     &command_versions, &command_diff,  &command_drop,
-    &command_dead_letters, &command_resume,   &command_archive,  &command_token,
+    &command_dead_letters, &command_resume,   &command_archive,  &command_token, &command_export,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -30,6 +30,7 @@ static const char main_help[] =
     "  drop               remove a view that has no definition file any more\n"
     "  dead-letters list  the records that could not be counted\n"
     "  resume             what is lost of a source's log, and going on without it\n"
+    "  export             all rows of a view into a file, with their receipt\n"
     "  archive            list, verify, read and repair the segments of the archive\n"
     "  token new          make a token for asking dovetail-serving\n"
     "\n"

@@ -64,27 +64,6 @@ static bool refuse(const char *option, const struct error *error)
     return false;
 }
 
-/* KEY=VALUE, KEY.in=A,B and so on. */
-static bool take_where(struct arguments *arguments, const char *text)
-{
-    struct error error;
-    size_t length = strcspn(text, "=");
-    if (length == 0 || text[length] == '\0') {
-        command_complain("--where: \"%s\" is not KEY=VALUE", text);
-        return false;
-    }
-    char *name = arena_copy(&arguments->question.arena, text, length);
-    if (name == NULL) {
-        command_complain("out of memory");
-        return false;
-    }
-    if (query_question_restrict(&arguments->question, name, strcspn(name, "."), text + length + 1,
-                                &error) == STATUS_OK)
-        return true;
-    command_complain("--where: %s", error.text);
-    return false;
-}
-
 static bool take_null(struct arguments *arguments, const char *key)
 {
     char name[128];
@@ -124,7 +103,7 @@ static bool take_option(struct arguments *arguments, enum option option, const c
     bool known;
     struct error error;
     if (option == OPTION_WHERE)
-        return take_where(arguments, value);
+        return option_where(&arguments->question, value);
     if (option == OPTION_WHERE_NULL)
         return take_null(arguments, value);
     if (option == OPTION_FORMAT)

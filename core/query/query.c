@@ -1,6 +1,7 @@
 /* One query, from its request to its answer. The way is listed in core/query/query_internal.h. */
 #include "core/query/query_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/program/program.h"
@@ -138,4 +139,36 @@ enum status query_run(struct postgres *postgres, const struct catalog_version *v
     }
     *out = answer;
     return STATUS_OK;
+}
+
+enum status query_receipt_here(struct postgres *postgres, const struct catalog_version *version,
+                               const struct query_request *request, struct query_answer **out,
+                               struct error *error)
+{
+    *out = NULL;
+    struct query_answer *answer = answer_create(version);
+    if (answer == NULL)
+        return error_no_memory(error);
+    struct query_plan plan;
+    struct query_reader reader = {.postgres = postgres,
+                                  .version = version,
+                                  .request = request,
+                                  .plan = &plan,
+                                  .answer = answer};
+    char number[16];
+    PGresult *result = NULL;
+    snprintf(number, sizeof number, "%d", version->version);
+    const char *parameters[] = {version->view->source->topic, version->view->name, number,
+                                version->lookups};
+    enum status status = query_plan_make(version, request, &answer->arena, &plan, error);
+    if (status == STATUS_OK)
+        status = postgres_query_binary(postgres, query_receipt_sql, 4, parameters, &result, error);
+    if (status == STATUS_OK)
+        status = query_receipt_read(&reader, result, error);
+    PQclear(result);
+    if (status == STATUS_OK)
+        *out = answer;
+    else
+        query_answer_destroy(answer);
+    return status;
 }

@@ -184,6 +184,11 @@ struct query_answer {
 enum status query_run(struct postgres *postgres, const struct catalog_version *version,
                       const struct query_request *request, struct query_answer **out,
                       struct error *error) MUST_CHECK;
+/* The receipt of what the caller's transaction reads, which has one snapshot (REPEATABLE READ); the
+ * answer has nothing else. Fails as query_run does, also for the request's texts. */
+enum status query_receipt_here(struct postgres *postgres, const struct catalog_version *version,
+                               const struct query_request *request, struct query_answer **out,
+                               struct error *error) MUST_CHECK;
 void query_answer_destroy(struct query_answer *answer);
 
 /* One number for a request's scope; 0 for none. Whatever is kept of an answer, or names one, has to

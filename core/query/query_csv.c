@@ -3,24 +3,6 @@
 
 #include <string.h>
 
-static void put_csv_string(struct query_text *text, const char *data, size_t length)
-{
-    bool plain = length > 0;
-    for (size_t i = 0; i < length && plain; i++)
-        plain = strchr(",\"\r\n", data[i]) == NULL;
-    if (plain) {
-        query_put(text, data, length);
-        return;
-    }
-    query_put_char(text, '"');
-    for (size_t i = 0; i < length; i++) {
-        if (data[i] == '"')
-            query_put_char(text, '"');
-        query_put_char(text, data[i]);
-    }
-    query_put_char(text, '"');
-}
-
 static void put_csv_value(struct query_text *text, const struct value *value, const char *wide)
 {
     query_put_char(text, ',');
@@ -29,7 +11,7 @@ static void put_csv_value(struct query_text *text, const struct value *value, co
     else if (value->is_null)
         return;
     else if (value->type == VALUE_STRING)
-        put_csv_string(text, value->string.data, value->string.length);
+        query_put_csv_string(text, value->string.data, value->string.length);
     else if (value->type == VALUE_INTEGERS && value->integers.count > 1) {
         query_put_char(text, '"');
         query_put_plain(text, value);

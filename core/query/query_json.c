@@ -6,23 +6,6 @@
 
 #include <string.h>
 
-/* RFC 8259, section 7: quotation mark, reverse solidus and controls must be escaped. */
-static void put_json_string(struct query_text *text, const char *data, size_t length)
-{
-    query_put_char(text, '"');
-    size_t start = 0;
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)data[i];
-        if (c >= 0x20 && c != '"' && c != '\\')
-            continue;
-        query_put(text, data + start, i - start);
-        query_put_escape(text, c);
-        start = i + 1;
-    }
-    query_put(text, data + start, length - start);
-    query_put_char(text, '"');
-}
-
 static void put_json_value(struct query_text *text, const struct value *value, const char *wide)
 {
     if (wide != NULL)
@@ -30,7 +13,7 @@ static void put_json_value(struct query_text *text, const struct value *value, c
     else if (value->is_null)
         query_put_text(text, "null");
     else if (value->type == VALUE_STRING)
-        put_json_string(text, value->string.data, value->string.length);
+        query_put_json_string(text, value->string.data, value->string.length);
     else if (value->type == VALUE_TIMESTAMP) {
         query_put_char(text, '"');
         query_put_time(text, value->timestamp_us);
@@ -52,7 +35,7 @@ static void put_json_time(struct query_text *text, bool known, int64_t us)
 static void put_json_name(struct query_text *text, const char *name)
 {
     query_put_char(text, ',');
-    put_json_string(text, name, strlen(name));
+    query_put_json_string(text, name, strlen(name));
     query_put_char(text, ':');
 }
 
@@ -94,7 +77,7 @@ static void put_json_offsets(struct query_text *text, const struct query_receipt
     for (size_t i = 0; i < receipt->partition_count; i++) {
         const struct query_partition *partition = &receipt->partitions[i];
         if (i == 0) {
-            put_json_string(text, partition->topic, strlen(partition->topic));
+            query_put_json_string(text, partition->topic, strlen(partition->topic));
             query_put_text(text, ":[");
         }
         for (; next < partition->partition; next++)
@@ -117,7 +100,8 @@ static void put_json_receipt(struct query_text *text, const struct query_receipt
     put_json_offsets(text, receipt, false);
     if (receipt->imported > 0) {
         query_put_text(text, ",\"imported\":{");
-        put_json_string(text, receipt->partitions[0].topic, strlen(receipt->partitions[0].topic));
+        query_put_json_string(text, receipt->partitions[0].topic,
+                              strlen(receipt->partitions[0].topic));
         query_put_char(text, ':');
         query_put_integer(text, receipt->imported);
         query_put_char(text, '}');
@@ -138,7 +122,7 @@ static void put_json_page(struct query_text *text, const struct query_answer *an
     query_put_text(text, answer->has_more ? "{\"more\":true" : "{\"more\":false");
     query_put_text(text, ",\"next\":");
     if (answer->next != NULL)
-        put_json_string(text, answer->next, strlen(answer->next));
+        query_put_json_string(text, answer->next, strlen(answer->next));
     else
         query_put_text(text, "null");
     query_put_text(text, answer->has_moved ? ",\"moved\":true}" : ",\"moved\":false}");
@@ -163,7 +147,7 @@ static void put_json_share(struct query_text *text, const struct query_answer *a
     for (size_t i = 0; i < answer->measure_count; i++) {
         const char *name = query_measure_name(answer, i);
         query_put_text(text, i > 0 ? "," : "");
-        put_json_string(text, name, strlen(name));
+        query_put_json_string(text, name, strlen(name));
         query_put_char(text, ':');
         put_json_value(text, &share->results[i], share->wide_texts[i]);
     }
@@ -224,7 +208,7 @@ char *query_answer_json(const struct query_answer *answer, size_t *length,
 {
     struct query_text text = {0};
     query_put_text(&text, "{\"view\":");
-    put_json_string(&text, answer->view->name, strlen(answer->view->name));
+    query_put_json_string(&text, answer->view->name, strlen(answer->view->name));
     query_put_text(&text, ",\"rows\":[");
     for (size_t i = 0; i < answer->row_count; i++) {
         if (i > 0)

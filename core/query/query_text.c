@@ -156,3 +156,38 @@ const char *query_measure_name(const struct query_answer *answer, size_t index)
 {
     return answer->view->measures[answer->measures[index]].name;
 }
+
+/* RFC 8259, section 7: quotation mark, reverse solidus and controls must be escaped. */
+void query_put_json_string(struct query_text *text, const char *data, size_t length)
+{
+    query_put_char(text, '"');
+    size_t start = 0;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)data[i];
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        query_put(text, data + start, i - start);
+        query_put_escape(text, c);
+        start = i + 1;
+    }
+    query_put(text, data + start, length - start);
+    query_put_char(text, '"');
+}
+
+void query_put_csv_string(struct query_text *text, const char *data, size_t length)
+{
+    bool plain = length > 0;
+    for (size_t i = 0; i < length && plain; i++)
+        plain = strchr(",\"\r\n", data[i]) == NULL;
+    if (plain) {
+        query_put(text, data, length);
+        return;
+    }
+    query_put_char(text, '"');
+    for (size_t i = 0; i < length; i++) {
+        if (data[i] == '"')
+            query_put_char(text, '"');
+        query_put_char(text, data[i]);
+    }
+    query_put_char(text, '"');
+}

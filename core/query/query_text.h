@@ -1,4 +1,4 @@
-/* The text that answers are written into: used in core/query/ only.
+/* The text that answers are written into: used in core/query/ and by `dovetail export`.
  *
  * One buffer grows by doubling; a failed allocation is remembered and told at the end. Written by
  * hand because it is the fast path of serving: jansson would build a tree of every answer first.
@@ -27,6 +27,10 @@ void query_put_array(struct query_text *text, const struct value *value, char op
 void query_put_plain(struct query_text *text, const struct value *value);
 /* A character as JSON escapes it. */
 void query_put_escape(struct query_text *text, unsigned char c);
+
+/* A string with what JSON, or CSV (RFC 4180), puts around and into it. */
+void query_put_json_string(struct query_text *text, const char *data, size_t length);
+void query_put_csv_string(struct query_text *text, const char *data, size_t length);
 
 /* Terminates the text and gives it away; NULL when memory was short. */
 char *query_text_take(struct query_text *text, size_t *length);
