@@ -109,18 +109,24 @@ static json_t *ratio_json(void)
                      "sum(1000 / (n - 13))");
 }
 
-static void write_config(const char *schedule)
+static void write_schedules(const char *schedule, const char *full_schedule)
 {
     char path[128];
     char archive[128];
     snprintf(path, sizeof path, "%s/dovetail.json", directory);
     snprintf(archive, sizeof archive, "%s/archive", directory);
-    json_t *config = json_pack("{s:O, s:s, s:s, s:{s:s, s:s, s:i, s:i}}", "kafka", properties,
-                               "postgres", conninfo, "schemas", directory, "batch", "archive",
-                               archive, "schedule", schedule, "threads", 2, "retained_runs", 2);
+    json_t *config =
+        json_pack("{s:O, s:s, s:s, s:{s:s, s:s, s:s, s:i, s:i}}", "kafka", properties, "postgres",
+                  conninfo, "schemas", directory, "batch", "archive", archive, "schedule", schedule,
+                  "full_schedule", full_schedule, "threads", 2, "retained_runs", 2);
     assert_non_null(config);
     assert_int_equal(json_dump_file(config, path, 0), 0);
     json_decref(config);
+}
+
+static void write_config(const char *schedule)
+{
+    write_schedules(schedule, "off");
 }
 
 static void admin(const char *before, const char *name, const char *after)
@@ -692,6 +698,10 @@ static void test_schedule(void **state)
     struct child *refused = start("schedule");
     child_expect(refused, 2);
     assert_non_null(strstr(child_errors(refused), "batch.schedule"));
+    write_schedules("* * * * *", "0 0 30 2 *");
+    refused = start("schedule");
+    child_expect(refused, 2);
+    assert_non_null(strstr(child_errors(refused), "batch.full_schedule"));
 }
 
 static void test_scheduled_run(void **state)
@@ -711,6 +721,29 @@ static void test_scheduled_run(void **state)
     expect_number("SELECT count(*) FROM dovetail_internal.run WHERE reason = 'schedule'", 1);
 }
 
+static void test_scheduled_full_run(void **state)
+{
+    (void)state;
+    write_schedules("0 0 1 1 *", "* * * * *");
+    produce(500, 0, 3);
+    run_ok();
+    produce(500, 0, 3);
+    struct child *scheduler = start("schedule");
+    wait_for_errors(scheduler, ", a full one");
+    int64_t until = stack_now_ms() + 2 * STACK_WAIT_MS;
+    while (current_run() == 1) {
+        if (stack_now_ms() > until)
+            fail_msg("no run: %s", child_errors(scheduler));
+        stack_sleep_ms(50);
+    }
+    child_stop(scheduler);
+    expect_all_covered();
+    expect_number("SELECT count(*) FROM dovetail_internal.run WHERE run = 2 AND reason = 'schedule'"
+                  " AND kind = 'full' AND why = 'batch.full_schedule' AND audited > 0"
+                  " AND mismatched = 0",
+                  1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -727,6 +760,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_overtaken_by_retention, setup, teardown),
         cmocka_unit_test_setup_teardown(test_schedule, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scheduled_run, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_scheduled_full_run, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -186,6 +186,137 @@ static void test_any_number_of_threads(void **state)
         assert_true(cuts[p].has_watermark);
 }
 
+/* A third of the way, in the middle of segments. */
+static void set_base(struct cut *base)
+{
+    memcpy(base, cuts, sizeof cuts);
+    for (size_t p = 0; p < PARTITIONS; p++)
+        base[p].reused_offset = base[p].offset / 3;
+}
+
+static size_t part_count(const struct recompute *recompute, size_t index, enum recompute_part part)
+{
+    size_t count = 0;
+    size_t table = 0;
+    size_t cursor = 0;
+    while (recompute_part_next(recompute, index, part, &table, &cursor) != NULL)
+        count++;
+    return count;
+}
+
+/* What is compared in parts is the same in the end, whatever the parts are. */
+static void test_parts(void **state)
+{
+    (void)state;
+    struct segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct cut base[PARTITIONS];
+    struct reuse_version kinds[VERSIONS] = {
+        {.kind = REUSE_COMPARE}, {.kind = REUSE_NOTHING}, {.kind = REUSE_COMPARE}};
+    bool covered[VERSIONS * PARTITIONS] = {true, false, true, true, true, true};
+    bool recount[PARTITIONS] = {false};
+    struct reuse reuse = {.base = 1,
+                          .versions = kinds,
+                          .version_count = VERSIONS,
+                          .cut_count = PARTITIONS,
+                          .covered = covered,
+                          .recount = recount};
+    for (int threads = 1; threads <= 4; threads += 3) {
+        struct config config = {.batch_archive = directory, .batch_threads = threads};
+        struct recompute *recompute;
+        set_base(base);
+        assert_ok(
+            recompute_run(&config, &catalog, &list, base, PARTITIONS, &reuse, &recompute, &error));
+        assert_int_equal(recompute->counts.read, below_c);
+        assert_true(part_count(recompute, 0, RECOMPUTE_OLD) > 0);
+        assert_true(part_count(recompute, 0, RECOMPUTE_SPEED) > 0);
+        assert_true(part_count(recompute, 0, RECOMPUTE_REST) > 0);
+        assert_int_equal(part_count(recompute, 1, RECOMPUTE_OLD), 0);
+        assert_int_equal(part_count(recompute, 2, RECOMPUTE_SPEED), 0);
+        for (size_t v = 0; v < VERSIONS; v++) {
+            assert_ok(recompute_join(recompute, v, &error));
+            check_version(recompute, v);
+        }
+        recompute_destroy(recompute);
+    }
+}
+
+/* What was folded below C_B and what is folded from there on is everything, each record once. */
+static void test_only_what_is_new(void **state)
+{
+    (void)state;
+    struct segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct config config = {.batch_archive = directory, .batch_threads = 3};
+    struct cut base[PARTITIONS];
+    struct reuse_version kinds[VERSIONS] = {
+        {.kind = REUSE_ROWS}, {.kind = REUSE_ROWS}, {.kind = REUSE_ROWS}};
+    bool covered[VERSIONS * PARTITIONS] = {false};
+    bool recount[PARTITIONS] = {false};
+    struct reuse reuse = {.base = 1,
+                          .versions = kinds,
+                          .version_count = VERSIONS,
+                          .cut_count = PARTITIONS,
+                          .covered = covered,
+                          .recount = recount};
+    struct recompute *delta;
+    struct recompute *whole;
+    set_base(base);
+    int64_t reused = 0;
+    for (size_t p = 0; p < PARTITIONS; p++)
+        reused += base[p].reused_offset;
+    assert_ok(recompute_run(&config, &catalog, &list, base, PARTITIONS, &reuse, &delta, &error));
+    assert_int_equal(delta->counts.read, below_c - reused);
+    for (size_t p = 0; p < PARTITIONS; p++)
+        base[p].offset = base[p].reused_offset;
+    assert_ok(recompute_run(&config, &catalog, &list, base, PARTITIONS, NULL, &whole, &error));
+    assert_int_equal(whole->counts.read, reused);
+    for (size_t v = 0; v < VERSIONS; v++) {
+        size_t table = 0;
+        size_t cursor = 0;
+        struct group *group;
+        while ((group = recompute_next(delta, v, &table, &cursor)) != NULL) {
+            struct group *into;
+            size_t home =
+                recompute_table(whole, group->window_start_us, group->key, group->key_length);
+            struct groups *groups = whole->tables[v * RECOMPUTE_PARTS + RECOMPUTE_REST][home];
+            assert_ok(groups_find_or_add(groups, group->window_start_us, group->key,
+                                         group->key_length, &into, &error));
+            assert_ok(groups_merge_states(groups, into, group->state, &error));
+        }
+        check_version(whole, v);
+    }
+    recompute_destroy(delta);
+    recompute_destroy(whole);
+}
+
+/* The segments that somebody else would have folded have another fingerprint. */
+static void test_fingerprints(void **state)
+{
+    (void)state;
+    struct segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct gap gap = {.partition = 1, .from_offset = 900, .to_offset = 910};
+    char first[SEGMENTS_FINGERPRINT_BYTES];
+    char other[SEGMENTS_FINGERPRINT_BYTES];
+    assert_ok(segments_fingerprint(&list, NULL, 0, &cuts[1], 800, first, &error));
+    assert_ok(segments_fingerprint(&list, &gap, 1, &cuts[1], 800, other, &error));
+    assert_string_equal(first, other); /* the gap is above */
+    assert_ok(segments_fingerprint(&list, NULL, 0, &cuts[1], 801, other, &error));
+    assert_string_not_equal(first, other);
+    assert_ok(segments_fingerprint(&list, NULL, 0, &cuts[0], 800, other, &error));
+    assert_string_not_equal(first, other);
+    gap.from_offset = 700;
+    assert_ok(segments_fingerprint(&list, &gap, 1, &cuts[1], 800, other, &error));
+    assert_string_not_equal(first, other);
+    struct archive_segment *straddled = &segments[PARTITIONS + 1]; /* [500, 1000) */
+    assert_int_equal(straddled->start_offset, SEGMENT_RECORDS);
+    straddled->checksum[3] ^= 1;
+    assert_ok(segments_fingerprint(&list, NULL, 0, &cuts[1], 800, other, &error));
+    assert_string_not_equal(first, other);
+    assert_ok(segments_fingerprint(&list, NULL, 0, &cuts[1], SEGMENT_RECORDS, first, &error));
+    straddled->checksum[3] ^= 1;
+    assert_ok(segments_fingerprint(&list, NULL, 0, &cuts[1], SEGMENT_RECORDS, other, &error));
+    assert_string_equal(first, other); /* that segment is above */
+}
+
 static void test_failures(void **state)
 {
     (void)state;
@@ -204,6 +335,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_number_of_threads),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_only_what_is_new),
+        cmocka_unit_test(test_fingerprints),
         cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
