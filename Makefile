@@ -13,7 +13,7 @@ CC  ?= cc
 CXX ?= c++
 OUT := build/$(MODE)
 
-PACKAGES := rdkafka libpq jansson libmicrohttpd simdjson libzstd zlib libxxhash gmp libcrypto
+PACKAGES := rdkafka libpq jansson libmicrohttpd gnutls simdjson libzstd zlib libxxhash gmp libcrypto
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 

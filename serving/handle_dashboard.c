@@ -49,9 +49,7 @@ static void respond_file(const struct http_request *request, const struct dashbo
     respond_header(response, "ETag", file->etag);
     respond_header(response, "Cache-Control", "no-cache");
     respond_header(response, "Content-Security-Policy", policy);
-    respond_header(response, "Referrer-Policy", "no-referrer");
     respond_header(response, "Cross-Origin-Opener-Policy", "same-origin");
-    respond_header(response, "Cross-Origin-Resource-Policy", "same-origin");
 }
 
 enum http_outcome handle_dashboard(struct server *server, struct http_request *request,

@@ -21,11 +21,11 @@
 
 #include "core/program/program.h"
 #include "core/base/utf8.h"
+#include "serving/deadline.h"
+#include "serving/tls.h"
 
 enum {
-    CONNECTION_MAX = 1024,
     CONNECTION_MEMORY_BYTES = 32 * 1024, /* address, headers and their bookkeeping */
-    IDLE_TIMEOUT_S = 60,
     STREAM_TIMEOUT_S = 10,
     STREAM_BLOCK_BYTES = 16 * 1024,
     LISTEN_BACKLOG = 511,
@@ -33,6 +33,7 @@ enum {
 
 struct http_server {
     struct MHD_Daemon *daemon;
+    struct deadlines *deadlines;
     struct http_options options;
     char url[128];
     bool loopback;
@@ -41,11 +42,20 @@ struct http_server {
     atomic_int active; /* requests begun and not completed */
 };
 
+/* What it keeps for each connection. */
+struct connection {
+    struct deadline *deadline;
+    bool is_judged; /* its certificate has been looked at */
+    bool is_known;
+};
+
 /* What libmicrohttpd keeps for each request. */
 struct exchange {
     struct http_request request; /* first: http_request_suspend casts back */
     struct MHD_Connection *connection;
     bool seen;  /* the access handler was called before */
+    bool begun; /* it is being answered */
+    size_t body_bytes;
     char *text; /* the address, decoded in place; owns every string of the request */
 };
 
@@ -196,13 +206,63 @@ static void *on_uri(void *context, const char *uri, struct MHD_Connection *conne
     return exchange;
 }
 
+/* --- connections --- */
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **slot,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct http_server *server = context;
+    struct connection *own = *slot;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) { /* before the library closes the descriptor */
+        if (own != NULL)
+            deadline_close(server->deadlines, own->deadline);
+        free(own);
+        *slot = NULL;
+        return;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    own = calloc(1, sizeof *own);
+    if (own != NULL && info != NULL)
+        own->deadline = deadline_open(server->deadlines, info->connect_fd);
+    if (own == NULL || own->deadline == NULL) {
+        free(own); /* its requests are refused */
+        own = NULL;
+    }
+    *slot = own;
+}
+
+static struct connection *connection_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
+}
+
+/* The handshake is over by now. */
+static bool is_unknown(const struct http_server *server, struct MHD_Connection *connection,
+                       struct connection *own)
+{
+    if (server->options.tls == NULL || server->options.tls->client_ca == NULL)
+        return false;
+    if (!own->is_judged) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        own->is_known = info != NULL && tls_client_is_known(info->tls_session);
+        own->is_judged = true;
+    }
+    return !own->is_known;
+}
+
 static void on_completed(void *context, struct MHD_Connection *connection, void **slot,
                          enum MHD_RequestTerminationCode code)
 {
-    (void)connection;
     (void)code;
     struct http_server *server = context;
     struct exchange *exchange = *slot;
+    struct connection *own = connection_of(connection);
+    if (own != NULL)
+        deadline_receive(server->deadlines, own->deadline);
     if (exchange == NULL)
         return;
     *slot = NULL;
@@ -259,9 +319,31 @@ static struct MHD_Response *create_stream(struct MHD_Connection *connection,
     return out;
 }
 
+/* Of every answer that does not say otherwise itself: nothing in it is to run, to be framed, to be
+ * taken for another type or to be read by pages of other origins. */
+static const struct http_header protections[] = {
+    {"X-Content-Type-Options", "nosniff"},
+    {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+    {"X-Frame-Options", "DENY"},
+    {"Referrer-Policy", "no-referrer"},
+    {"Cross-Origin-Resource-Policy", "same-origin"},
+};
+
+static enum MHD_Result add_protections(struct MHD_Response *out)
+{
+    enum MHD_Result result = MHD_YES;
+    for (size_t i = 0; i < sizeof protections / sizeof protections[0] && result == MHD_YES; i++)
+        if (MHD_get_response_header(out, protections[i].name) == NULL)
+            result = MHD_add_response_header(out, protections[i].name, protections[i].value);
+    return result;
+}
+
 static enum MHD_Result queue_response(struct http_server *server, struct MHD_Connection *connection,
                                       struct http_response *response)
 {
+    struct connection *own = connection_of(connection);
+    if (response->stream.read != NULL)
+        deadline_lift(own->deadline); /* it goes on until somebody ends it */
     struct MHD_Response *out = response->stream.read != NULL
                                    ? create_stream(connection, response)
                                    : MHD_create_response_from_buffer(
@@ -271,11 +353,11 @@ static enum MHD_Result queue_response(struct http_server *server, struct MHD_Con
         return MHD_NO;
     }
     enum MHD_Result result = MHD_add_response_header(out, "Content-Type", response->content_type);
-    if (result == MHD_YES)
-        result = MHD_add_response_header(out, "X-Content-Type-Options", "nosniff");
     for (size_t i = 0; i < response->header_count && result == MHD_YES; i++)
         result =
             MHD_add_response_header(out, response->headers[i].name, response->headers[i].value);
+    if (result == MHD_YES)
+        result = add_protections(out);
     if (atomic_load(&server->draining) && result == MHD_YES)
         result = MHD_add_response_header(out, "Connection", "close");
     if (result == MHD_YES)
@@ -295,7 +377,8 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
     (void)upload;
     struct http_server *server = context;
     struct exchange *exchange = *slot;
-    if (exchange == NULL)
+    struct connection *own = connection_of(connection);
+    if (exchange == NULL || own == NULL)
         return MHD_NO; /* out of memory: the connection is closed */
     if (!exchange->seen) {
         exchange->seen = true;
@@ -305,8 +388,14 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
             return MHD_YES;
     }
     if (*upload_bytes > 0) {
+        exchange->body_bytes += *upload_bytes;
         *upload_bytes = 0;
-        return MHD_YES;
+        return exchange->body_bytes <= HTTP_BODY_MAX_BYTES ? MHD_YES : MHD_NO;
+    }
+    if (!exchange->begun) { /* the request is there; what is suspended comes here again */
+        exchange->begun = true;
+        exchange->request.is_unknown = is_unknown(server, connection, own);
+        deadline_respond(server->deadlines, own->deadline);
     }
     struct http_response response = {0};
     if (server->options.handler(&exchange->request, &response, server->options.context) ==
@@ -407,8 +496,8 @@ static enum status open_socket(struct http_server *server, const struct addrinfo
         return error_set(error, STATUS_FATAL, "serving.listen: cannot listen on %s: %s",
                          listen_text, strerror(errno));
     }
-    snprintf(server->url, sizeof server->url, strchr(host, ':') ? "http://[%s]:%s" : "http://%s:%s",
-             host, port);
+    snprintf(server->url, sizeof server->url, strchr(host, ':') ? "%s://[%s]:%s" : "%s://%s:%s",
+             server->options.tls != NULL ? "https" : "http", host, port);
     *out = fd;
     return STATUS_OK;
 }
@@ -446,25 +535,45 @@ static void on_library_log(void *context, const char *format, va_list arguments)
     (void)arguments;
 }
 
+/* What depends on the configuration; ends with MHD_OPTION_END. */
+static void choose_options(const struct http_options *options, struct MHD_OptionItem out[8])
+{
+    const struct tls *tls = options->tls;
+    size_t count = 0;
+    if (options->threads > 1)
+        out[count++] =
+            (struct MHD_OptionItem){MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)options->threads, NULL};
+    if (tls != NULL) {
+        out[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, tls->certificate};
+        out[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, tls->key};
+        out[count++] =
+            (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)TLS_PRIORITIES};
+        if (tls->client_ca != NULL)
+            out[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, tls->client_ca};
+    }
+    out[count] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+}
+
 static struct MHD_Daemon *start_daemon(struct http_server *server, int fd)
 {
+    const struct http_options *options = &server->options;
+    struct MHD_OptionItem more[8];
     unsigned int flags =
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    unsigned int threads = (unsigned int)server->options.threads;
-    struct MHD_OptionItem pool[] = {
-        {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
-        {MHD_OPTION_END, 0, NULL},
-    };
+    flags |= options->tls != NULL ? (unsigned int)MHD_USE_TLS : 0;
+    choose_options(options, more);
     return MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, server,                   /* the handler */
-        MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,          /* first, says the manual */
-        MHD_OPTION_LISTEN_SOCKET, fd,                              /* ours */
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,               /* begin */
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,         /* end */
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTION_MAX, /* of all threads */
+        flags, 0, NULL, NULL, on_access, server,             /* the handler */
+        MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,    /* first, says the manual */
+        MHD_OPTION_LISTEN_SOCKET, fd,                        /* ours */
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, server,         /* begin */
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,   /* end */
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, /* both of connections */
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned int)options->connections, /* of all threads */
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned int)options->connections_per_address,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES, /* each */
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_TIMEOUT_S,         /* s */
-        MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, /* deadlines see to it */
+        MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
 
 enum status http_server_start(const struct http_options *options, struct http_server **out,
@@ -477,7 +586,10 @@ enum status http_server_start(const struct http_options *options, struct http_se
         return error_no_memory(error);
     server->options = *options;
     server->quiesced_fd = -1;
-    enum status status = open_listener(server, options->listen, &fd, error);
+    enum status status = deadlines_create(options->receive_timeout_ms, options->respond_timeout_ms,
+                                          &server->deadlines, error);
+    if (status == STATUS_OK)
+        status = open_listener(server, options->listen, &fd, error);
     if (status == STATUS_OK) {
         server->daemon = start_daemon(server, fd);
         if (server->daemon == NULL) {
@@ -486,6 +598,7 @@ enum status http_server_start(const struct http_options *options, struct http_se
         }
     }
     if (status != STATUS_OK) {
+        deadlines_destroy(server->deadlines);
         free(server);
         return status;
     }
@@ -522,5 +635,6 @@ void http_server_destroy(struct http_server *server)
     MHD_stop_daemon(server->daemon);
     if (server->quiesced_fd >= 0)
         close(server->quiesced_fd);
+    deadlines_destroy(server->deadlines);
     free(server);
 }

@@ -2,8 +2,8 @@
  *
  * A fixed number of threads serve all connections, each with an event loop of its own. A handler
  * runs in one of them and may block for a bounded time; a request that has to wait longer is
- * suspended, which costs no thread. Every request is bounded: address, headers, parameters,
- * connections, idle time. */
+ * suspended, which costs no thread. Every request is bounded: address, headers, body, parameters,
+ * connections, and the time it takes to come and to be answered (serving/deadline.h). */
 #ifndef DOVETAIL_SERVING_HTTP_H
 #define DOVETAIL_SERVING_HTTP_H
 
@@ -16,7 +16,8 @@ enum {
     HTTP_URI_MAX_BYTES = 8192,
     HTTP_PARAMETER_MAX = 64,
     HTTP_SEGMENT_MAX = 8,
-    HTTP_HEADER_MAX = 12, /* a handler's own */
+    HTTP_BODY_MAX_BYTES = 64 * 1024, /* that a request may have for nothing: a larger one is cut */
+    HTTP_HEADER_MAX = 12,            /* a handler's own */
 };
 
 struct access_token; /* serving/access.h */
@@ -29,7 +30,8 @@ struct http_parameter {
 
 /* Owned by http.c from its first to its last byte. */
 struct http_request {
-    bool is_read;                           /* GET or HEAD */
+    bool is_read;    /* GET or HEAD */
+    bool is_unknown; /* clients need a certificate, and this one has shown none that holds */
     const char *segments[HTTP_SEGMENT_MAX]; /* of the path, decoded: "/v1/views" has 2 */
     size_t segment_count;                   /* HTTP_SEGMENT_MAX + 1 where there are more */
     struct http_parameter parameters[HTTP_PARAMETER_MAX];
@@ -87,7 +89,12 @@ struct http_server;
 struct http_options {
     const char *listen; /* host:port, [host]:port for IPv6; port 0 = any free one */
     int threads;
-    bool loopback_only; /* refuse any other address */
+    bool loopback_only;    /* refuse any other address */
+    const struct tls *tls; /* NULL: plain HTTP; outlives the server */
+    int connections;
+    int connections_per_address; /* 0: no such bound */
+    int64_t receive_timeout_ms;
+    int64_t respond_timeout_ms;
     http_handler handler;
     void *context;
 };

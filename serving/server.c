@@ -86,6 +86,11 @@ static enum http_outcome dispatch(struct server *server, size_t route, struct ht
     bool path_fault = request->fault.status != 0 && request->fault.parameter[0] == '\0';
     /* Before all else: who is not known here learns nothing, not even which paths there are. */
     enum access_need need = route < ROUTE_COUNT ? routes[route].need : ACCESS_TOKEN;
+    if (request->is_unknown) {
+        problem_respond(response, 403, NULL,
+                        "a client certificate of an authority that is known here is needed");
+        return HTTP_RESPOND;
+    }
     if (!access_check(server->access, need, request, response))
         return HTTP_RESPOND;
     if (path_fault) {
@@ -215,10 +220,17 @@ enum status server_start(const struct config *config, struct server **out, struc
         status = waiters_create(server->pool, &server->waiters, error);
     if (status == STATUS_OK)
         status = live_create(server, &server->live, error);
+    if (status == STATUS_OK)
+        status = tls_load(config, &server->tls, error);
     if (status == STATUS_OK) {
         const struct http_options options = {
             .listen = config->serving_listen,
             .threads = threads,
+            .tls = server->tls,
+            .connections = (int)config->serving_connections,
+            .connections_per_address = (int)config->serving_connections_per_address,
+            .receive_timeout_ms = config->serving_receive_timeout_ms,
+            .respond_timeout_ms = config->serving_respond_timeout_ms,
             .loopback_only = config->serving_token_count == 0 &&
                              config->serving_tls_client_ca == NULL &&
                              !config->serving_allow_unauthenticated,
@@ -253,5 +265,6 @@ void server_stop(struct server *server)
     metrics_destroy(server->metrics);
     cache_destroy(server->cache);
     access_destroy(server->access);
+    tls_destroy(server->tls);
     free(server);
 }

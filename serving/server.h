@@ -12,6 +12,7 @@
 #include "serving/live.h"
 #include "serving/metrics.h"
 #include "serving/pool.h"
+#include "serving/tls.h"
 #include "serving/wait.h"
 
 struct server {
@@ -24,6 +25,7 @@ struct server {
     struct live *live;
     struct http_server *http;
     struct access *access;
+    struct tls *tls;            /* NULL: plain HTTP */
     struct query_budget budget; /* of all requests together */
 };
 

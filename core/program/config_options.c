@@ -193,7 +193,7 @@ const struct option config_options[] = {
      .maximum = 65536,
      .number = 1024,
      FIELD(serving_connections),
-     .help = "Most connections at once; more are closed at once."},
+     .help = "Most connections at once; more wait until one ends."},
     {.section = "serving",
      .name = "connections_per_address",
      .type = OPTION_INTEGER,
@@ -201,7 +201,8 @@ const struct option config_options[] = {
      .maximum = 65536,
      .number = 256,
      FIELD(serving_connections_per_address),
-     .help = "Most connections of one client's address, so that one client does not take all; 0 is "
+     .help = "Most connections of one client's address, so that one client does not take all; more "
+             "are closed at once. 0 is "
              "no such bound, as behind a proxy."},
     {.section = "serving",
      .name = "receive_timeout_ms",

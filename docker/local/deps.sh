@@ -8,7 +8,7 @@
 #   deps.sh fuzz     only what long runs of the fuzz targets need besides: clang
 set -eu
 
-packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev
+packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-dev libmicrohttpd-dev libgnutls28-dev
     libsimdjson-dev libzstd-dev zlib1g-dev libxxhash-dev libgmp-dev libssl-dev'
 case ${1-} in
     '') packages="$packages libcmocka-dev libcurl4-openssl-dev maven kcat ca-certificates zstd curl jq procps tzdata

@@ -9,7 +9,7 @@
 #define JAPAN "dvt_japan-0123456789012345678901234567890123456"
 #define DELAYS "dvt_delays-012345678901234567890123456789012345"
 #define BROKEN "dvt_broken-012345678901234567890123456789012345"
-#define TRIPS_MORE_SETTINGS                                                                        \
+#define SETTINGS                                                                                   \
     "{\"tokens\":["                                                                                \
     "{\"name\":\"everything\",\"sha256\":"                                                         \
     "\"680e6ef1174a41c5482e4e86f3230f7d3fcc8aae2e50d2846ff8fe6107bfb7f7\",\"views\":\"*\"},"       \
@@ -483,7 +483,7 @@ static void test_addresses_that_are_not_loopback(void **state)
                                 sizeof output),
                      0);
     assert_non_null(strstr(output, "serving.allow_unauthenticated: whoever reaches"));
-    snprintf(settings, sizeof settings, "{\"listen\":\"0.0.0.0:0\",%s", TRIPS_MORE_SETTINGS + 1);
+    snprintf(settings, sizeof settings, "{\"listen\":\"0.0.0.0:0\",%s", SETTINGS + 1);
     assert_int_equal(try_server(settings, output, sizeof output), 0);
     assert_non_null(strstr(output, "plain text"));
     assert_int_equal(try_server("{\"listen\":\"127.0.0.1:0\"}", output, sizeof output), 0);
@@ -522,6 +522,12 @@ static void test_new_tokens(void **state)
     assert_int_equal(run_program("dovetail", bad, output, sizeof output), 2);
 }
 
+static int set_up_with_tokens(void **state)
+{
+    more_settings = SETTINGS;
+    return set_up(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,5 +546,5 @@ int main(void)
         cmocka_unit_test(test_addresses_that_are_not_loopback),
         cmocka_unit_test(test_new_tokens),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up_with_tokens, tear_down);
 }
