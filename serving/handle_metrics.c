@@ -39,6 +39,23 @@ static const char runs_sql[] =
     "  WHERE state IN ('published', 'dropped') AND kind IS NOT NULL"
     "  ORDER BY run DESC LIMIT 1) r ON true";
 
+/* Topics that records were imported for. */
+static const char imports_sql[] =
+    "SELECT i.topic, max(i.end_offset), coalesce(max(c.next_offset), 0), count(*)"
+    " FROM dovetail_internal.import i LEFT JOIN dovetail_internal.run_cutoff c"
+    "  ON c.run = (SELECT run FROM dovetail_internal.current_run)"
+    "  AND c.topic = i.topic AND c.partition = -1"
+    " GROUP BY i.topic ORDER BY i.topic";
+
+static const struct {
+    const char *name;
+    const char *help;
+} import_lines[] = {
+    {"dovetail_imported_records", "Records from imported files that the archive has."},
+    {"dovetail_imported_answered_records", "Of these the ones that answers have."},
+    {"dovetail_imported_files", "Files that were imported."},
+};
+
 static const struct {
     const char *name;
     const char *type;
@@ -129,13 +146,27 @@ static void write_runs(const PGresult *result, FILE *out)
     }
 }
 
+static void write_imports(const PGresult *result, FILE *out)
+{
+    for (size_t i = 0; i < sizeof import_lines / sizeof import_lines[0]; i++) {
+        fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n", import_lines[i].name, import_lines[i].help,
+                import_lines[i].name);
+        for (int row = 0; row < PQntuples(result); row++)
+            if (is_plain(PQgetvalue(result, row, 0)))
+                fprintf(out, "%s{topic=\"%s\"} %s\n", import_lines[i].name,
+                        PQgetvalue(result, row, 0), PQgetvalue(result, row, (int)i + 1));
+    }
+}
+
 static void write_layers(struct server *server, FILE *out)
 {
     struct error error;
     PGresult *partitions = NULL;
     PGresult *runs = NULL;
+    PGresult *imports = NULL;
     bool up = server_query_status(server, partitions_sql, &partitions, &error) == STATUS_OK &&
-              server_query_status(server, runs_sql, &runs, &error) == STATUS_OK;
+              server_query_status(server, runs_sql, &runs, &error) == STATUS_OK &&
+              server_query_status(server, imports_sql, &imports, &error) == STATUS_OK;
     fprintf(out,
             "# HELP dovetail_postgres_up Whether PostgreSQL answers.\n"
             "# TYPE dovetail_postgres_up gauge\ndovetail_postgres_up %d\n",
@@ -144,7 +175,9 @@ static void write_layers(struct server *server, FILE *out)
         write_runs(runs, out);
         for (size_t family = 0; family < sizeof families / sizeof families[0]; family++)
             write_family(partitions, family, out);
+        write_imports(imports, out);
     }
+    PQclear(imports);
     PQclear(partitions);
     PQclear(runs);
 }

@@ -8,30 +8,32 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-static const int statuses[] = {200, 304, 400, 404, 405, 406, 414, 500, 503, 504};
+static const int statuses[] = {200, 304, 400, 401, 403, 404, 405, 406,
+                               413, 414, 429, 500, 503, 504, 0};
 static const int64_t bounds_us[] = {100,     250,     500,     1000,     2500,    5000,
                                     10000,   25000,   50000,   100000,   250000,  500000,
                                     1000000, 2500000, 5000000, 10000000, 30000000};
 
 enum {
-    STATUS_COUNT = sizeof statuses / sizeof statuses[0],
+    STATUS_COUNT = sizeof statuses / sizeof statuses[0], /* the last: any other */
     BOUND_COUNT = sizeof bounds_us / sizeof bounds_us[0],
+    LABELS_SIZE = 160,
 };
 
-struct route_metrics {
-    atomic_uint_fast64_t by_status[STATUS_COUNT];
+struct histogram {
     atomic_uint_fast64_t by_bound[BOUND_COUNT + 1]; /* the last: beyond every bound */
     atomic_uint_fast64_t sum_us;
 };
 
 struct metrics {
     size_t route_count;
-    struct route_metrics routes[];
+    struct histogram histograms[][STATUS_COUNT]; /* by route */
 };
 
 struct metrics *metrics_create(size_t route_count)
 {
-    struct metrics *metrics = calloc(1, sizeof *metrics + route_count * sizeof metrics->routes[0]);
+    struct metrics *metrics =
+        calloc(1, sizeof *metrics + route_count * sizeof metrics->histograms[0]);
     if (metrics != NULL)
         metrics->route_count = route_count;
     return metrics;
@@ -49,15 +51,15 @@ static void add(atomic_uint_fast64_t *counter, uint64_t count)
 
 void metrics_count(struct metrics *metrics, size_t route, int status, int64_t duration_us)
 {
-    struct route_metrics *counters = &metrics->routes[route];
     size_t bound = 0;
+    size_t code = 0;
     while (bound < BOUND_COUNT && duration_us > bounds_us[bound])
         bound++;
-    for (size_t i = 0; i < STATUS_COUNT; i++)
-        if (statuses[i] == status)
-            add(&counters->by_status[i], 1);
-    add(&counters->by_bound[bound], 1);
-    add(&counters->sum_us, duration_us > 0 ? (uint64_t)duration_us : 0);
+    while (code + 1 < STATUS_COUNT && statuses[code] != status)
+        code++;
+    struct histogram *histogram = &metrics->histograms[route][code];
+    add(&histogram->by_bound[bound], 1);
+    add(&histogram->sum_us, duration_us > 0 ? (uint64_t)duration_us : 0);
 }
 
 static uint64_t get(const atomic_uint_fast64_t *counter)
@@ -65,37 +67,71 @@ static uint64_t get(const atomic_uint_fast64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-static void write_route(const struct route_metrics *counters, const char *name, FILE *out)
+/* A snapshot, so that the lines of one histogram agree with each other. */
+static uint64_t read_counts(const struct histogram *histogram, uint64_t counts[BOUND_COUNT + 1])
 {
     uint64_t total = 0;
+    for (size_t i = 0; i <= BOUND_COUNT; i++)
+        total += counts[i] = get(&histogram->by_bound[i]);
+    return total;
+}
+
+/* route="...",code="..." */
+static void put_labels(char labels[LABELS_SIZE], const char *route, size_t code)
+{
+    if (code + 1 < STATUS_COUNT)
+        snprintf(labels, LABELS_SIZE, "route=\"%s\",code=\"%d\"", route, statuses[code]);
+    else
+        snprintf(labels, LABELS_SIZE, "route=\"%s\",code=\"other\"", route);
+}
+
+static void write_histogram(const struct histogram *histogram, const char *labels, FILE *out)
+{
+    static const char name[] = "dovetail_http_request_duration_seconds";
+    uint64_t counts[BOUND_COUNT + 1];
+    uint64_t total = read_counts(histogram, counts);
+    uint64_t below = 0;
     for (size_t i = 0; i < BOUND_COUNT; i++) {
-        total += get(&counters->by_bound[i]);
-        fprintf(out,
-                "dovetail_http_request_duration_seconds_bucket{route=\"%s\",le=\"%g\"} %" PRIu64
-                "\n",
-                name, (double)bounds_us[i] / 1e6, total);
+        below += counts[i];
+        fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, labels,
+                (double)bounds_us[i] / 1e6, below);
     }
-    total += get(&counters->by_bound[BOUND_COUNT]);
     fprintf(out,
-            "dovetail_http_request_duration_seconds_bucket{route=\"%s\",le=\"+Inf\"} %" PRIu64
-            "\ndovetail_http_request_duration_seconds_sum{route=\"%s\"} %.6f"
-            "\ndovetail_http_request_duration_seconds_count{route=\"%s\"} %" PRIu64 "\n",
-            name, total, name, (double)get(&counters->sum_us) / 1e6, name, total);
+            "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n%s_sum{%s} %.6f\n%s_count{%s} %" PRIu64 "\n",
+            name, labels, total, name, labels, (double)get(&histogram->sum_us) / 1e6, name, labels,
+            total);
+}
+
+/* Each route has its line for 200, so that rates begin at zero; other statuses once they came. */
+static bool is_told(const struct histogram *histogram, size_t code)
+{
+    uint64_t counts[BOUND_COUNT + 1];
+    return code == 0 || read_counts(histogram, counts) > 0;
 }
 
 void metrics_write(const struct metrics *metrics, const char *const *names, FILE *out)
 {
+    char labels[LABELS_SIZE];
+    uint64_t counts[BOUND_COUNT + 1];
     fputs("# HELP dovetail_http_requests_total Requests answered, by route and status.\n"
           "# TYPE dovetail_http_requests_total counter\n",
           out);
     for (size_t r = 0; r < metrics->route_count; r++)
-        for (size_t i = 0; i < STATUS_COUNT; i++)
-            if (i == 0 || get(&metrics->routes[r].by_status[i]) > 0)
-                fprintf(out, "dovetail_http_requests_total{route=\"%s\",code=\"%d\"} %" PRIu64 "\n",
-                        names[r], statuses[i], (uint64_t)get(&metrics->routes[r].by_status[i]));
-    fputs("# HELP dovetail_http_request_duration_seconds Time from the request to its response.\n"
+        for (size_t i = 0; i < STATUS_COUNT; i++) {
+            const struct histogram *histogram = &metrics->histograms[r][i];
+            put_labels(labels, names[r], i);
+            if (is_told(histogram, i))
+                fprintf(out, "dovetail_http_requests_total{%s} %" PRIu64 "\n", labels,
+                        read_counts(histogram, counts));
+        }
+    fputs("# HELP dovetail_http_request_duration_seconds Time from the request to its response, by"
+          " route and status; of a live stream to its first event.\n"
           "# TYPE dovetail_http_request_duration_seconds histogram\n",
           out);
     for (size_t r = 0; r < metrics->route_count; r++)
-        write_route(&metrics->routes[r], names[r], out);
+        for (size_t i = 0; i < STATUS_COUNT; i++) {
+            put_labels(labels, names[r], i);
+            if (is_told(&metrics->histograms[r][i], i))
+                write_histogram(&metrics->histograms[r][i], labels, out);
+        }
 }

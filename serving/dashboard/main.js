@@ -1,6 +1,7 @@
 /* The frame around the pages: which one is shown, its refreshing, and what is said when it fails. */
 import { h, show } from "./dom.js";
 import { duration } from "./format.js";
+import { Follower } from "./live.js";
 import { Overview } from "./overview.js";
 import { Pipeline } from "./pipeline.js";
 import { Poller } from "./poller.js";
@@ -15,6 +16,15 @@ const pause = document.getElementById("pause");
 let page = null;
 let address = null; /* of the page, without its choices */
 const poller = new Poller((signal) => page.poll(signal), changed);
+const follower = new Follower({
+  on: () => poller.setLive(true),
+  off: () => poller.setLive(false),
+  moved: () => poller.nudge(),
+  receipt: (receipt) => {
+    page.tell?.(receipt);
+    renderLive();
+  },
+});
 
 /* --- routes --- */
 
@@ -44,6 +54,7 @@ function route() {
     return;
   }
   page?.close();
+  follower.follow(null);
   address = path;
   page = next;
   main.replaceChildren(root);
@@ -151,7 +162,14 @@ function renderLive() {
   }
 }
 
+/* What the page wants to be told of, if it is to be seen. */
+function follow() {
+  const wanted = poller.paused || document.hidden ? null : page.stream?.();
+  follower.follow(wanted ?? null);
+}
+
 function changed() {
+  follow();
   page.render();
   renderBanner();
   renderLive();
@@ -166,6 +184,7 @@ pause.addEventListener("click", () => {
 });
 document.getElementById("skip").addEventListener("click", () => main.focus());
 window.addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", follow);
 setInterval(() => {
   if (document.hidden) return;
   renderBanner();

@@ -219,8 +219,97 @@ export class Pipeline {
       ),
       source.partitions.length === 0
         ? h("p", { class: "note" }, "No partitions: run dovetail init.")
-        : [this.#offsets(source), this.#ledger(source)],
+        : [this.#halted(source), this.#offsets(source), this.#ledger(source), this.#gaps(source)],
+      this.#imported(source),
     );
+  }
+
+  /* Partitions with which a layer cannot go on. */
+  #halted({ source, partitions }) {
+    const halts = partitions.flatMap(({ partition, halted }) =>
+      (halted ?? []).map((halt) => ({ partition, ...halt })),
+    );
+    if (halts.length === 0) return null;
+    return [
+      h("h3", {}, "Halted"),
+      h(
+        "p",
+        { class: "note" },
+        "Answers go on with what these partitions have. ",
+        h("code", {}, `dovetail resume ${source}`),
+        " says what is lost and how to go on without it.",
+      ),
+      table(
+        `Halted partitions of ${source}`,
+        [["Partition"], ["Layer"], ["Since", 1], ["Why"]],
+        halts.map(({ partition, layer, since, message }) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, String(partition)),
+            h("td", {}, badge("bad", layer)),
+            cell(time(since)),
+            h("td", {}, message),
+          ),
+        ),
+      ),
+    ];
+  }
+
+  /* Offsets that an operator gave up. */
+  #gaps({ source, partitions }) {
+    const gaps = partitions.flatMap(({ partition, gaps: own }) =>
+      (own ?? []).map((gap) => ({ partition, ...gap })),
+    );
+    if (gaps.length === 0) return null;
+    return [
+      h("h3", {}, "Gaps"),
+      h("p", { class: "note" }, "Offsets that are lost and were given up; no answer has them."),
+      table(
+        `Gaps of ${source}`,
+        [["Partition"], ["From", 1], ["To, exclusive", 1], ["Offsets", 1], ["Accepted", 1]],
+        gaps.map(({ partition, from, to, accepted_at }) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, String(partition)),
+            cell(whole(from)),
+            cell(whole(to)),
+            cell(whole(to - from)),
+            cell(time(accepted_at)),
+          ),
+        ),
+      ),
+    ];
+  }
+
+  /* Records from files of before the topic. */
+  #imported({ source, imported }) {
+    if (!imported) return null;
+    const { archived, cutoff, ledger } = imported;
+    return [
+      h("h3", {}, "Imported records"),
+      archived > cutoff
+        ? h("p", { class: "note" }, "The next batch run takes over what is archived only.")
+        : null,
+      table(
+        `Imported records of ${source}`,
+        [
+          ["Archived", 1],
+          ["In answers", 1],
+          ...FATES.map((fate) => [fate.replace("_", "-"), 1]),
+        ],
+        [
+          h(
+            "tr",
+            {},
+            cell(whole(archived)),
+            cell(whole(cutoff)),
+            FATES.map((fate) => cell(whole(ledger[fate]))),
+          ),
+        ],
+      ),
+    ];
   }
 
   #offsets({ source, topic, partitions }) {

@@ -268,13 +268,22 @@ function filterParameter({ key, value }) {
 }
 
 /* usage: rowsAddress(view, { from, to, filters, group_by, granularity, measures, order, limit, layer }) */
-export function rowsAddress(view, { filters = [], ...parameters }) {
+export function rowsAddress(view, parameters) {
+  return address(view, "rows", parameters);
+}
+
+/* The same of changes. */
+export function liveAddress(view, parameters) {
+  return address(view, "live", parameters);
+}
+
+function address(view, what, { filters = [], ...parameters }) {
   const out = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters))
     if (value !== null && value !== undefined && !(value === "" && name === "granularity"))
       out.append(name, Array.isArray(value) ? value.join(",") : String(value));
   for (const filter of filters) out.append(...filterParameter(filter));
-  return `/v1/views/${encodeURIComponent(view.view)}/rows?${out}`;
+  return `/v1/views/${encodeURIComponent(view.view)}/${what}?${out}`;
 }
 
 const quote = (text) =>

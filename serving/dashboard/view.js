@@ -3,7 +3,14 @@ import { Chart, seriesColour } from "./chart.js";
 import { h, show, svg } from "./dom.js";
 import { groupDigits, short, span, windowText } from "./format.js";
 import { badge, receiptPanel } from "./receipt.js";
-import { formatState, isAdditive, parseState, resolve, windowKind } from "./query.js";
+import {
+  formatState,
+  isAdditive,
+  liveAddress,
+  parseState,
+  resolve,
+  windowKind,
+} from "./query.js";
 import { controlsForm, filtersForm } from "./view_controls.js";
 import { ViewData } from "./view_data.js";
 import { statsPanel } from "./view_stats.js";
@@ -44,6 +51,19 @@ export class ViewPage {
     const { view, receipt } = this.#shown;
     if (receipt === null) return { note: view.readable ? "no answer" : "waiting for a batch run" };
     return { run: receipt.run, freshness: receipt.freshness_ms };
+  }
+
+  /* The stream that tells of every record that counts in what is shown: all measures of its windows. */
+  stream() {
+    if (this.#shown === null || this.#shown.receipt === null) return null;
+    const { view, chosen, from, to } = this.#shown;
+    const { filters, granularity } = chosen;
+    return liveAddress(view, { from, to, filters, group_by: "", granularity });
+  }
+
+  /* Rows are what they were; where the answer stands now. */
+  tell(receipt) {
+    if (this.#shown?.receipt?.run === receipt.run) this.#shown = { ...this.#shown, receipt };
   }
 
   /* The address says something else now. */

@@ -585,6 +585,50 @@ test("the pipeline's page has offsets, a balanced ledger, rates and runs", async
   await browser.screenshot(page, "pipeline", { fullPage: true });
 });
 
+test("halts, gaps and imported records are told where there are some", async () => {
+  const status = await (await fetch(`${deployment.url}/v1/status`)).json();
+  const source = status.sources.find((one) => one.source === "sales");
+  source.partitions[1].halted = [
+    {
+      layer: "speed",
+      message: `offsets 10 to 19 are lost ${hostile[0]}`,
+      since: "2026-01-05T10:00:00Z",
+    },
+  ];
+  source.partitions[2].gaps = [{ from: 5, to: 1234, accepted_at: "2026-01-04T10:00:00Z" }];
+  source.imported = {
+    archived: 54321,
+    cutoff: 50000,
+    ledger: { consumed: 50000, counted: 49000, filtered: 990, duplicate: 7, dead_lettered: 3 },
+  };
+  const body = JSON.stringify(status);
+  await browser.context.route("**/v1/status", (route) =>
+    route.fulfill({ contentType: "application/json", body }),
+  );
+  try {
+    await open("#/pipeline");
+    await page.getByRole("heading", { name: "Halted" }).waitFor();
+    await page.getByText(`offsets 10 to 19 are lost ${hostile[0]}`).waitFor();
+    await page.getByText("dovetail resume sales").waitFor();
+    const gaps = page.getByRole("region", { name: "Gaps of sales" });
+    assert.match(await gaps.innerText(), /1,229/);
+    const imported = page.getByRole("region", { name: "Imported records of sales" });
+    assert.match(await imported.innerText(), /54,321\s+50,000\s+49,000\s+990\s+7\s+3/);
+    await page.getByText("The next batch run takes over").waitFor();
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await browser.screenshot(page, `pipeline-trouble-${colorScheme}`, { fullPage: true });
+    }
+    await page.setViewportSize({ width: 390, height: 844 });
+    await browser.screenshot(page, "pipeline-trouble-phone", { fullPage: true });
+    const width = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(width <= 390, `${width} pixels wide`);
+    await page.setViewportSize({ width: 1280, height: 900 });
+  } finally {
+    await browser.context.unroute("**/v1/status");
+  }
+});
+
 test("a view that is registered while the page is open appears, being built, and then goes on", async () => {
   await open();
   await page.getByRole("link", { name: "sales_by_shop" }).waitFor();
@@ -632,38 +676,64 @@ test("requests of the same kind never overlap, pause stops them, resume goes on"
   await until("it goes on", () => count > 1);
 });
 
+test("while a live stream is open nobody asks until something is new", async () => {
+  const stream = browser.context.waitForEvent("request", (request) =>
+    request.url().includes("/v1/views/sales_by_shop/live?"),
+  );
+  await open("#/views/sales_by_shop?range=all");
+  await shows("#total", 999);
+  assert.equal((await (await stream).response()).status(), 200);
+  await sleep(1000);
+  let asked = 0;
+  page.on("request", (request) => (asked += request.url().includes("/rows?")));
+  await sleep(4000); /* more than two intervals */
+  assert.equal(asked, 0);
+  await deployment.produce("sales", records(999, 1));
+  await shows("#total", 1000);
+  assert.ok(asked > 0);
+  /* Another choice is another stream; a pause ends it. */
+  const other = browser.context.waitForEvent("request", (request) =>
+    /live\?.*shop=north/.test(request.url()),
+  );
+  await page.goto(`${deployment.url}/#/views/sales_by_shop?range=all&is.shop=north`);
+  const ended = page.waitForEvent("requestfailed", (request) => request.url().includes("/live?"));
+  await other;
+  await page.getByRole("button", { name: "Pause" }).click();
+  await ended;
+});
+
 test("a restart of serving is survived", async () => {
   browser.outage = true;
   await open("#/views/sales_by_shop?range=all");
-  await shows("#total", 999);
+  await shows("#total", 1000);
   await page.evaluate(() => {
     window.notReloaded = true;
   });
   await deployment.stop(deployment.serving);
   await page.getByText("dovetail-serving does not answer").waitFor();
-  assert.equal(plain(await text("#total")), "999", "what was known stays");
+  assert.equal(plain(await text("#total")), "1000", "what was known stays");
   await browser.screenshot(page, "serving-away");
   await produce2();
   await deployment.serve();
-  await shows("#total", 1099);
+  await shows("#total", 1100);
   await until("the banner goes", async () => (await page.locator(".banner").count()) === 0);
   assert.equal(await page.evaluate(() => window.notReloaded), true);
 });
 
 async function produce2() {
-  await deployment.produce("sales", records(999, 100));
+  await deployment.produce("sales", records(1000, 100));
 }
 
 test("PostgreSQL away: it says so, greys what is old, tries less and less often, recovers by itself", async () => {
   browser.outage = true;
   await open("#/views/sales_by_shop?range=all");
-  await shows("#total", 1099);
+  await shows("#total", 1100);
   await deployment.proxy.cut();
   await page.getByText("The database is away").waitFor();
   await page.locator("main.stale").waitFor();
   await page.getByText(/What you see is .* old/).waitFor();
   await page.getByText(/Trying again in [3-9] s/).waitFor();
-  assert.equal(plain(await text("#total")), "1099");
+  assert.equal(plain(await text("#total")), "1100");
   await browser.screenshot(page, "postgres-away");
   const second = await browser.page(`${deployment.url}/#/`);
   await second.getByText("There is nothing to show yet").waitFor();
@@ -673,7 +743,7 @@ test("PostgreSQL away: it says so, greys what is old, tries less and less often,
   await second.locator(".card h2").first().waitFor();
   await second.close();
   await until("it recovers", async () => (await page.locator(".banner, main.stale").count()) === 0);
-  await shows("#total", 1099);
+  await shows("#total", 1100);
 });
 
 test("a refused part leaves the rest of the page alone", async () => {
@@ -692,7 +762,7 @@ test("a refused part leaves the rest of the page alone", async () => {
     }),
   );
   await page.getByText("measures: kinds has more than 3 values").waitFor();
-  await shows("#total", 1099);
+  await shows("#total", 1100);
   assert.equal(await page.locator(".banner").count(), 0);
 });
 

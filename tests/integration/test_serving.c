@@ -563,12 +563,41 @@ static void test_metrics(void **state)
         "\ndovetail_records_total{topic=\"trips\",partition=\"0\",outcome=\"filtered\"} 6\n",
         "\ndovetail_http_requests_total{route=\"/v1/views/{view}/rows\",code=\"400\"} ",
         "\ndovetail_http_requests_total{route=\"other\",code=\"404\"} ",
-        "\ndovetail_http_request_duration_seconds_bucket{route=\"/livez\",le=\"+Inf\"} ",
+        "\ndovetail_http_request_duration_seconds_bucket{route=\"/"
+        "livez\",code=\"200\",le=\"+Inf\"} ",
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         if (strstr(reply.body, lines[i]) == NULL)
             fail_msg("%s is not in %s", lines[i], reply.body);
     free(reply.text);
+}
+
+/* By the conventions of Prometheus, as its own tool judges them. */
+static void test_metrics_by_promtool(void **state)
+{
+    (void)state;
+    char path[128];
+    char command[256];
+    char verdict[4096] = "";
+    if (system("command -v promtool > /dev/null") != 0) {
+        print_message("skipped: promtool is missing (Debian's package prometheus)\n");
+        skip();
+    }
+    struct reply reply = get("/metrics");
+    snprintf(path, sizeof path, "%s/metrics", directory);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(reply.body, file);
+    assert_int_equal(fclose(file), 0);
+    snprintf(command, sizeof command, "promtool check metrics < %s 2>&1", path);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t length = fread(verdict, 1, sizeof verdict - 1, pipe);
+    int status = pclose(pipe);
+    unlink(path);
+    free(reply.text);
+    if (status != 0 || length > 0)
+        fail_msg("%s", verdict);
 }
 
 /* The description has exactly the routes that the metrics, hence the server, know. */
@@ -584,13 +613,14 @@ static void test_openapi_is_true(void **state)
     struct reply reply = get("/metrics");
     int described = 0;
     json_object_foreach (paths, path, item) {
-        snprintf(line, sizeof line, "_count{route=\"%s\"}", path);
+        snprintf(line, sizeof line, "_count{route=\"%s\",code=\"200\"}", path);
         if (strstr(reply.body, line) == NULL)
             fail_msg("%s is described, but no route", path);
         assert_non_null(json_object_get(item, "get"));
         described++;
     }
-    assert_int_equal(count_of(reply.body, "seconds_count{route="), described + 1); /* "other" */
+    /* Requests, sum and count of each route, and of "other". */
+    assert_int_equal(count_of(reply.body, ",code=\"200\"} "), 3 * (described + 1));
     /* And exactly the parameters that the refusal of an unknown one lists. */
     json_t *rows = json_object_get(json_object_get(paths, "/v1/views/{view}/rows"), "get");
     size_t index;
@@ -917,6 +947,7 @@ int main(void)
         cmocka_unit_test(test_views),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics_by_promtool),
         cmocka_unit_test(test_openapi_is_true),
         cmocka_unit_test(test_index),
         cmocka_unit_test(test_at_least_reached_already),
