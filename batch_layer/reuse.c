@@ -101,6 +101,13 @@ static enum status note_ledger_of(const struct catalog *catalog, struct cut *cut
     return STATUS_OK;
 }
 
+/* C_B */
+static int64_t base_cutoff(const struct base *base, const struct cut *cut)
+{
+    int row = find_cutoff(base, cut);
+    return row < 0 ? cut->base_offset : postgres_int64(base->cutoffs, row, CUTOFF_OFFSET);
+}
+
 /* Fills what the base run says of each partition and the cut's own fingerprint. `why` receives the
  * reason why nothing of the topic can be reused; it is left alone where there is none. */
 static enum status look_at_cut(const struct base *base, const struct segments *segments,
@@ -110,8 +117,7 @@ static enum status look_at_cut(const struct base *base, const struct segments *s
     enum status status =
         segments_fingerprint(segments, gaps, gap_count, cut, cut->offset, cut->fingerprint, error);
     int row = find_cutoff(base, cut);
-    cut->reused_offset =
-        row < 0 ? cut->base_offset : postgres_int64(base->cutoffs, row, CUTOFF_OFFSET);
+    cut->reused_offset = base_cutoff(base, cut);
     if (status != STATUS_OK || row < 0)
         return status;
     if (cut->offset < cut->reused_offset) {
@@ -219,10 +225,11 @@ static enum status look_at_version(struct postgres *postgres, const struct base 
 /* --- what the speed layer covers --- */
 
 /* Where it has come to C and its rows begin at or below C_B; but not where records have been given
- * up that it may have counted. */
-static enum status read_covered(struct postgres *postgres, const struct catalog *catalog,
-                                const struct cut *cuts, size_t cut_count, struct reuse *reuse,
-                                struct error *error)
+ * up that it may have counted, nor where C lies below C_B: of slices below the served run's cut-off
+ * some may have been dropped. */
+static enum status read_covered(struct postgres *postgres, const struct base *base,
+                                const struct catalog *catalog, const struct cut *cuts,
+                                size_t cut_count, struct reuse *reuse, struct error *error)
 {
     PGresult *result = NULL;
     enum status status =
@@ -238,7 +245,8 @@ static enum status read_covered(struct postgres *postgres, const struct catalog 
                                    (int32_t)postgres_int64(result, row, 2));
         if (cut == NULL || cut->partition == ARCHIVE_IMPORTED)
             continue;
-        bool covered = postgres_int64(result, row, 3) <= cut->reused_offset &&
+        bool covered = base_cutoff(base, cut) == cut->reused_offset &&
+                       postgres_int64(result, row, 3) <= cut->reused_offset &&
                        postgres_int64(result, row, 4) >= cut->offset &&
                        postgres_int64(result, row, 5) < cut->reused_offset &&
                        cut->reused_offset < cut->offset;
@@ -309,7 +317,7 @@ static enum status plan(struct postgres *postgres, const struct base *base,
                                          &reuse->versions[v], error);
     }
     if (status == STATUS_OK)
-        status = read_covered(postgres, catalog, cuts, cut_count, reuse, error);
+        status = read_covered(postgres, base, catalog, cuts, cut_count, reuse, error);
     if (status == STATUS_OK)
         take_over(base, catalog, reuse, cuts, cut_count);
     return status;

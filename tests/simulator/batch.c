@@ -123,19 +123,27 @@ static void plan(struct world *world, int p)
     op->position = row;
 }
 
-/* reuse.c, reuse_plan: whose rows are reused, and where the speed layer has the same records */
+/* reuse.c, reuse_plan: whose rows are reused (look_at_cut, look_at_version), and where the speed
+ * layer has the same records (read_covered). Definitions and segments never change here. */
 static void plan_reuse(struct world *world)
 {
     struct sim_batch *batch = &world->batch;
     const struct tables *now = &world->db.now;
+    bool below = false;
     bool full = chance(world, 250); /* --full */
-    batch->base = now->rows_run == now->current_run ? now->current_run : 0;
-    for (int p = 0; p < world->partitions; p++)
-        if (batch->cuts[p].offset < now->runs[batch->base].cutoff[p])
-            batch->base = 0;
-    batch->incremental = batch->base != 0 && !full;
-    for (int p = 0; p < world->partitions; p++)
-        batch->covered[p] = batch->base != 0 && now->positions[p].next >= batch->cuts[p].offset;
+    batch->base = now->current_run;
+    for (int p = 0; p < world->partitions; p++) {
+        int64_t offset = batch->cuts[p].offset;
+        int64_t reused = now->runs[batch->base].cutoff[p];
+        bool back = offset < reused;
+        below = below || back;
+        batch->reused[p] = back ? 0 : reused;
+        batch->covered[p] = (!back || world->bug == BUG_COMPARE_DROPPED) &&
+                            now->positions[p].next >= offset && batch->reused[p] < offset;
+    }
+    bool known = batch->base != 0 && now->rows_run == batch->base && !below;
+    batch->incremental = known && !full;
+    batch->compares = known && full;
     say(world, "run %d is %s, its base is run %d", batch->run,
         batch->incremental ? "incremental" : "full", batch->base);
 }
@@ -150,7 +158,7 @@ static void recompute(struct world *world)
     for (int p = 0; p < world->partitions; p++) {
         ends[p] = batch->cuts[p].offset;
         if (batch->incremental)
-            starts[p] = world->db.now.runs[batch->base].cutoff[p];
+            starts[p] = batch->reused[p];
         if (ends[p] > world->db.now.archived[p])
             violated(world, "run %d folds p%d up to %d, the archive ends at %d", batch->run, p,
                      (int)ends[p], (int)world->db.now.archived[p]);
@@ -178,28 +186,23 @@ static void audit(struct world *world)
     const struct row *old[ROWS_MAX];
     const struct row *speed[ROWS_MAX];
     const int64_t starts[PARTITIONS_MAX] = {0};
-    const int64_t *base = world->db.now.runs[batch->base].cutoff;
-    int64_t from[PARTITIONS_MAX], ends[PARTITIONS_MAX];
+    int64_t ends[PARTITIONS_MAX];
     int old_count = 0, speed_count = 0;
-    if (batch->base == 0)
-        return;
-    for (int p = 0; p < world->partitions; p++) {
-        from[p] = base[p];
-        ends[p] = batch->covered[p] ? batch->cuts[p].offset : base[p];
-    }
+    for (int p = 0; p < world->partitions; p++)
+        ends[p] = batch->covered[p] ? batch->cuts[p].offset : batch->reused[p];
     for (int i = 0; i < world->db.row_count; i++) {
         const struct row *row = &world->db.rows[i];
         if (row->died != INT64_MAX)
             continue;
         if (row->batch && row->run_from <= batch->base && batch->base < row->run_to)
             old[old_count++] = row;
-        if (!row->batch && row->slice_start >= from[row->partition] &&
+        if (!row->batch && row->slice_start >= batch->reused[row->partition] &&
             row->slice_start < ends[row->partition])
             speed[speed_count++] = row;
     }
-    if (!batch->incremental)
-        audit_part(world, "the rows of the base run", starts, base, old, old_count);
-    audit_part(world, "the speed layer's rows", from, ends, speed, speed_count);
+    if (batch->compares)
+        audit_part(world, "the rows of the base run", starts, batch->reused, old, old_count);
+    audit_part(world, "the speed layer's rows", batch->reused, ends, speed, speed_count);
 }
 
 /* --- store and publish: store.c, publish.c --- */

@@ -124,7 +124,7 @@ void rollback_step(struct world *world)
     struct sim_operator *command = &world->rollback;
     int *line = &command->line;
     BEGIN_AT(line);
-    while (!chance(world, 60))
+    while (!chance(world, world->rollback_rate))
         AWAIT(line);
     command->session = session_open(world);
     command->run = pick(world, world->db.now.run_count);

@@ -40,6 +40,8 @@ const struct bug_name bug_names[BUG_COUNT] = {
     [BUG_UNLOCKED_RETENTION] = {"unlocked-retention", "retention does not lock current_run"},
     [BUG_STALE_FLOOR] = {"stale-floor",
                          "publishing does not look whether later cut-offs are served meanwhile"},
+    [BUG_COMPARE_DROPPED] = {"compare-dropped",
+                             "a run compares slices that retention may have dropped"},
     [BUG_LATE_LETTERS] = {"late-letters", "dead letters are sent after the flush"},
 };
 
@@ -231,11 +233,13 @@ static int run_command(int count, char **arguments)
 {
     uint64_t seconds = 0, histories = 0, seed = first_seed();
     enum bug bug = BUG_NONE;
-    if (!parse(count, arguments, &seconds, &histories, &seed, &bug)) {
-        fputs(usage, stderr);
+    bool help = strcmp(arguments[1], "--help") == 0;
+    if (help || !parse(count, arguments, &seconds, &histories, &seed, &bug)) {
+        FILE *out = help ? stdout : stderr;
+        fputs(usage, out);
         for (int i = 0; i < BUG_COUNT; i++)
-            fprintf(stderr, "  %-20s %s\n", bug_names[i].name, bug_names[i].help);
-        return 2;
+            fprintf(out, "  %-20s %s\n", bug_names[i].name, bug_names[i].help);
+        return help ? 0 : 2;
     }
     if (histories == 1)
         return print_history(seed, bug, 0) ? 1 : 0;

@@ -57,6 +57,7 @@ enum bug {
     BUG_CLAIM_WITHOUT_CUTS,
     BUG_UNLOCKED_RETENTION,
     BUG_STALE_FLOOR,
+    BUG_COMPARE_DROPPED,
     BUG_LATE_LETTERS,
     BUG_COUNT,
 };
@@ -236,9 +237,11 @@ struct sim_batch {
     bool waiting;
     bool in_doubt;
     struct sim_cut cuts[PARTITIONS_MAX];
-    int base;         /* the run whose rows are reused, or compared; 0: none */
-    bool incremental; /* reused */
-    bool covered[PARTITIONS_MAX];
+    int base;                       /* the run that was served when this one was planned */
+    bool incremental;               /* its rows are reused, */
+    bool compares;                  /* or compared */
+    int64_t reused[PARTITIONS_MAX]; /* C_B */
+    bool covered[PARTITIONS_MAX];   /* the slices between C_B and C are compared */
     struct row computed[GROUPS];
     int computed_count;
 };
@@ -271,7 +274,7 @@ struct world {
     int steps;
     /* what this history is like */
     int partitions, speeds, retained_runs, slowness;
-    int lost_rate, crash_rate, retention_rate, rebalance_rate;
+    int lost_rate, crash_rate, retention_rate, rebalance_rate, rollback_rate;
     /* Kafka */
     struct sim_record log[PARTITIONS_MAX][LOG_MAX];
     int64_t low[PARTITIONS_MAX], end[PARTITIONS_MAX];

@@ -119,6 +119,7 @@ static void begin(struct world *world, uint64_t seed, enum bug bug, FILE *trace)
     w->crash_rate = chance(w, 600) ? 0 : 1 + pick(w, 10);
     w->retention_rate = chance(w, 600) ? 0 : 1 + pick(w, 20);
     w->rebalance_rate = chance(w, 300) ? 0 : 1 + pick(w, 20);
+    w->rollback_rate = chance(w, 600) ? 40 : 100 + pick(w, 600);
     w->slowness = pick(w, SPEEDS_MAX + 1); /* this instance hardly ever goes on */
     memset(w->low, 0, sizeof w->low);
     memset(w->end, 0, sizeof w->end);
