@@ -66,7 +66,7 @@ static int command_run(const struct config *config, char *const *options)
     struct batch batch = {.config = config};
     struct run_report report = {0};
     struct error error;
-    enum status status = session_open(config, &batch.postgres, &error);
+    enum status status = session_open(config, false, &batch.postgres, &error);
     if (status == STATUS_OK)
         status = run_execute(&batch, &request, &report, &error);
     archiver_destroy(batch.archiver);

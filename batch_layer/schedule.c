@@ -11,7 +11,6 @@
 
 #include "batch_layer/run.h"
 #include "batch_layer/session.h"
-#include "core/archive/batch_lock.h"
 #include "core/program/program.h"
 #include "core/time/timestamp.h"
 
@@ -88,9 +87,7 @@ static enum status begin_archiving(struct batch *batch, struct error *error)
 static enum status open_batch(struct scheduler *scheduler, struct error *error)
 {
     struct batch *batch = &scheduler->batch;
-    enum status status = session_open(batch->config, &batch->postgres, error);
-    if (status == STATUS_OK)
-        status = batch_lock_take_schedule(batch->postgres, error);
+    enum status status = session_open(batch->config, true, &batch->postgres, error);
     if (status == STATUS_OK)
         status = session_listen(batch->postgres, error);
     return status;

@@ -29,7 +29,8 @@ enum status session_lock_import(struct postgres *postgres, const char *source, s
     }
 }
 
-enum status session_open(const struct config *config, struct postgres **out, struct error *error)
+enum status session_open(const struct config *config, bool schedules, struct postgres **out,
+                         struct error *error)
 {
     *out = NULL;
     struct postgres *postgres = NULL;
@@ -37,7 +38,10 @@ enum status session_open(const struct config *config, struct postgres **out, str
     if (status != STATUS_OK)
         return status;
     watch_connection(postgres);
-    status = batch_lock_take(postgres, error);
+    if (schedules)
+        status = batch_lock_take_schedule(postgres, error);
+    if (status == STATUS_OK)
+        status = batch_lock_take(postgres, error);
     if (status == STATUS_OK)
         *out = postgres;
     else

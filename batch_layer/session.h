@@ -12,8 +12,10 @@
 #include "core/postgres/postgres.h"
 
 /* Connects and takes the lock, for which it waits a few seconds: a process that was killed may
- * linger in the server for as long. STATUS_FENCED: another one keeps it. */
-enum status session_open(const struct config *config, struct postgres **out,
+ * linger in the server for as long. STATUS_FENCED: another one keeps it.
+ * A scheduler takes the schedulers' lock first: where another one has it, nobody is asked to let go
+ * of the batch lock, or the two would take it from each other for ever. */
+enum status session_open(const struct config *config, bool schedules, struct postgres **out,
                          struct error *error) MUST_CHECK;
 
 /* Has somebody asked for the lock since the last call? Only the scheduler listens. */
