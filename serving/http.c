@@ -26,7 +26,7 @@
 
 enum {
     CONNECTION_MEMORY_BYTES = 32 * 1024, /* address, headers and their bookkeeping */
-    STREAM_TIMEOUT_S = 10,
+    STREAM_SEND_BYTES = 32 * 1024,
     STREAM_BLOCK_BYTES = 16 * 1024,
     LISTEN_BACKLOG = 511,
 };
@@ -284,6 +284,14 @@ void http_response_clear(struct http_response *response)
 
 /* --- streams --- */
 
+/* Open until on_completed, and until its stream was released. */
+static int descriptor_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info != NULL ? info->connect_fd : -1;
+}
+
 static ssize_t read_stream(void *context, uint64_t position, char *buffer, size_t size)
 {
     struct http_stream *stream = context;
@@ -299,7 +307,7 @@ static void release_stream(void *context)
     free(stream);
 }
 
-/* A reader that takes nothing for STREAM_TIMEOUT_S while something is there for it is cut off. */
+/* Little is on its way to a slow reader, so that what it gets is not old. */
 static struct MHD_Response *create_stream(struct MHD_Connection *connection,
                                           struct http_response *response)
 {
@@ -314,8 +322,9 @@ static struct MHD_Response *create_stream(struct MHD_Connection *connection,
         return NULL;
     }
     response->stream.read = NULL; /* the library has it */
-    (void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT,
-                                    (unsigned int)STREAM_TIMEOUT_S);
+    const int send_bytes = STREAM_SEND_BYTES;
+    (void)setsockopt(descriptor_of(connection), SOL_SOCKET, SO_SNDBUF, &send_bytes,
+                     sizeof send_bytes);
     return out;
 }
 
@@ -417,12 +426,14 @@ void http_request_resume(struct http_request *request)
 bool http_request_is_closed(const struct http_request *request)
 {
     char byte;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-        ((const struct exchange *)request)->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    if (info == NULL)
-        return false;
-    ssize_t got = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    int fd = descriptor_of(((const struct exchange *)request)->connection);
+    ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+void http_request_cut(struct http_request *request)
+{
+    (void)shutdown(descriptor_of(((struct exchange *)request)->connection), SHUT_RDWR);
 }
 
 const char *http_request_header(const struct http_request *request, const char *name)

@@ -119,6 +119,8 @@ void http_request_resume(struct http_request *request);
 
 /* Of a suspended request, whose end the library does not notice: the client has closed. */
 bool http_request_is_closed(const struct http_request *request);
+/* Ends the connection of a request whose stream has not been released. */
+void http_request_cut(struct http_request *request);
 
 const char *http_request_parameter(const struct http_request *request, const char *name);
 /* Of the request, as the client sent it; NULL: it did not. Valid until the request ends. */

@@ -39,6 +39,7 @@ struct stream {
     struct stream *next;
     char *pending; /* what is being sent */
     size_t length, taken;
+    int64_t taken_us; /* monotonic, when some of it was taken last, or it came */
     bool suspended;
     bool ending; /* nothing comes behind `pending` */
     int users;   /* the connection, and the thread */
@@ -90,6 +91,7 @@ static void put_pending(struct stream *stream, char *event, size_t length)
     stream->pending = event;
     stream->length = length;
     stream->taken = 0;
+    stream->taken_us = program_monotonic_us();
 }
 
 static void wake(struct stream *stream)
@@ -111,6 +113,7 @@ static ssize_t read_stream(void *context, char *buffer, size_t size)
         size_t some = left < size ? left : size;
         memcpy(buffer, stream->pending + stream->taken, some);
         stream->taken += some;
+        stream->taken_us = program_monotonic_us();
         count = (ssize_t)some;
         if (stream->taken == stream->length)
             put_pending(stream, NULL, 0);
@@ -302,7 +305,7 @@ static enum status begin(struct stream *stream, struct postgres *postgres,
     bool is_known = last != NULL && strcmp(last, id) == 0 && !answer->has_lookups;
     status =
         make_event(stream, answer, id, is_known, true, &stream->pending, &stream->length, error);
-    stream->event_us = program_monotonic_us();
+    stream->event_us = stream->taken_us = program_monotonic_us();
     query_answer_destroy(answer);
     return status;
 }
@@ -488,11 +491,22 @@ static uint64_t topic_state(struct server *server, const PGresult *topics, const
     return state;
 }
 
+/* A reader that takes nothing. Its connection is there: the stream is on the list. */
+static void cut_if_stuck(struct stream *stream, int64_t now_us)
+{
+    if (stream->pending == NULL || now_us - stream->taken_us < LIVE_STUCK_MS * INT64_C(1000))
+        return;
+    stream->ending = true;
+    http_request_cut(stream->request);
+}
+
 /* Those that may get an event, each with one more user; whose reader has gone ends. */
 static size_t borrow_idle(struct live *live, struct stream **out)
 {
     size_t count = 0;
+    int64_t now_us = program_monotonic_us();
     for (struct stream *stream = live->first; stream != NULL; stream = stream->next) {
+        cut_if_stuck(stream, now_us);
         if (stream->pending != NULL || stream->ending)
             continue;
         if (stream->suspended && http_request_is_closed(stream->request)) {

@@ -2,7 +2,7 @@
  *
  * One thread looks where the topics stand, asks again for the rows of those streams whose topic has
  * moved, and gives each at most one event at a time: a reader that is slow gets fewer events with
- * larger steps, and costs no more memory. One that takes nothing at all is cut off by http.c. */
+ * larger steps, and costs no more memory. One that takes nothing for LIVE_STUCK_MS is cut off. */
 #ifndef DOVETAIL_SERVING_LIVE_H
 #define DOVETAIL_SERVING_LIVE_H
 
@@ -11,6 +11,7 @@
 enum {
     LIVE_INTERVAL_MS = 100,   /* between two looks */
     LIVE_HEARTBEAT_MS = 5000, /* without an event; then there is one with the receipt alone */
+    LIVE_STUCK_MS = 10000,
     LIVE_ROWS_MAX = 10000,    /* of one stream */
 };
 

@@ -198,10 +198,58 @@ static void test_refusals(void **state)
     sse_close(&sse);
 }
 
+static int open_streams(void)
+{
+    static const char name[] = "\ndovetail_live_streams ";
+    struct reply reply = get("/metrics");
+    const char *line = strstr(reply.text, name);
+    assert_non_null(line);
+    int count = atoi(line + strlen(name));
+    free(reply.text);
+    return count;
+}
+
+/* One that does not read while there is much to be read. */
+static void test_slow_reader(void **state)
+{
+    (void)state;
+    static const char request[] = "GET " LIVE "?to=2001-01-02 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int receive_bytes = 2048;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    while (open_streams() != 1)
+        usleep(20000); /* those of the tests before are ending */
+    /* Another one is told of every change meanwhile. */
+    struct sse sse;
+    open_live(&sse, LIVE "?to=2001-01-02", "");
+    struct sse_event event = next(&sse, "snapshot");
+    json_decref(event.data);
+    /* Until the buffers are full every row changes, again and again; then it is cut off. It does
+     * not hear of that itself, for the end waits behind what it has not read. */
+    assert_int_equal(open_streams(), 2);
+    for (int i = 0; i < 600 && open_streams() > 1; i++) {
+        execute(i % 2 == 0 ? POSITION "watermark = watermark - interval '100 d' WHERE true"
+                           : POSITION "watermark = watermark + interval '100 d' WHERE true");
+        event = next(&sse, "rows");
+        json_decref(event.data);
+    }
+    assert_int_equal(open_streams(), 1);
+    close(fd);
+    sse_close(&sse);
+    execute("UPDATE dovetail_internal.position SET watermark = CASE partition WHEN 0 THEN"
+            " timestamptz '2001-01-03 07:30Z' ELSE '2001-01-02 12:00Z' END");
+}
+
 static void test_number_of_streams(void **state)
 {
     (void)state;
     struct sse streams[LIVE_STREAMS];
+    while (open_streams() > 0)
+        usleep(20000); /* those of the test before are ending */
     for (int i = 0; i < LIVE_STREAMS; i++)
         open_live(&streams[i], LIVE "?limit=1", "");
     assert_problem(LIVE "?limit=1", 503, NULL, "live streams already");
@@ -246,10 +294,10 @@ static void test_stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes),           cmocka_unit_test(test_question),
-        cmocka_unit_test(test_heartbeat),         cmocka_unit_test(test_reconnect),
-        cmocka_unit_test(test_refusals),          cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_number_of_streams),
+        cmocka_unit_test(test_changes),     cmocka_unit_test(test_question),
+        cmocka_unit_test(test_heartbeat),   cmocka_unit_test(test_reconnect),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_number_of_streams),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
