@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "core/catalog/catalog_roles.h"
 #include "core/kafka/kafka.h"
 
 enum { KAFKA_TIMEOUT_MS = 15000, REGISTER_ATTEMPTS = 5 };
@@ -194,20 +195,29 @@ static enum status tell_changes(struct postgres *postgres, const struct definiti
 
 /* --- the command --- */
 
-static enum status migrate(struct postgres *postgres, struct error *error)
+/* `roles` may be NULL. */
+static enum status migrate(struct postgres *postgres, const char *roles, struct error *error)
 {
     bool changed = false;
     enum status status = postgres_execute(
         postgres, "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('dovetail init'))",
         error);
     if (status == STATUS_OK)
+        status = roles != NULL ? catalog_roles_create(postgres, roles, error) : STATUS_OK;
+    if (status == STATUS_OK)
         status = catalog_migrate(postgres, &changed, error);
+    if (status == STATUS_OK && roles != NULL)
+        status = catalog_roles_grant(postgres, roles, error);
+    if (status == STATUS_OK && roles != NULL)
+        printf("roles: %s_owner, %s_speed, %s_batch, %s_serving, %s_analytics\n", roles, roles,
+               roles, roles, roles);
     if (status == STATUS_OK)
         printf("tables: %s\n", changed ? "migrated" : "unchanged");
     return status;
 }
 
-static int initialise(const struct session *session, const struct definitions *definitions)
+static int initialise(const struct session *session, const struct definitions *definitions,
+                      const char *roles)
 {
     struct error error = {0};
     struct topic *topics = calloc(definitions->source_count + 1, sizeof *topics);
@@ -219,7 +229,7 @@ static int initialise(const struct session *session, const struct definitions *d
     if (topics == NULL || changes.sources == NULL || changes.views == NULL)
         status = error_no_memory(&error);
     if (status == STATUS_OK)
-        status = migrate(session->postgres, &error);
+        status = migrate(session->postgres, roles, &error);
     for (size_t i = 0; status == STATUS_OK && i < definitions->source_count; i++)
         status = prepare_topic(session->config, definitions->sources[i], &topics[i], &error);
     if (status == STATUS_OK)
@@ -235,11 +245,30 @@ static int initialise(const struct session *session, const struct definitions *d
     return status == STATUS_OK ? written : command_fail(&error);
 }
 
+static bool take_options(const struct program_arguments *arguments, const char **roles)
+{
+    static const struct option_spec specs[] = {{"--roles", true}, {NULL, false}};
+    struct option_reader reader = {.next = arguments->rest, .specs = specs};
+    size_t option;
+    const char *value;
+    for (enum option_result found; (found = option_next(&reader, &option, &value)) != OPTION_END;) {
+        if (found == OPTION_FAULT)
+            return false;
+        if (found == OPTION_POSITIONAL) {
+            command_complain("unexpected argument: %s", value);
+            return false;
+        }
+        *roles = value;
+    }
+    return true;
+}
+
 static int run(const struct program_arguments *arguments)
 {
     struct session session = {0};
     struct definitions definitions = {0};
-    if (!option_positionals(arguments, NULL, 0))
+    const char *roles = NULL;
+    if (!take_options(arguments, &roles))
         return PROGRAM_USAGE;
     int code = session_load_config(&session, arguments);
     if (code == PROGRAM_OK)
@@ -247,7 +276,7 @@ static int run(const struct program_arguments *arguments)
     if (code == PROGRAM_OK)
         code = session_connect(&session);
     if (code == PROGRAM_OK)
-        code = initialise(&session, &definitions);
+        code = initialise(&session, &definitions, roles);
     definitions_deinit(&definitions);
     session_close(&session);
     return code;
@@ -256,13 +285,20 @@ static int run(const struct program_arguments *arguments)
 const struct command command_init = {
     .name = "init",
     .summary = "create or migrate the database's tables, missing topics, register views",
-    .help = "usage: dovetail init\n"
-            "\n"
-            "Checks all definitions, then creates or migrates Dovetail's tables, creates missing\n"
-            "topics, and registers sources and views. Safe to repeat and to run while the layers\n"
-            "work: a changed definition becomes a new version of its view, which is built beside\n"
-            "the old one and replaces it when the next batch run has covered it.\n"
-            "\n"
-            "options of all commands:",
+    .help =
+        "usage: dovetail init [--roles PREFIX]\n"
+        "\n"
+        "Checks all definitions, then creates or migrates Dovetail's tables, creates missing\n"
+        "topics, and registers sources and views. Safe to repeat and to run while the layers\n"
+        "work: a changed definition becomes a new version of its view, which is built beside\n"
+        "the old one and replaces it when the next batch run has covered it.\n"
+        "\n"
+        "  --roles PREFIX     also creates PostgreSQL's group roles PREFIX_owner, _speed, _batch,\n"
+        "                     _serving and _analytics, hands the tables over to the first, and\n"
+        "                     grants each what it needs; your login roles become members of\n"
+        "                     them (docs/SECURITY.md). The user has to be allowed to create\n"
+        "                     roles. Without it, everything belongs to the user of init.\n"
+        "\n"
+        "options of all commands:",
     .run = run,
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/catalog/catalog.h"
+#include "core/catalog/catalog_roles.h"
 #include "core/catalog/catalog_internal.h"
 #include "core/catalog/catalog_lookup.h"
 #include "core/catalog/catalog_tables.h"
@@ -246,7 +247,10 @@ static enum status make_current(struct postgres *postgres, const PGresult *build
 enum status catalog_promote(struct postgres *postgres, struct error *error)
 {
     PGresult *building = NULL;
-    enum status status = postgres_query(
+    enum status status = catalog_roles_act_as_owner(postgres, error);
+    if (status != STATUS_OK)
+        return status;
+    status = postgres_query(
         postgres,
         "SELECT version, view, definition, source_definition FROM dovetail_internal.view_version "
         "WHERE state = 'building' AND dovetail_internal.version_reached(version) "

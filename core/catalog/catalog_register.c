@@ -13,11 +13,15 @@
 #include "core/catalog/catalog_lookup.h"
 #include "core/catalog/catalog_tables.h"
 #include "core/records/mask.h"
+#include "core/catalog/catalog_roles.h"
 
 enum { NUMBER_BYTES = 24 };
 
 enum status catalog_lock(struct postgres *postgres, struct error *error)
 {
+    enum status status = catalog_roles_act_as_owner(postgres, error);
+    if (status != STATUS_OK)
+        return status;
     /* EXCLUSIVE: it begins with row locks, which foreign keys and a publication take, too. */
     return postgres_execute(postgres, "LOCK TABLE dovetail_internal.view_version IN EXCLUSIVE MODE",
                             error);
@@ -300,6 +304,8 @@ static enum status add_version(struct postgres *postgres, const struct view *vie
         return error_no_memory(error);
     status = postgres_execute(postgres, tables, error);
     free(tables);
+    if (status == STATUS_OK)
+        status = catalog_roles_grant_version(postgres, version, error);
     if (status == STATUS_OK)
         status = cover(postgres, view, version, error);
     if (status == STATUS_OK)

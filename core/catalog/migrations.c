@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "core/catalog/catalog.h"
+#include "core/catalog/catalog_roles.h"
 
 enum { CHECKSUM_BYTES = 33 };
 
@@ -193,7 +194,9 @@ enum status migrations_run(struct postgres *postgres, bool *changed, struct erro
         status = postgres_execute(postgres, "BEGIN", error);
     if (status != STATUS_OK)
         return status;
-    status = run_missing(postgres, changed, error);
+    status = catalog_roles_act_as_owner(postgres, error);
+    if (status == STATUS_OK)
+        status = run_missing(postgres, changed, error);
     if (status == STATUS_OK)
         return postgres_execute(postgres, "COMMIT", error);
     /* The first error counts; after a lost connection there is nothing to roll back. */

@@ -30,7 +30,8 @@ export function parseExact(text) {
 }
 
 /* kind: "unreachable" (no answer at all), "away" (503), "building" (503 of a view), "refused" (400),
- * "unknown" (404), "slow" (504), "broken" (anything else). */
+ * "unknown" (404), "slow" (504), "nobody" (401: a token is needed), "forbidden" (403: it does not cover
+ * this), "broken" (anything else). */
 export class Problem extends Error {
   constructor(kind, detail, parameter) {
     super(detail);
@@ -39,11 +40,11 @@ export class Problem extends Error {
   }
   /* Nothing else will work either, as long as this lasts. */
   get isGlobal() {
-    return this.kind === "unreachable" || this.kind === "away";
+    return this.kind === "unreachable" || this.kind === "away" || this.kind === "nobody";
   }
 }
 
-const KINDS = { 400: "refused", 404: "unknown", 414: "refused", 503: "away", 504: "slow" };
+const KINDS = { 400: "refused", 401: "nobody", 403: "forbidden", 404: "unknown", 414: "refused", 503: "away", 504: "slow" };
 
 async function problemOf(response) {
   let detail = `the server answers with status ${response.status}`;
@@ -60,13 +61,31 @@ async function problemOf(response) {
   return new Problem(kind, detail, parameter);
 }
 
+/* Of the tab, and gone with it; never in an address. */
+const TOKEN = "dovetail-token";
+
+export function setToken(text) {
+  sessionStorage.setItem(TOKEN, text);
+}
+
+/* Others of the browser's headers stay as they are. */
+export function authorization() {
+  const token = sessionStorage.getItem(TOKEN);
+  return token === null ? {} : { Authorization: `Bearer ${token}` };
+}
+
 export async function getJson(address, signal) {
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   const both = AbortSignal.any ? AbortSignal.any([signal, limit]) : signal;
   let response;
   let text;
   try {
-    response = await fetch(address, { signal: both, cache: "no-store", credentials: "omit" });
+    response = await fetch(address, {
+      signal: both,
+      cache: "no-store",
+      credentials: "omit",
+      headers: authorization(),
+    });
     if (!response.ok) throw await problemOf(response);
     text = await response.text();
   } catch (error) {

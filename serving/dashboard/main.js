@@ -1,4 +1,5 @@
 /* The frame around the pages: which one is shown, its refreshing, and what is said when it fails. */
+import { setToken } from "./api.js";
 import { h, show } from "./dom.js";
 import { duration } from "./format.js";
 import { Follower } from "./live.js";
@@ -78,7 +79,27 @@ const HEADLINES = {
   broken: "Something is wrong",
   unknown: "Not found",
   refused: "The question was refused",
+  nobody: "Who are you?",
+  forbidden: "Not for this token",
 };
+
+/* A token works from the next request on; a wrong one is asked for again. */
+function takeToken(event) {
+  event.preventDefault();
+  setToken(event.target.elements.token.value.trim());
+  poller.now();
+}
+
+/* It stays as it is while somebody types: nothing in it changes from one drawing to the next. */
+function tokenForm() {
+  return h(
+    "form",
+    { onsubmit: takeToken },
+    h("label", {}, "Token ", h("input", { type: "password", name: "token", autocomplete: "off", "data-keep": true })),
+    " ",
+    h("button", {}, "Use it"),
+  );
+}
 
 function age() {
   return poller.lastGoodAt === null ? null : performance.now() - poller.lastGoodAt;
@@ -125,7 +146,9 @@ function renderBanner() {
               ? "Trying again…"
               : `Trying again in ${next} s.`,
         ),
-        h("button", { type: "button", onclick: () => poller.now() }, "Try now"),
+        problem.kind === "nobody"
+          ? tokenForm()
+          : h("button", { type: "button", onclick: () => poller.now() }, "Try now"),
       ),
     ),
   );
