@@ -284,8 +284,10 @@ static void free_topics(struct speed *speed)
         free(speed->topics[i]);
     free(speed->topics);
     free(speed->known);
+    free(speed->existing);
     speed->topics = NULL;
     speed->known = NULL;
+    speed->existing = NULL;
     speed->topic_count = 0;
 }
 
@@ -295,12 +297,14 @@ static enum status name_topics(struct speed *speed, const struct catalog *catalo
     free_topics(speed);
     speed->topics = calloc(catalog->source_count + 1, sizeof *speed->topics);
     speed->known = calloc(catalog->source_count + 1, sizeof *speed->known);
-    if (speed->topics == NULL || speed->known == NULL)
+    speed->existing = calloc(catalog->source_count + 1, sizeof *speed->existing);
+    if (speed->topics == NULL || speed->known == NULL || speed->existing == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < catalog->source_count; i++) {
         speed->topics[i] = strdup(catalog->sources[i]->topic);
         if (speed->topics[i] == NULL)
             return error_no_memory(error);
+        speed->existing[i] = -1;
         speed->topic_count++;
     }
     return STATUS_OK;

@@ -35,6 +35,7 @@ struct speed {
     struct kafka_consumer *consumer;
     char **topics; /* subscribed; owned */
     int *known;    /* of each topic: so many partitions have position rows */
+    int *existing; /* of each topic: so many partitions Kafka has; -1 = not known */
     size_t topic_count;
 
     struct partition *partitions; /* assigned by the group, by topic and partition */

@@ -9,7 +9,8 @@
  * assignment, without whatever was added meanwhile; and one whose claim came too late, from a
  * process that was stopped, can die with it. The group knows of neither. Where a position row says
  * that nobody has been there for longer than the session time-out, the group is made to assign
- * anew, or, where the partition is assigned to us, it is claimed. */
+ * anew, or, where the partition is assigned to us, it is claimed. Not so for what Kafka does not
+ * have, as a topic that was made anew with fewer partitions: nobody can be given that. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,12 @@ static enum status add_rows(struct speed *speed, struct log_answer *answer, stru
 }
 
 /* The answer's topics are speed->topics, in their order: see log_ends_ask. */
+static void note_counts(struct speed *speed, const struct log_answer *answer)
+{
+    for (size_t t = 0; t < answer->topic_count; t++)
+        speed->existing[t] = answer->partitions[t];
+}
+
 static void note_ends(struct speed *speed, const struct log_answer *answer)
 {
     size_t topic = 0;
@@ -92,6 +99,7 @@ static enum status take_answer(struct speed *speed, struct error *error)
     struct log_answer *answer = log_ends_take(speed->log_ends);
     if (answer == NULL)
         return STATUS_OK;
+    note_counts(speed, answer);
     enum status status = add_rows(speed, answer, error);
     if (status == STATUS_OK)
         note_ends(speed, answer);
@@ -130,17 +138,24 @@ static enum status resubscribe(struct speed *speed, const char *topic, int parti
                                       speed->topic_count, error);
 }
 
+static bool exists(const struct speed *speed, const char *topic, int partition)
+{
+    for (size_t t = 0; t < speed->topic_count; t++)
+        if (strcmp(speed->topics[t], topic) == 0)
+            return partition < speed->existing[t];
+    return false;
+}
+
 static enum status act_on_lone(struct speed *speed, const PGresult *result, struct error *error)
 {
-    int count = PQntuples(result);
     int stranger = -1;
-    if (count == 0) {
-        speed->resubscriptions = 0;
-        speed->resubscribe_us = 0;
-    }
-    for (int row = 0; row < count; row++) {
+    bool found = false;
+    for (int row = 0; row < PQntuples(result); row++) {
         const char *topic = PQgetvalue(result, row, 0);
         int number = (int)postgres_int64(result, row, 1);
+        if (!exists(speed, topic, number))
+            continue;
+        found = true;
         const struct partition *partition = ownership_find(speed, topic, number);
         if (partition == NULL) {
             stranger = row;
@@ -149,6 +164,10 @@ static enum status act_on_lone(struct speed *speed, const PGresult *result, stru
                         number);
             ownership_lose(speed); /* claims whatever is ours or nobody's */
         }
+    }
+    if (!found) {
+        speed->resubscriptions = 0;
+        speed->resubscribe_us = 0;
     }
     if (stranger < 0)
         return STATUS_OK;

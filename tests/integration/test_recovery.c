@@ -609,8 +609,42 @@ static void test_deleted_while_read(void **state)
     child_stop(speed);
 }
 
-int main(void)
+/* A partition that Kafka has no more is nobody's for ever: the group is left in peace. That the
+ * watch has looked is told by what it does about another one that nobody has. */
+static void test_partition_is_gone(void **state)
 {
+    (void)state;
+    define_numbers("");
+    define_others();
+    deployment_set(deployment, "kafka", "session.timeout.ms", json_integer(6000));
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce(0, 100);
+    produce(1, 100);
+    await_position(0, 100);
+    await_position(1, 100);
+    child_stop(speed);
+    broker_delete_topic(numbers_topic());
+    broker_create_topic(numbers_topic(), 1);
+    start_speed();
+    send_lines("others", 0, "{\"at\":1}\n{\"at\":2}\n");
+    await(speed, "SELECT sum(c) FROM dovetail.others_count", 2);
+    deployment_number(deployment,
+                      "WITH u AS (UPDATE dovetail_internal.position SET updated_at ="
+                      " CASE WHEN partition = 1 THEN now() - interval '1 hour' ELSE now() END,"
+                      " owner = 'gone/1', owner_pid = 2147483647, owner_epoch = owner_epoch + 1"
+                      " WHERE partition = 1 OR topic LIKE '%others%' RETURNING 1) SELECT 1");
+    send_lines("others", 0, "{\"at\":3}\n");
+    await(speed, "SELECT sum(c) FROM dovetail.others_count", 3);
+    child_stop(speed);
+    expect_text(child_errors(speed), "[0] is assigned to us and its owner is gone");
+    assert_null(strstr(child_errors(speed), "nobody reads"));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) /* a pattern for the names of tests */
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_overtaken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_overtaken_with_a_mask, set_up, tear_down),
@@ -619,6 +653,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_new_log, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_log, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deleted_while_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_partition_is_gone, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
