@@ -31,7 +31,8 @@ enum status catalog_retire(struct postgres *postgres, const char *view, const ch
 
 /* --- dropping --- */
 
-/* age() counts transactions back from the newest one. */
+/* age() counts transactions back from the newest one. Of other roles' sessions PostgreSQL hides
+ * much, but not backend_xmin. */
 static const char unneeded_sql[] =
     "SELECT v.version FROM dovetail_internal.view_version AS v "
     "WHERE v.state = 'retired'"

@@ -431,6 +431,13 @@ static void test_retired_versions_are_dropped(void **state)
     assert_rows("SELECT version, state FROM dovetail_internal.view_version ORDER BY version",
                 "1|current;2|retired;3|building");
     assert_ok(catalog_drop_retired(postgres, 3, &error)); /* the reader may need it */
+    /* Also to a role that sees nothing else of the reader's session. */
+    execute("DROP ROLE IF EXISTS catalog_test_batch; CREATE ROLE catalog_test_batch;"
+            "GRANT USAGE ON SCHEMA dovetail_internal TO catalog_test_batch;"
+            "GRANT ALL ON ALL TABLES IN SCHEMA dovetail_internal TO catalog_test_batch;"
+            "SET ROLE catalog_test_batch");
+    assert_ok(catalog_drop_retired(postgres, 3, &error));
+    execute("RESET ROLE; DROP OWNED BY catalog_test_batch; DROP ROLE catalog_test_batch");
     assert_rows("SELECT to_regclass('dovetail_internal.speed_2') IS NOT NULL", "t");
     assert_ok(postgres_execute(reader, "SELECT * FROM dovetail_internal.speed_2; COMMIT", &error));
     await_dropped(2, 3);
