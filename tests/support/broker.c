@@ -263,6 +263,30 @@ int64_t broker_end(const char *topic, int32_t partition)
 
 /* --- topics --- */
 
+static int count_partitions(rd_kafka_t *client, const char *topic)
+{
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
+    int count = -1;
+    if (rd_kafka_metadata(client, 0, handle, &metadata, REQUEST_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : -1;
+        rd_kafka_metadata_destroy(metadata);
+    }
+    rd_kafka_topic_destroy(handle);
+    return count;
+}
+
+/* What the controller has done a broker knows a moment later, and may not answer by it before. */
+static void await_partitions(rd_kafka_t *client, const char *topic, int partitions)
+{
+    int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
+    int count;
+    while ((count = count_partitions(client, topic)) != partitions && stack_now_ms() < end_ms)
+        stack_sleep_ms(STEP_MS);
+    if (count != partitions)
+        fail_msg("topic %s has %d partitions, not %d", topic, count, partitions);
+}
+
 void broker_create_topic(const char *topic, int partitions)
 {
     char reason[128];
@@ -275,9 +299,10 @@ void broker_create_topic(const char *topic, int partitions)
     rd_kafka_event_destroy(event);
     rd_kafka_NewTopic_destroy(request);
     rd_kafka_queue_destroy(queue);
-    rd_kafka_destroy(client);
     if (event == NULL)
         fail_msg("topic %s was not created", topic);
+    await_partitions(client, topic, partitions);
+    rd_kafka_destroy(client);
 }
 
 void broker_delete_below(const char *topic, int32_t partition, int64_t offset)
@@ -430,19 +455,6 @@ void broker_permit_settings(const char *topic)
     rd_kafka_destroy(client);
 }
 
-static int count_partitions(rd_kafka_t *client, const char *topic)
-{
-    const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
-    int count = -1;
-    if (rd_kafka_metadata(client, 0, handle, &metadata, REQUEST_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : -1;
-        rd_kafka_metadata_destroy(metadata);
-    }
-    rd_kafka_topic_destroy(handle);
-    return count;
-}
-
 void broker_grow_topic(const char *topic, int partitions)
 {
     char reason[128];
@@ -455,13 +467,8 @@ void broker_grow_topic(const char *topic, int partitions)
     rd_kafka_event_destroy(event);
     rd_kafka_NewPartitions_destroy(request);
     rd_kafka_queue_destroy(queue);
-    int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
-    while (count_partitions(client, topic) != partitions && stack_now_ms() < end_ms)
-        stack_sleep_ms(STEP_MS);
-    bool grown = count_partitions(client, topic) == partitions;
+    await_partitions(client, topic, partitions);
     rd_kafka_destroy(client);
-    if (!grown)
-        fail_msg("topic %s did not get %d partitions", topic, partitions);
 }
 
 static bool ends_with(const char *text, size_t length, const char *suffix)
