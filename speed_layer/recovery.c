@@ -173,11 +173,13 @@ static enum status begin_walk(struct speed *speed, struct partition *partition,
     findings->segment_count = 0;
     partition->walk = walk;
     set_supply(speed, partition, SUPPLY_ARCHIVE);
-    program_log(LOG_NOTICE,
-                "%s[%" PRId32 "] offsets %" PRId64 " to %" PRId64
-                " are not in Kafka any more: read from the archive",
-                partition->topic, partition->partition, partition_read_offset(partition),
-                end_offset);
+    if (partition->trouble[0] ==
+        '\0') /* or else each look at an unreadable archive would tell it */
+        program_log(LOG_NOTICE,
+                    "%s[%" PRId32 "] offsets %" PRId64 " to %" PRId64
+                    " are not in Kafka any more: read from the archive",
+                    partition->topic, partition->partition, partition_read_offset(partition),
+                    end_offset);
     return STATUS_OK;
 }
 
@@ -289,16 +291,19 @@ void recovery_look_again(struct speed *speed)
         speed->partitions[i].look_us = 0;
 }
 
+/* A look may take as long as Kafka's answer: one at a time, so that the membership is kept
+ * meanwhile; that which waits longest, so that all have their turn. */
 enum status recovery_tick(struct speed *speed, struct error *error)
 {
-    enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < speed->partition_count; i++) {
+    struct partition *due = NULL;
+    for (size_t i = 0; i < speed->partition_count; i++) {
         struct partition *partition = &speed->partitions[i];
         if (partition->claimed && partition->supply >= SUPPLY_UNKNOWN &&
-            speed->now_us >= partition->look_us)
-            status = look(speed, partition, error);
+            speed->now_us >= partition->look_us &&
+            (due == NULL || partition->look_us < due->look_us))
+            due = partition;
     }
-    return status;
+    return due != NULL ? look(speed, due, error) : STATUS_OK;
 }
 
 /* A log that was made anew has other records below where it is gone on with: the ids of those that
