@@ -142,7 +142,7 @@ static enum status load_segments(struct loader *loader, const struct archive_seg
 }
 
 /* What an operator gave up is in neither. Where the speed layer had counted some of it before, and
- * no run has passed it yet, the answer has more than the records that are left. */
+ * the run that is served has not passed it, the answer has more than the records that are left. */
 static void tell_gap(const struct loader *loader, const struct gap *gap,
                      const struct query_partition *partition)
 {
@@ -151,9 +151,11 @@ static void tell_gap(const struct loader *loader, const struct gap *gap,
                      " were given up (dovetail resume) and are left out",
                      loader->topic, gap->partition, gap->from_offset, gap->to_offset);
     if (counted > gap->from_offset && partition->cutoff <= gap->from_offset)
-        command_complain("the answer still has offsets %" PRId64 " to %" PRId64
-                         " of them, which the speed layer had counted, until the next batch run",
-                         gap->from_offset, counted);
+        command_complain(
+            "the answer still has offsets %" PRId64 " to %" PRId64
+            " of them, which the speed layer had counted, until a run from behind them is"
+            " served (the next batch run publishes one)",
+            gap->from_offset, counted);
 }
 
 /* In the archive a gap is a hole; what is not archived yet is passed over here. */
