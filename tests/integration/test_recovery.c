@@ -8,10 +8,15 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/support/broker.h"
 #include "tests/support/deployment.h"
@@ -301,6 +306,63 @@ static void test_overtaken_with_a_mask(void **state)
              deployment->directory);
     deployment_write(deployment, "mask.key", "a key for the test of recovery");
     overtake(mask);
+}
+
+/* Waits until the speed layer has opened the pipe and given it up. */
+static void await_reader(const char *pipe)
+{
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    int fd;
+    while ((fd = open(pipe, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO &&
+           stack_now_ms() < deadline)
+        stack_sleep_ms(20);
+    assert_true(fd >= 0);
+    struct pollfd closed = {.fd = fd};
+    assert_int_equal(poll(&closed, 1, STACK_WAIT_MS), 1);
+    close(fd);
+}
+
+/* Halted and told once, however often it is looked at, until the file is back. In its place stands
+ * a pipe, which tells of each look. */
+static void test_unreadable(void **state)
+{
+    (void)state;
+    static const char notice[] = "are not in Kafka any more";
+    char path[300], aside[sizeof path + 8];
+    define_numbers("");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce(0, 500);
+    await_position(0, 500);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    child_stop(speed);
+    produce(0, 10);
+    broker_delete_below(numbers_topic(), 0, 500);
+    PGconn *connection = deployment_connect(deployment);
+    PGresult *result =
+        PQexec(connection, "SELECT file FROM dovetail_internal.segment"
+                           " WHERE partition = 0 ORDER BY start_offset DESC LIMIT 1");
+    assert_int_equal(PQntuples(result), 1);
+    snprintf(path, sizeof path, "%s/archive/%s", deployment->directory, PQgetvalue(result, 0, 0));
+    snprintf(aside, sizeof aside, "%s.aside", path);
+    PQclear(result);
+    PQfinish(connection);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    start_speed();
+    for (int i = 0; i < 3; i++)
+        await_reader(path);
+    await(speed, "SELECT count(*) FROM dovetail_internal.halted WHERE layer = 'speed'", 1);
+    int writer = open(path, O_RDWR | O_CLOEXEC); /* so that no look waits for one any more */
+    assert_true(writer >= 0);
+    assert_int_equal(rename(aside, path), 0);
+    await_position(0, 510);
+    close(writer);
+    check();
+    child_stop(speed);
+    const char *told = strstr(child_errors(speed), notice);
+    assert_non_null(told);
+    assert_null(strstr(told + 1, notice));
 }
 
 /* --- what nobody has --- */
@@ -659,6 +721,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_overtaken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_overtaken_with_a_mask, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_unreadable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_gap, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_gap_that_was_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_new_log, set_up, tear_down),
