@@ -4,6 +4,8 @@
  * A client's own address is one of 127.0.0.0/8. */
 #include "tests/support/trips_fixture.h"
 
+#include "core/program/program.h"
+
 enum { SLOW = 300, CONNECTIONS = 1000, PER_ADDRESS = 20, RECEIVE_MS = 2500, RESPOND_MS = 4000 };
 
 static const char settings[] =
@@ -208,6 +210,22 @@ static void test_a_lively_connection_stays(void **state)
     close(fd);
 }
 
+/* A stream is not meant to end, so it has no deadline. */
+static void test_a_stream_stays(void **state)
+{
+    (void)state;
+    static const char text[] = "GET /v1/views/by_route/live?limit=3 HTTP/1.1\r\nHost: x\r\n\r\n";
+    char head[12];
+    int fd = connect_from(5000, 0);
+    put(fd, text);
+    assert_int_equal(recv(fd, head, sizeof head, MSG_WAITALL), sizeof head);
+    assert_memory_equal(head, "HTTP/1.1 200", 12);
+    int64_t begun_us = program_monotonic_us();
+    while (program_monotonic_us() - begun_us < (RESPOND_MS + 1500) * INT64_C(1000))
+        assert_false(is_closed_within(fd, 500));
+    close(fd);
+}
+
 static void test_headers_of_every_answer(void **state)
 {
     (void)state;
@@ -256,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_endless_bodies),
         cmocka_unit_test(test_connections_per_address),
         cmocka_unit_test(test_a_lively_connection_stays),
+        cmocka_unit_test(test_a_stream_stays),
         cmocka_unit_test(test_headers_of_every_answer),
     };
     return cmocka_run_group_tests(tests, set_up_with_limits, tear_down);
