@@ -173,8 +173,8 @@ static enum status begin_walk(struct speed *speed, struct partition *partition,
     findings->segment_count = 0;
     partition->walk = walk;
     set_supply(speed, partition, SUPPLY_ARCHIVE);
-    if (partition->trouble[0] ==
-        '\0') /* or else each look at an unreadable archive would tell it */
+    /* Where a look has halted it, the next one that finds the same is no news. */
+    if (partition->trouble[0] == '\0')
         program_log(LOG_NOTICE,
                     "%s[%" PRId32 "] offsets %" PRId64 " to %" PRId64
                     " are not in Kafka any more: read from the archive",
