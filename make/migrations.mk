@@ -3,8 +3,15 @@ MIGRATIONS := $(sort $(wildcard schemas/sql/*.sql))
 MIGRATIONS_C := $(OUT)/core/migrations_data.c
 MIGRATIONS_OBJECTS := $(OUT)/core/migrations_data.o
 
-$(MIGRATIONS_C): $(MIGRATIONS) make/migrations.sh
+# A renamed file makes no other newer: the list of names is kept, and touched when it changes.
+MIGRATIONS_LIST := $(OUT)/core/migrations.list
+.PHONY: migrations-list
+migrations-list:
+$(MIGRATIONS_LIST): migrations-list
 	@mkdir -p $(@D)
+	@echo '$(MIGRATIONS)' | cmp -s - $@ || echo '$(MIGRATIONS)' > $@
+
+$(MIGRATIONS_C): $(MIGRATIONS) $(MIGRATIONS_LIST) make/migrations.sh
 	@sh make/migrations.sh $(MIGRATIONS) > $@.new && mv $@.new $@
 
 $(MIGRATIONS_OBJECTS): $(MIGRATIONS_C) core/catalog/migrations.h

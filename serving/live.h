@@ -12,7 +12,7 @@ enum {
     LIVE_INTERVAL_MS = 100,   /* between two looks */
     LIVE_HEARTBEAT_MS = 5000, /* without an event; then there is one with the receipt alone */
     LIVE_STUCK_MS = 10000,
-    LIVE_ROWS_MAX = 10000,    /* of one stream */
+    LIVE_ROWS_MAX = 10000, /* of one stream */
 };
 
 struct live;

@@ -186,7 +186,7 @@ static bool is_about_rows(const struct http_parameter *parameter)
 char *rows_request_key(const struct rows_request *rows, const struct catalog_version *version,
                        const struct http_request *request, size_t *length)
 {
-    const struct http_parameter *sorted[HTTP_PARAMETER_MAX];
+    const struct http_parameter *sorted[HTTP_PARAMETER_MAX] = {NULL};
     const uint64_t scope = query_scope_hash(&rows->question.request);
     const uint64_t numbers[] = {(uint64_t)version->version, (uint64_t)rows->representation, scope};
     size_t count = 0;

@@ -253,6 +253,19 @@ static const char *migration_sql(const char *name)
     return NULL;
 }
 
+/* Names are their order, so each has a number of its own. (Two of the first share theirs.) */
+static void test_migrations_are_numbered(void **state)
+{
+    (void)state;
+    long before = 0;
+    for (size_t i = 0; i < migration_count; i++) {
+        long number = strtol(migrations[i].name, NULL, 10);
+        if (number != before + 1 && strcmp(migrations[i].name, "006_windows.sql") != 0)
+            fail_msg("%s follows number %ld", migrations[i].name, before);
+        before = number;
+    }
+}
+
 /* A deployment from before 012_addresses.sql has its tables changed, too. */
 static void test_old_tables_get_their_index(void **state)
 {
@@ -726,6 +739,7 @@ int main(void)
         TEST(test_migrations_run_once),
         TEST(test_strange_migrations_are_refused),
         TEST(test_a_failing_migration_leaves_nothing),
+        cmocka_unit_test(test_migrations_are_numbered),
         TEST(test_old_tables_get_their_index),
         TEST(test_source_keeps_its_topic),
         TEST(test_new_partitions_are_covered),

@@ -1,7 +1,7 @@
 /* Who reads, and operators.
  *
  * An answer is core/query/query_snapshot.c: BEGIN REPEATABLE READ and three statements, of which
- * the receipt is query_receipt.c's with the view "progress" of schemas/sql/013_progress.sql, and
+ * the receipt is query_receipt.c's with the view "progress" of schemas/sql/015_progress.sql, and
  * the others query_sql.c's. Its rows are merged by the real core/groups.c and compared, byte for
  * byte, with one fold over the records below P. `dovetail runs rollback` is cli/runs.c, switch_run;
  * `dovetail init` stands for all that adds one to every owner_epoch. */
