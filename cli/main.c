@@ -28,7 +28,7 @@ static const char main_help[] =
     "  versions           list a view's versions, show one, or switch back to one\n"
     "  diff               what a changed definition of a view would change\n"
     "  drop               remove a view that has no definition file any more\n"
-    "  dead-letters list  the records that could not be counted\n"
+    "  dead-letters       list the records that could not be counted, or send them again\n"
     "  resume             what is lost of a source's log, and going on without it\n"
     "  export             all rows of a view into a file, with their receipt\n"
     "  archive            list, verify, read and repair the segments of the archive\n"
