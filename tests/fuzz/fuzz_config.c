@@ -26,7 +26,11 @@ static void check_options(const struct config *config)
             int64_t number = *(const int64_t *)(const void *)at;
             FUZZ_CHECK(number >= option->minimum && number <= option->maximum, "%s: out of bounds",
                        option->name);
-        } else if (option->type != OPTION_PROPERTIES) {
+        } else if (option->type == OPTION_TOKENS) {
+            FUZZ_CHECK(config->serving_token_count == 0 || config->serving_tokens != NULL,
+                       "%s: counted, and not there", option->name);
+        } else if (option->type != OPTION_PROPERTIES && option->type != OPTION_BOOLEAN &&
+                   (option->required || option->text != NULL)) {
             FUZZ_CHECK(*(const char *const *)(const void *)at != NULL, "%s: no text", option->name);
         }
     }
