@@ -250,16 +250,15 @@ static const struct option_spec specs[] = {[OPTION_FORMAT] = {"--format", true},
 struct arguments {
     const struct action *action;
     const char *source;
+    const char *cat_option; /* one that was given and is of cat alone, or NULL */
     struct archive_question question;
 };
 
 static bool take_option(struct arguments *out, enum option option, const char *value)
 {
     struct archive_question *question = &out->question;
-    if (option != OPTION_FORMAT && out->action != NULL && out->action->act != archive_cat) {
-        command_complain("%s: only of archive cat (see --help)", specs[option].name);
-        return false;
-    }
+    if (option != OPTION_FORMAT)
+        out->cat_option = specs[option].name;
     switch (option) {
     case OPTION_FORMAT:
         question->as_json = strcmp(value, "json") == 0;
@@ -309,6 +308,10 @@ static bool parse(const struct program_arguments *program, struct arguments *out
     }
     if (out->action == NULL)
         out->action = &actions[0];
+    if (out->cat_option != NULL && out->action->act != archive_cat) { /* it may come first */
+        command_complain("%s: only of archive cat (see --help)", out->cat_option);
+        return false;
+    }
     if (out->action->wants_source && out->source == NULL)
         command_complain("archive %s: wants a source (see --help)", out->action->name);
     return !out->action->wants_source || out->source != NULL;

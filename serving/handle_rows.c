@@ -49,17 +49,6 @@ struct attempt {
 
 /* --- answering --- */
 
-static void respond_failure(struct http_response *response, const struct error *error)
-{
-    if (strcmp(error->sqlstate, "57014") == 0)
-        problem_respond(response, 504, NULL,
-                        "the query took longer than 30 s; restrict it by time or key");
-    else if (error->status == STATUS_FENCED)
-        problem_respond(response, 503, NULL, "%s", error->text);
-    else
-        problem_respond_error(response, error);
-}
-
 static int64_t demanded(const json_t *offsets, size_t index)
 {
     return json_integer_value(json_array_get(offsets, index)); /* 0 for null */
@@ -564,7 +553,7 @@ enum http_outcome handle_rows(struct server *server, struct http_request *reques
         answered = attempt_newest(server, request, postgres, representation, true, &outcome,
                                   response, &error);
     if (!answered)
-        respond_failure(response, &error);
+        problem_respond_query(response, &error);
     pool_give_back(server->pool, postgres);
     return outcome;
 }

@@ -8,7 +8,8 @@
  *
  * PostgreSQL being away ends no stream: its reader is told so at each heartbeat, and when it is
  * back gets what has changed since. What a question cannot be any more (its view is gone, a new
- * version has not its columns, it has too many rows) is told as a problem, and ends the stream. */
+ * version has not its columns, it has too many rows or takes too long) is told as a problem, and
+ * ends the stream. */
 #include "serving/live.h"
 
 #include <inttypes.h>
@@ -333,10 +334,8 @@ static void respond_problem(const struct error *error, struct http_response *res
 {
     if (error->status == STATUS_REJECT && strcmp(error->text, not_his) == 0)
         access_refuse_view(response);
-    else if (error->status == STATUS_FENCED)
-        problem_respond(response, 503, NULL, "%s", error->text);
     else
-        problem_respond_error(response, error);
+        problem_respond_query(response, error);
 }
 
 void live_open(struct live *live, struct http_request *request, struct http_response *response)
@@ -454,7 +453,8 @@ static void look(struct stream *stream, struct postgres *postgres, bool moved, u
             return;
         }
     }
-    if (status == STATUS_REJECT)
+    /* One that takes too long would keep every other stream waiting, again and again. */
+    if (status == STATUS_REJECT || (status != STATUS_OK && problem_is_timeout(&error)))
         tell_problem(&error, true, out);
     else if (status != STATUS_OK && heartbeat)
         tell_problem(&error, false, out);

@@ -160,3 +160,19 @@ void problem_respond_error(struct http_response *response, const struct error *e
         problem_respond(response, 500, NULL, "an internal error; the server's log has the reason");
     }
 }
+
+bool problem_is_timeout(const struct error *error)
+{
+    return strcmp(error->sqlstate, "57014") == 0;
+}
+
+void problem_respond_query(struct http_response *response, const struct error *error)
+{
+    if (problem_is_timeout(error))
+        problem_respond(response, 504, NULL,
+                        "the query took longer than 30 s; restrict it by time or key");
+    else if (error->status == STATUS_FENCED)
+        problem_respond(response, 503, NULL, "%s", error->text);
+    else
+        problem_respond_error(response, error);
+}

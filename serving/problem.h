@@ -13,6 +13,10 @@ void problem_respond(struct http_response *response, int status, const char *par
  * ("limit: ..."), RETRY 503, anything else 500, whose text goes to the log only. */
 void problem_respond_error(struct http_response *response, const struct error *error);
 
+/* Of a query's rows: besides, 504 where it took too long, and 503 where versions have changed. */
+void problem_respond_query(struct http_response *response, const struct error *error);
+bool problem_is_timeout(const struct error *error);
+
 /* A 200 with a body that is taken; a NULL body is 500. */
 void respond_body(struct http_response *response, const char *content_type, char *body,
                   size_t length);

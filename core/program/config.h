@@ -31,7 +31,7 @@ struct config {
     int64_t batch_retained_runs;     /* 1..1000, default 3 */
 
     const char *serving_listen;   /* host:port, default 127.0.0.1:8080; port 0 = any free one */
-    int64_t serving_threads;      /* 0 = one for each processor */
+    int64_t serving_threads;      /* 0 = one for each processor, at least four */
     int64_t serving_row_limit;    /* most rows of one answer, default 100000 */
     int64_t serving_memory_bytes; /* groups of all queries together, default 512 MiB */
     int64_t serving_cache_bytes;  /* kept answers, default 64 MiB; 0 = none */

@@ -231,7 +231,7 @@ const struct option config_options[] = {
      .maximum = 256,
      .number = 0,
      FIELD(serving_threads),
-     .help = "Threads that answer; 0 is one for each processor."},
+     .help = "Threads that answer; 0 is one for each processor, at least four."},
     {.section = "serving",
      .name = "row_limit",
      .type = OPTION_INTEGER,

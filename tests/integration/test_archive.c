@@ -234,6 +234,8 @@ static void test_reading(void **state)
     deployment_run(deployment, 2, "dovetail", "archive", "verify", "nobody", NULL);
     deployment_run(deployment, 2, "dovetail", "archive", "burn", NULL);
     deployment_run(deployment, 2, "dovetail", "archive", "list", "--partition", "0", NULL);
+    deployment_run(deployment, 2, "dovetail", "archive", "--partition", "0", "list", NULL);
+    deployment_run(deployment, 2, "dovetail", "archive", "--to-offset", "5", NULL);
 }
 
 static void test_missing_rows(void **state)

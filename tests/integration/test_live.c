@@ -244,6 +244,42 @@ static void test_slow_reader(void **state)
             " timestamptz '2001-01-03 07:30Z' ELSE '2001-01-02 12:00Z' END");
 }
 
+/* A question that takes too long ends its stream; it would keep the others waiting. */
+static void test_timeout(void **state)
+{
+    (void)state;
+    struct sse sse;
+    struct sse_event event;
+    PGresult *result = NULL;
+    struct postgres *other = NULL;
+    assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
+    open_live(&sse, LIVE "?limit=2", "");
+    event = next(&sse, "snapshot");
+    json_decref(event.data);
+    execute("BEGIN");
+    run_on_speed_rows("LOCK TABLE", "IN ACCESS EXCLUSIVE MODE");
+    assert_status(STATUS_OK,
+                  postgres_execute(
+                      other, POSITION "next_offset = next_offset + 1 WHERE partition = 0", &error));
+    /* The same SQLSTATE as that of statement_timeout. */
+    for (int found = 0; found == 0; PQclear(result), result = NULL) {
+        assert_status(STATUS_OK,
+                      postgres_query(other,
+                                     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                                     " WHERE datname = current_database() AND wait_event_type ="
+                                     " 'Lock' AND application_name = 'dovetail-serving'",
+                                     0, NULL, &result, &error));
+        found = PQntuples(result);
+    }
+    event = next(&sse, "problem");
+    assert_int_equal(json_integer_value(json_object_get(event.data, "status")), 504);
+    json_decref(event.data);
+    assert_false(sse_next(&sse, &event));
+    sse_close(&sse);
+    postgres_close(other);
+    execute("ROLLBACK; " POSITION "next_offset = next_offset - 1 WHERE partition = 0");
+}
+
 static void test_number_of_streams(void **state)
 {
     (void)state;
@@ -298,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_heartbeat),   cmocka_unit_test(test_reconnect),
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_stop),
         cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_number_of_streams),
+        cmocka_unit_test(test_timeout),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
