@@ -88,10 +88,12 @@ static const char time_functions_sql[] =
 
 /* The start of a calendar window, or, with _next 1, its end. Its days are those that calendars in
  * the zone show, and one that they have begun to show is not left for the day before: clocks that
- * were put back over midnight do that. */
+ * were put back over midnight do that. The search_path is named, because the view's masks operators
+ * by some that refuse times in other years than events have. */
 static const char calendar_function_sql[] =
     "CREATE FUNCTION pg_temp.verify_calendar(_us bigint, _zone text, _days integer,\n"
-    "  _origin integer, _months integer, _next integer) RETURNS bigint LANGUAGE plpgsql AS $f$\n"
+    "  _origin integer, _months integer, _next integer) RETURNS bigint LANGUAGE plpgsql\n"
+    "SET search_path = pg_catalog, pg_temp AS $f$\n"
     "DECLARE\n"
     "  _time timestamptz := pg_temp.verify_timestamp(_us);\n"
     "  _day date := _time AT TIME ZONE _zone;\n"
@@ -252,13 +254,50 @@ static void put_field(FILE *out, const struct source *source, size_t index)
     fputs("  END IF;\n", out);
 }
 
-/* The derived fields of a parsed record, in their order; fails where one of them does. */
-static void put_derive_function(FILE *out, const struct source *source)
+static char *close_text(FILE *out, char **text)
 {
-    fputs("CREATE FUNCTION pg_temp.verify_derive(_event pg_temp.verify_event)\n"
-          "RETURNS pg_temp.verify_event LANGUAGE plpgsql\n"
-          "SET search_path = dovetail_verify, pg_catalog, pg_temp AS $f$\n"
-          "#variable_conflict use_column\n"
+    bool failed = ferror(out) != 0;
+    failed = fclose(out) != 0 || failed;
+    if (failed) {
+        free(*text);
+        *text = NULL;
+    }
+    return *text;
+}
+
+static char *finish_text(FILE *out, bool good, char **text)
+{
+    if (close_text(out, text) != NULL && !good) {
+        free(*text);
+        *text = NULL;
+    }
+    return *text;
+}
+
+/* A function whose body has texts of definitions in it, in which any quoting may occur: so the body
+ * is a literal. */
+static bool put_function(FILE *out, const char *head, void (*put_body)(FILE *, const void *),
+                         const void *definition)
+{
+    char *body = NULL;
+    size_t length;
+    FILE *text = open_memstream(&body, &length);
+    if (text == NULL)
+        return false;
+    put_body(text, definition);
+    if (close_text(text, &body) == NULL)
+        return false;
+    fputs(head, out);
+    sql_put_literal(out, body);
+    free(body);
+    return true;
+}
+
+/* The derived fields of a parsed record, in their order; fails where one of them does. */
+static void put_derive_body(FILE *out, const void *definition)
+{
+    const struct source *source = definition;
+    fputs("#variable_conflict use_column\n"
           "BEGIN\n",
           out);
     const struct source_field *fields =
@@ -267,15 +306,14 @@ static void put_derive_function(FILE *out, const struct source *source)
         fprintf(out, "  _event.\"%s\" := (SELECT (%s\n)::%s FROM (SELECT (_event).*) AS _e);\n",
                 fields[i].name, source->derived[i].text, value_type_sql(fields[i].type));
     fputs("  RETURN _event;\n"
-          "END $f$;\n",
+          "END",
           out);
 }
 
-static void put_parse_function(FILE *out, const struct source *source)
+static void put_parse_body(FILE *out, const void *definition)
 {
+    const struct source *source = definition;
     fprintf(out,
-            "CREATE FUNCTION pg_temp.verify_parse(_value bytea) RETURNS pg_temp.verify_event\n"
-            "LANGUAGE plpgsql AS $f$\n"
             "DECLARE\n"
             "  _text text;\n"
             "  _record json;\n"
@@ -302,19 +340,8 @@ static void put_parse_function(FILE *out, const struct source *source)
         fputs("  _event := pg_temp.verify_derive(_event);\n", out);
     fputs("  RETURN _event;\n"
           "EXCEPTION WHEN data_exception THEN RETURN NULL;\n"
-          "END $f$;\n",
+          "END",
           out);
-}
-
-static char *close_text(FILE *out, char **text)
-{
-    bool failed = ferror(out) != 0;
-    failed = fclose(out) != 0 || failed;
-    if (failed) {
-        free(*text);
-        *text = NULL;
-    }
-    return *text;
 }
 
 char *verify_setup_sql(const struct source *source)
@@ -331,9 +358,18 @@ char *verify_setup_sql(const struct source *source)
     fputs(calendar_function_sql, out);
     fputs(verify_measure_functions_sql, out);
     put_event_type(out, source);
-    put_derive_function(out, source);
-    put_parse_function(out, source);
-    return close_text(out, &text);
+    bool good = put_function(out,
+                             "CREATE FUNCTION pg_temp.verify_derive(_event pg_temp.verify_event)\n"
+                             "RETURNS pg_temp.verify_event LANGUAGE plpgsql\n"
+                             "SET search_path = dovetail_verify, pg_catalog, pg_temp AS ",
+                             put_derive_body, source);
+    fputs(";\n", out);
+    good = put_function(out,
+                        "CREATE FUNCTION pg_temp.verify_parse(_value bytea)\n"
+                        "RETURNS pg_temp.verify_event LANGUAGE plpgsql AS ",
+                        put_parse_body, source) &&
+           good;
+    return finish_text(out, good, &text);
 }
 
 /* A duplicate follows a record with the same id in its partition at a distance of at most `within`
@@ -572,17 +608,10 @@ char *verify_rows_sql(const struct view *view, const struct verify_range *range)
     return close_text(out, &text);
 }
 
-/* The same statement over a single record: if it fails, the view does not count the record. */
-char *verify_reject_sql(const struct view *view)
+static void put_counts_body(FILE *out, const void *definition)
 {
-    char *text = NULL;
-    size_t length;
-    FILE *out = open_memstream(&text, &length);
-    if (out == NULL)
-        return NULL;
-    fputs("CREATE FUNCTION pg_temp.verify_counts(_event pg_temp.verify_event) RETURNS boolean\n"
-          "LANGUAGE plpgsql AS $f$\n"
-          "#variable_conflict use_column\n"
+    const struct view *view = definition;
+    fputs("#variable_conflict use_column\n"
           "BEGIN\n"
           "  PERFORM ",
           out);
@@ -595,8 +624,22 @@ char *verify_reject_sql(const struct view *view)
     fputs(";\n"
           "  RETURN true;\n"
           "EXCEPTION WHEN data_exception OR program_limit_exceeded THEN RETURN false;\n"
-          "END $f$;\n"
-          "DELETE FROM verify_parsed WHERE NOT pg_temp.verify_counts(_event)",
+          "END",
           out);
-    return close_text(out, &text);
+}
+
+/* The same statement over a single record: if it fails, the view does not count the record. */
+char *verify_reject_sql(const struct view *view)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL)
+        return NULL;
+    bool good = put_function(out,
+                             "CREATE FUNCTION pg_temp.verify_counts(_event pg_temp.verify_event)\n"
+                             "RETURNS boolean LANGUAGE plpgsql AS ",
+                             put_counts_body, view);
+    fputs(";\nDELETE FROM verify_parsed WHERE NOT pg_temp.verify_counts(_event)", out);
+    return finish_text(out, good, &text);
 }

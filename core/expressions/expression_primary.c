@@ -116,8 +116,15 @@ static enum status parse_case(struct expression_parser *parser, size_t column,
     status =
         status == STATUS_OK ? parse_case_parts(parser, &conditions, &results, has_operand) : status;
     if (status == STATUS_OK && has_operand) {
+        bool is_text =
+            operand->kind == EXPRESSION_UNTYPED_NULL || expression_is_untyped_text(operand);
         status =
             expression_unify(parser, conditions.nodes, conditions.count, column, "CASE", &compared);
+        if (status == STATUS_OK && is_text && compared != VALUE_STRING) {
+            /* PostgreSQL makes it a text before it looks at the others */
+            status = expression_fault_at(
+                parser, column, "CASE: a literal after CASE is a string, and a WHEN is not");
+        }
     }
     status = status == STATUS_OK ? expression_unify_results(parser, results.nodes, results.count,
                                                             column, "CASE", &type)

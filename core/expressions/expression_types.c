@@ -127,8 +127,9 @@ static bool common_type(struct expression *const *nodes, size_t count, enum valu
     return true;
 }
 
-/* A text as a timestamp, where PostgreSQL reads the same: it refuses offsets of 16 hours and more,
- * and rounds what is finer than a microsecond, which an event's time is not. */
+/* A text as a timestamp, where PostgreSQL reads the same: it refuses offsets of 16 hours and more
+ * and fractions of second 60, and rounds what is finer than a microsecond, which an event's time is
+ * not. */
 static bool timestamp_of(const struct value *text, int64_t *time_us)
 {
     const char *data = text->string.data;
@@ -139,8 +140,9 @@ static bool timestamp_of(const struct value *text, int64_t *time_us)
     }
     const char *point = memchr(data, '.', length);
     size_t digits = point == NULL ? 0 : strspn(point + 1, "0123456789");
+    bool past_60 = digits > 0 && memcmp(point - 2, "60", 2) == 0 && strspn(point + 1, "0") < digits;
     bool has_offset = length > 10 && data[length - 3] == ':' && data[length - 6] != ':';
-    return digits <= 6 && !(has_offset && memcmp(data + length - 5, "16", 2) >= 0);
+    return digits <= 6 && !past_60 && !(has_offset && memcmp(data + length - 5, "16", 2) >= 0);
 }
 
 /* Makes *node of `type`, which common_type has chosen. False where it cannot be. */

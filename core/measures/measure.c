@@ -148,7 +148,13 @@ static enum status parse_argument(struct expression_parser *parser, struct measu
         return parsed == STATUS_OK ? copy_text(parser, start, &measure->argument_texts[argument])
                                    : parsed;
     }
+    const size_t column = parser->lexer.token.column;
     enum status status = expression_parser_accept(parser, "[", &more);
+    if (status == STATUS_OK && (measure->has_array || (more && measure->parameter_count > 0))) {
+        return error_set(parser->error, STATUS_REJECT,
+                         "column %zu: an array [...] stands alone: nothing before or after it",
+                         column);
+    }
     if (status != STATUS_OK || !more) {
         return status == STATUS_OK ? parse_parameter(parser, measure) : status;
     }

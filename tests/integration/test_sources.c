@@ -279,6 +279,25 @@ static void test_ids_are_gone(void **state)
     child_stop(speed);
 }
 
+/* Years that start before 0001 or end after 9999, where a time of a record cannot be. */
+static void test_calendar_at_the_ends_of_time(void **state)
+{
+    (void)state;
+    deployment_define_source(deployment, "{\"source\":\"ends\",\"topic\":\"\",\"partitions\":1,"
+                                         "\"event_time\":{\"field\":\"at\",\"format\":\"rfc3339\"},"
+                                         "\"fields\":{\"at\":\"timestamp\"}}");
+    deployment_define_view(deployment,
+                           "{\"view\":\"tokyo\",\"source\":\"ends\",\"window\":{\"type\":"
+                           "\"tumbling\",\"size\":\"1y\",\"timezone\":\"Asia/Tokyo\"},"
+                           "\"measures\":{\"c\":\"count(*)\"}}");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    start_speed();
+    produce("ends", 0, "{\"at\":\"0001-01-01T00:00:00Z\"}\n{\"at\":\"9999-12-31T23:59:59Z\"}\n");
+    await_number("SELECT next_offset FROM dovetail_internal.position", 2);
+    deployment_run(deployment, 0, "dovetail", "verify", "tokyo", NULL);
+    child_stop(speed);
+}
+
 /* --- derived fields, drop_if_null --- */
 
 static void define_orders(void)
@@ -289,13 +308,15 @@ static void define_orders(void)
         "\"event_time\":{\"field\":\"at\",\"format\":\"epoch_s\"},"
         "\"fields\":{\"at\":\"timestamp\",\"price\":\"decimal\",\"quantity\":\"integer\","
         "\"parts\":{\"type\":\"integer\",\"nullable\":true},"
-        "\"shop\":{\"type\":\"string\",\"nullable\":true}},"
+        "\"shop\":{\"type\":\"string\",\"nullable\":true},"
+        "\"never\":{\"type\":\"string\",\"path\":\"$f$.it's\",\"nullable\":true}},"
         "\"derive\":{\"revenue\":\"price * quantity\",\"each\":\"revenue / parts\","
         "\"order\":\"shop || '-' || CASE WHEN quantity > 5 THEN 'big' ELSE 'small' END\","
-        "\"late\":\"at > '2001-01-01'\",\"quoted\":\"\\\"order\\\" || '!'\"},"
+        "\"late\":\"at > '2001-01-01'\",\"quoted\":\"\\\"order\\\" || '!$f$'\"},"
         "\"drop_if_null\":[\"parts\",\"order\"]}");
     deployment_define_view(
-        deployment, "{\"view\":\"revenues\",\"source\":\"orders\",\"where\":\"late\","
+        deployment, "{\"view\":\"revenues\",\"source\":\"orders\","
+                    "\"where\":\"late AND never IS DISTINCT FROM '$f$'\","
                     "\"group_by\":[\"order\",\"quoted\"],"
                     "\"window\":{\"type\":\"tumbling\",\"size\":\"1d\"},\"measures\":{"
                     "\"c\":\"count(*)\",\"total\":\"sum(revenue)\",\"most\":\"max(each)\"}}");
@@ -616,6 +637,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_duplicates, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ids_are_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_calendar_at_the_ends_of_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_derived_fields, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_masks, set_up, tear_down),
     };
