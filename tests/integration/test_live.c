@@ -280,6 +280,59 @@ static void test_timeout(void **state)
     execute("ROLLBACK; " POSITION "next_offset = next_offset - 1 WHERE partition = 0");
 }
 
+/* The end of the program waits for the question that is being asked, not for those of all. */
+static void test_stop_while_asking(void **state)
+{
+    (void)state;
+    static const char waiting[] = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE"
+                                  " datname = current_database() AND wait_event_type = 'Lock'"
+                                  " AND application_name = 'dovetail-serving'";
+    enum { COUNT = 10 };
+    struct sse streams[COUNT];
+    struct sse_event event;
+    struct postgres *other = NULL;
+    PGresult *result = NULL;
+    int cancelled = 0;
+    int status = -1;
+    assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
+    for (int i = 0; i < COUNT; i++) {
+        open_live(&streams[i], LIVE "?limit=2", "");
+        event = next(&streams[i], "snapshot");
+        json_decref(event.data);
+    }
+    execute("BEGIN");
+    run_on_speed_rows("LOCK TABLE", "IN ACCESS EXCLUSIVE MODE");
+    assert_status(STATUS_OK,
+                  postgres_execute(other, POSITION "next_offset = next_offset + 1", &error));
+    for (bool stopping = false; waitpid(server_pid, &status, WNOHANG) == 0;) {
+        const char *sql = stopping ? waiting
+                                   : "SELECT 1 FROM pg_stat_activity WHERE datname ="
+                                     " current_database() AND wait_event_type = 'Lock'"
+                                     " AND application_name = 'dovetail-serving'";
+        assert_status(STATUS_OK, postgres_query(other, sql, 0, NULL, &result, &error));
+        int found = PQntuples(result);
+        PQclear(result);
+        result = NULL;
+        if (found > 0 && !stopping) {
+            char line[512];
+            stopping = true;
+            kill(server_pid, SIGTERM);
+            assert_true(read(server_messages, line, sizeof line) > 0); /* it is stopping */
+        } else if (found > 0) {
+            cancelled++;
+            usleep(200000); /* until it is told */
+        }
+    }
+    assert_true(cancelled < COUNT); /* else each was asked */
+    assert_int_equal(status, 0);
+    for (int i = 0; i < COUNT; i++)
+        sse_close(&streams[i]);
+    postgres_close(other);
+    execute("ROLLBACK; " POSITION "next_offset = next_offset - 1");
+    close(server_messages);
+    start_server();
+}
+
 static void test_number_of_streams(void **state)
 {
     (void)state;
@@ -334,7 +387,7 @@ int main(void)
         cmocka_unit_test(test_heartbeat),   cmocka_unit_test(test_reconnect),
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_stop),
         cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_number_of_streams),
-        cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_timeout),     cmocka_unit_test(test_stop_while_asking),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
