@@ -586,9 +586,10 @@ static void test_masks(void **state)
             child_kill(speed);
             start_speed();
         }
-        if (round != 0)
-            deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
         if (round != 0) {
+            /* The first one has a version from before the mask, whose keys must not be told. */
+            struct child *run = deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+            assert_null(strstr(child_errors(run), "SECRET"));
             deployment_run(deployment, 0, "dovetail", "verify", "by_email", NULL);
             deployment_run(deployment, 0, "dovetail", "verify", "fails", NULL);
         }
