@@ -369,7 +369,8 @@ section_cache() {
 
 # Sends a file again and again until it is stopped. usage: background_load FILE RATE
 background_load() {
-    trap 'kill "$producer" 2> /dev/null; wait "$producer"; exit 0' TERM
+    # A producer that has just begun dies of the signal, and one may have ended already.
+    trap 'kill "$producer" 2> /dev/null || true; wait "$producer" || true; exit 0' TERM
     while :; do
         "$build/dovetail" produce flights "$1" --rate "$2" --config "$config" \
             > /dev/null 2>> "$work/produce.log" &
