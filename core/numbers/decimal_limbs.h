@@ -25,6 +25,37 @@ static inline int128 decimal_signed(uint128 magnitude, bool negative)
 /* word = word × factor + addend; returns what does not fit into `count` words. */
 uint64_t decimal_limbs_multiply(uint64_t *word, size_t count, uint64_t factor, uint64_t addend);
 
+/* Sums in two's complement, modulo 2^(64 × count): in the header, because they run for every record
+ * and `count` is a constant where they are called. */
+static inline void decimal_limbs_add(uint64_t *word, const uint64_t *other, size_t count)
+{
+    uint128 carry = 0;
+    for (size_t i = 0; i < count; i++) {
+        carry += (uint128)word[i] + other[i];
+        word[i] = (uint64_t)carry;
+        carry >>= 64;
+    }
+}
+
+/* Adds a sign-extended 128-bit integer to 2 words or more. Mostly the upper words do not change: a
+ * carry comes out of the lower ones exactly as often as a negative number's sign bits would cancel
+ * it. */
+static inline void decimal_limbs_add_int128(uint64_t *word, size_t count, int128 value)
+{
+    uint128 low = (uint128)word[1] << 64 | word[0];
+    uint128 sum = low + (uint128)value;
+    word[0] = (uint64_t)sum;
+    word[1] = (uint64_t)(sum >> 64);
+    bool carry = sum < low;
+    if (carry && value >= 0) {
+        for (size_t i = 2; i < count && ++word[i] == 0; i++) {
+        }
+    } else if (!carry && value < 0) {
+        for (size_t i = 2; i < count && word[i]-- == 0; i++) {
+        }
+    }
+}
+
 /*
  * word = word × 10^digits; false if it did not fit, and then word holds the product modulo
  * 2^(64 × count). In that modular sense it serves for two's complement too.

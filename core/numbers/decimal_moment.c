@@ -17,33 +17,6 @@
 _Static_assert(WORDS <= DECIMAL_LIMBS_MAX, "the limbs' functions take that many words");
 _Static_assert(DECIMAL_MOMENT_PG_SIZE >= 8 + 2 * DECIMAL_GROUPS_MAX, "every number fits");
 
-static void add_words(uint64_t word[WORDS], const uint64_t other[WORDS])
-{
-    uint128 carry = 0;
-    for (size_t i = 0; i < WORDS; i++) {
-        carry += (uint128)word[i] + other[i];
-        word[i] = (uint64_t)carry;
-        carry >>= 64;
-    }
-}
-
-/* Adds a sign-extended 128-bit integer: mostly the upper words do not change. */
-static void add_int128(uint64_t word[WORDS], int128 value)
-{
-    uint128 low = (uint128)word[1] << 64 | word[0];
-    uint128 sum = low + (uint128)value;
-    word[0] = (uint64_t)sum;
-    word[1] = (uint64_t)(sum >> 64);
-    bool carry = sum < low;
-    if (carry && value >= 0) {
-        for (size_t i = 2; i < WORDS && ++word[i] == 0; i++) {
-        }
-    } else if (!carry && value < 0) {
-        for (size_t i = 2; i < WORDS && word[i]-- == 0; i++) {
-        }
-    }
-}
-
 /* Brings a sum to a scale that is at least its own. */
 static void rescale(struct decimal_moment *sum, int32_t scale)
 {
@@ -62,7 +35,7 @@ static void multiply(uint128 left, uint128 right, uint64_t product[WORDS])
     product[1] = (uint64_t)(left >> 64);
     (void)decimal_limbs_multiply(product, WORDS, (uint64_t)right, 0);
     (void)decimal_limbs_multiply(upper, WORDS, (uint64_t)(right >> 64), 0);
-    add_words(product, upper);
+    decimal_limbs_add(product, upper, WORDS);
 }
 
 /* Adds coefficient × factor × 10^-scale. */
@@ -76,7 +49,7 @@ static void add_term(struct decimal_moment *sum, int128 coefficient, int128 fact
     if (digits <= DECIMAL_MAX_DIGITS && !__builtin_mul_overflow(coefficient, factor, &product) &&
         (digits == 0 ||
          !__builtin_mul_overflow(product, (int128)decimal_power10[digits], &product))) {
-        add_int128(sum->word, product);
+        decimal_limbs_add_int128(sum->word, WORDS, product);
         return;
     }
     uint64_t wide[WORDS];
@@ -85,7 +58,7 @@ static void add_term(struct decimal_moment *sum, int128 coefficient, int128 fact
     if ((coefficient < 0) != (factor < 0)) {
         decimal_limbs_negate(wide, WORDS);
     }
-    add_words(sum->word, wide);
+    decimal_limbs_add(sum->word, wide, WORDS);
 }
 
 void decimal_moment_init(struct decimal_moment *sum)
@@ -133,7 +106,7 @@ void decimal_moment_merge(struct decimal_moment *sum, const struct decimal_momen
     } else if (term.scale < sum->scale) {
         rescale(&term, sum->scale);
     }
-    add_words(sum->word, term.word);
+    decimal_limbs_add(sum->word, term.word, WORDS);
 }
 
 bool decimal_moment_is_zero(const struct decimal_moment *sum)

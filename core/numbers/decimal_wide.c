@@ -60,34 +60,6 @@ static void rescale(struct decimal_wide *sum, int32_t scale)
     sum->scale = scale;
 }
 
-static void add_words(uint64_t word[WORDS], const uint64_t other[WORDS])
-{
-    uint128 carry = 0;
-    for (size_t i = 0; i < WORDS; i++) {
-        carry += (uint128)word[i] + other[i];
-        word[i] = (uint64_t)carry;
-        carry >>= 64;
-    }
-}
-
-/* Adds a sign-extended 128-bit integer. Mostly the upper words do not change: a carry comes out of
- * the lower ones exactly as often as a negative number's sign bits would cancel it. */
-static void add_int128(uint64_t word[WORDS], int128 value)
-{
-    uint128 low = (uint128)word[1] << 64 | word[0];
-    uint128 sum = low + (uint128)value;
-    word[0] = (uint64_t)sum;
-    word[1] = (uint64_t)(sum >> 64);
-    bool carry = sum < low;
-    if (carry && value >= 0) {
-        for (size_t i = 2; i < WORDS && ++word[i] == 0; i++) {
-        }
-    } else if (!carry && value < 0) {
-        for (size_t i = 2; i < WORDS && word[i]-- == 0; i++) {
-        }
-    }
-}
-
 void decimal_wide_init(struct decimal_wide *sum)
 {
     memset(sum, 0, sizeof(*sum));
@@ -110,11 +82,11 @@ void decimal_wide_add(struct decimal_wide *sum, const struct decimal *value)
             uint64_t scaled[WORDS];
             set_int128(scaled, value->coefficient);
             (void)decimal_limbs_scale_up(scaled, WORDS, digits);
-            add_words(sum->word, scaled);
+            decimal_limbs_add(sum->word, scaled, WORDS);
             return;
         }
     }
-    add_int128(sum->word, coefficient);
+    decimal_limbs_add_int128(sum->word, WORDS, coefficient);
 }
 
 void decimal_wide_merge(struct decimal_wide *sum, const struct decimal_wide *other)
@@ -125,7 +97,7 @@ void decimal_wide_merge(struct decimal_wide *sum, const struct decimal_wide *oth
     } else if (term.scale < sum->scale) {
         rescale(&term, sum->scale);
     }
-    add_words(sum->word, term.word);
+    decimal_limbs_add(sum->word, term.word, WORDS);
 }
 
 bool decimal_wide_equal(const struct decimal_wide *left, const struct decimal_wide *right)
