@@ -1,11 +1,15 @@
 /* dovetail drop: removes a view that has no definition file any more.
  *
  * `dovetail init` never removes a view, because a file that is missing may be a mistake. Here it is
- * said twice: by the missing file, and by --yes. */
+ * said twice: by the missing file, and by --yes.
+ *
+ * A view goes by its name: no registered definition is parsed, so that one which this program does
+ * not accept any more can be removed, too. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/command.h"
+#include "core/catalog/migrations.h"
 
 struct arguments {
     const char *view;
@@ -14,7 +18,9 @@ struct arguments {
 
 static enum status drop_view(struct postgres *postgres, const char *view, struct error *error)
 {
-    enum status status = postgres_execute(postgres, "BEGIN", error);
+    enum status status = migrations_check(postgres, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "BEGIN", error);
     if (status == STATUS_OK)
         status = catalog_lock(postgres, error);
     if (status == STATUS_OK)
@@ -28,14 +34,6 @@ static bool is_defined(const struct definitions *definitions, const char *view)
 {
     for (size_t i = 0; i < definitions->view_count; i++)
         if (strcmp(definitions->views[i]->name, view) == 0)
-            return true;
-    return false;
-}
-
-static bool is_registered(const struct catalog *catalog, const char *view)
-{
-    for (size_t i = 0; i < catalog->version_count; i++)
-        if (strcmp(catalog->versions[i].view->name, view) == 0)
             return true;
     return false;
 }
@@ -55,10 +53,6 @@ static int check(const struct session *session, const struct arguments *argument
             "view %s has a definition file in %s/views: remove that first, or the next "
             "`dovetail init` would make the view anew",
             view, session->config->schemas);
-        return PROGRAM_USAGE;
-    }
-    if (!is_registered(session->catalog, view)) {
-        command_complain("view %s is not registered", view);
         return PROGRAM_USAGE;
     }
     if (!arguments->confirmed) {
@@ -102,7 +96,9 @@ static int run(const struct program_arguments *program)
     struct error error = {0};
     if (!parse(program, &arguments))
         return PROGRAM_USAGE;
-    int code = session_open(&session, program);
+    int code = session_load_config(&session, program);
+    if (code == PROGRAM_OK)
+        code = session_connect(&session);
     if (code == PROGRAM_OK)
         code = check(&session, &arguments);
     if (code == PROGRAM_OK && drop_view(session.postgres, arguments.view, &error) != STATUS_OK)
