@@ -260,6 +260,10 @@ static void test_a_view_is_removed(void **state)
     child = deployment_run(deployment, 2, "dovetail", "drop", "sums", NULL);
     expect_text(child, "--yes");
     expect_sum(2);
+    /* As a definition is that this release accepts no more. */
+    deployment_number(deployment, "WITH changed AS (UPDATE dovetail_internal.view_version"
+                                  " SET definition = '{\"view\": \"sums\", \"unknown\": 1}'"
+                                  " WHERE view = 'sums' RETURNING 1) SELECT count(*) FROM changed");
     deployment_run(deployment, 0, "dovetail", "drop", "sums", "--yes", NULL);
     assert_int_equal(
         deployment_number(deployment, "SELECT (to_regclass('dovetail.sums') IS NULL)::integer"), 1);
