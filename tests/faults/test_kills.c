@@ -25,6 +25,11 @@ static struct traffic *traffic;
 static struct proxy *proxy;
 static struct child *speeds[SPEEDS];
 static uint64_t moments; /* random */
+static struct traffic_options options = {.partitions = PARTITIONS,
+                                         .rate = 500,
+                                         .readers = 1,
+                                         .transactions = true,
+                                         .dedupe_within = 100};
 
 static int set_up(void **state)
 {
@@ -34,7 +39,7 @@ static int set_up(void **state)
     deployment_set(deployment, "kafka", "heartbeat.interval.ms", json_integer(500));
     /* Small, so that there is always something between two segments. */
     deployment_set(deployment, "batch", "segment_size", json_integer(65536));
-    traffic_define(deployment, orders_views, ORDERS_VIEWS);
+    traffic_define_with(deployment, &options);
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     deployment_serve(deployment);
     return 0;
@@ -56,12 +61,8 @@ static int tear_down(void **state)
 
 static void begin(bool may_be_unavailable)
 {
-    const struct traffic_options options = {.seed = stack_seed(),
-                                            .partitions = PARTITIONS,
-                                            .rate = 500,
-                                            .readers = 1,
-                                            .transactions = true,
-                                            .may_be_unavailable = may_be_unavailable};
+    options.seed = stack_seed();
+    options.may_be_unavailable = may_be_unavailable;
     moments = options.seed;
     traffic = traffic_start(deployment, &options);
     speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
@@ -71,25 +72,6 @@ static void begin(bool may_be_unavailable)
 static void pause_below(int ms)
 {
     stack_sleep_ms((int)orders_below(&moments, (size_t)ms));
-}
-
-/* No more faults: everything is found again, and a run covers it. */
-static void end(void)
-{
-    traffic_stop_producing(traffic);
-    traffic_await_end(traffic, speeds, SPEEDS);
-    traffic_await_answers(traffic, 20, speeds, SPEEDS);
-    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
-    traffic_await_answers(traffic, 20, speeds, SPEEDS);
-    traffic_stop_reading(traffic);
-    traffic_check_all(traffic, deployment);
-    for (size_t i = 0; i < ORDERS_VIEWS; i++)
-        deployment_run(deployment, 0, "dovetail", "verify", orders_views[i].name, NULL);
-    struct traffic_counts counts = traffic_counts(traffic);
-    print_message("%" PRId64 " records; %" PRId64 " answers over HTTP and %" PRId64
-                  " over SQL checked, at %" PRId64 " positions; %" PRId64 " refused meanwhile\n",
-                  counts.records, counts.http_answers, counts.sql_answers, counts.positions,
-                  counts.unavailable);
 }
 
 static void batch_runs_are_killed(void **state)
@@ -110,7 +92,7 @@ static void batch_runs_are_killed(void **state)
         traffic_must_be_well(traffic);
         children_must_run(speeds, SPEEDS);
     }
-    end();
+    traffic_prove(traffic, deployment, speeds, SPEEDS);
     print_message("%d runs were killed, %d came through\n", killed, published);
     assert_true(killed > 0);
 }
@@ -132,7 +114,7 @@ static void the_speed_layer_is_killed(void **state)
         traffic_must_be_well(traffic);
         children_must_run(speeds, SPEEDS);
     }
-    end();
+    traffic_prove(traffic, deployment, speeds, SPEEDS);
 }
 
 /* The programs reach PostgreSQL only through the proxy. */
@@ -180,7 +162,7 @@ static void connections_break(void **state)
     }
     print_message("%d connections were broken; %d runs came through, %d failed\n",
                   proxy_broken(proxy), done, failed);
-    end();
+    traffic_prove(traffic, deployment, speeds, SPEEDS);
 }
 
 int main(void)

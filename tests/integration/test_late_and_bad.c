@@ -559,8 +559,8 @@ static void check_answers(void)
     char *rows = NULL;
     size_t count;
     const struct oracle_query query = {.view = &views[0]};
-    struct sql_session *sql = sql_session_create(
-        deployment->postgres, deployment_topic(deployment, "readings"), PARTITIONS);
+    struct sql_session *sql =
+        sql_session_create(deployment->postgres, deployment_topic(deployment, "readings"));
     if (!sql_read_view(sql, &views[0], &receipt, &rows, problem, sizeof problem))
         fail_msg("%s", problem);
     char *expected = oracle_rows(oracle, &query, &receipt, &count);

@@ -29,7 +29,8 @@ struct cache {
 struct oracle {
     pthread_mutex_t lock; /* guards all below */
     char topic[256];
-    int partition_count;
+    int partition_count, partitions_at_least;
+    int64_t dedupe_within; /* 0: there are no duplicates */
     struct partition partitions[ORACLE_PARTITIONS];
     struct cache caches[CACHES];
     int64_t count;
@@ -78,7 +79,7 @@ struct oracle *oracle_create(const char *topic, int partitions, void (*release)(
         return NULL;
     pthread_mutex_init(&oracle->lock, NULL);
     snprintf(oracle->topic, sizeof oracle->topic, "%s", topic);
-    oracle->partition_count = partitions;
+    oracle->partition_count = oracle->partitions_at_least = partitions;
     oracle->release = release;
     return oracle;
 }
@@ -99,6 +100,28 @@ void oracle_destroy(struct oracle *oracle)
         oracle_groups_clear(&oracle->caches[i].groups);
     pthread_mutex_destroy(&oracle->lock);
     free(oracle);
+}
+
+void oracle_dedupe(struct oracle *oracle, int64_t within)
+{
+    oracle->dedupe_within = within;
+}
+
+void oracle_grow(struct oracle *oracle, int partitions)
+{
+    if (partitions > ORACLE_PARTITIONS)
+        abort();
+    pthread_mutex_lock(&oracle->lock);
+    oracle->partition_count = partitions;
+    pthread_mutex_unlock(&oracle->lock);
+}
+
+int oracle_partitions(struct oracle *oracle)
+{
+    pthread_mutex_lock(&oracle->lock);
+    int count = oracle->partition_count;
+    pthread_mutex_unlock(&oracle->lock);
+    return count;
 }
 
 void oracle_add(struct oracle *oracle, int number, int64_t offset,
@@ -139,15 +162,33 @@ int64_t oracle_count(struct oracle *oracle)
     return count;
 }
 
+/* A record is judged when all before it are known. One that is no event has no id. */
+static bool is_duplicate(const struct oracle *oracle, struct partition *partition, int64_t offset)
+{
+    struct oracle_record *record = &partition->records[offset];
+    if (record->judgement != ORACLE_NOT_JUDGED || record->id == 0 || oracle->dedupe_within == 0)
+        return record->judgement == ORACLE_IS_DUPLICATE;
+    record->judgement = ORACLE_IS_FIRST;
+    for (int64_t i = offset - 1; i >= 0 && i >= offset - oracle->dedupe_within; i--)
+        if (partition->known[i] && partition->records[i].id == record->id)
+            record->judgement = ORACLE_IS_DUPLICATE;
+    return record->judgement == ORACLE_IS_DUPLICATE;
+}
+
 struct oracle_ledger oracle_ledger(struct oracle *oracle, int number, int64_t position)
 {
-    struct oracle_ledger ledger = {0};
+    struct oracle_ledger ledger = {.last_offset = -1};
     pthread_mutex_lock(&oracle->lock);
-    const struct partition *partition = &oracle->partitions[number];
+    struct partition *partition = &oracle->partitions[number];
     for (int64_t i = 0; i < partition->end && i < position; i++) {
         if (!partition->known[i])
             continue;
         ledger.consumed++;
+        ledger.last_offset = i;
+        if (is_duplicate(oracle, partition, i)) {
+            ledger.duplicate++;
+            continue;
+        }
         ledger.counted += partition->records[i].outcome == ORACLE_IS_COUNTED;
         ledger.filtered += partition->records[i].outcome == ORACLE_IS_FILTERED;
         ledger.dead_lettered += partition->records[i].outcome == ORACLE_IS_DEAD;
@@ -156,18 +197,51 @@ struct oracle_ledger oracle_ledger(struct oracle *oracle, int number, int64_t po
     return ledger;
 }
 
+static void describe_ledger(int64_t next_offset, const struct oracle_ledger *ledger, char *out,
+                            size_t size)
+{
+    snprintf(out, size,
+             "below %" PRId64 ": consumed %" PRId64 ", counted %" PRId64 ", filtered %" PRId64
+             ", duplicate %" PRId64 ", dead %" PRId64 "; the last one is %" PRId64,
+             next_offset, ledger->consumed, ledger->counted, ledger->filtered, ledger->duplicate,
+             ledger->dead_lettered, ledger->last_offset);
+}
+
+bool oracle_check_positions(struct oracle *oracle, const struct oracle_positions *positions,
+                            char *problem, size_t problem_size)
+{
+    int most = oracle_partitions(oracle);
+    if (positions->partitions < oracle->partitions_at_least || positions->partitions > most) {
+        snprintf(problem, problem_size, "%d partitions have a position, not %d",
+                 positions->partitions, most);
+        return false;
+    }
+    for (int p = 0; p < positions->partitions; p++) {
+        char expected[300], got[300];
+        struct oracle_ledger ledger = oracle_ledger(oracle, p, positions->next_offset[p]);
+        describe_ledger(positions->next_offset[p], &ledger, expected, sizeof expected);
+        describe_ledger(positions->next_offset[p], &positions->ledgers[p], got, sizeof got);
+        if (strcmp(expected, got) != 0) {
+            snprintf(problem, problem_size,
+                     "ledger of partition %d\n  expected: %s\n  got:      %s", p, expected, got);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool oracle_watermark(struct oracle *oracle, const int64_t *positions, int64_t *out_us)
 {
     bool any = false;
     pthread_mutex_lock(&oracle->lock);
     for (int p = 0; p < oracle->partition_count; p++) {
-        const struct partition *partition = &oracle->partitions[p];
+        struct partition *partition = &oracle->partitions[p];
         bool has = false;
         int64_t greatest = 0;
         for (int64_t i = 0; i < partition->end && i < positions[p]; i++) {
             const struct oracle_record *record = &partition->records[i];
             if (partition->known[i] && record->event != NULL && !record->is_ahead &&
-                (!has || record->time_us > greatest)) {
+                !is_duplicate(oracle, partition, i) && (!has || record->time_us > greatest)) {
                 greatest = record->time_us;
                 has = true;
             }
@@ -183,13 +257,13 @@ bool oracle_watermark(struct oracle *oracle, const int64_t *positions, int64_t *
 
 /* --- rows --- */
 
-static void fold_range(const struct oracle *oracle, const struct oracle_view *view,
-                       const int64_t *from, const int64_t *to, struct oracle_groups *groups)
+static void fold_range(struct oracle *oracle, const struct oracle_view *view, const int64_t *from,
+                       const int64_t *to, struct oracle_groups *groups)
 {
     for (int p = 0; p < oracle->partition_count; p++) {
-        const struct partition *partition = &oracle->partitions[p];
+        struct partition *partition = &oracle->partitions[p];
         for (int64_t i = from[p]; i < to[p] && i < partition->end; i++)
-            if (partition->known[i])
+            if (partition->known[i] && !is_duplicate(oracle, partition, i))
                 oracle_fold_record(view, groups, &partition->records[i]);
     }
 }
@@ -402,11 +476,12 @@ static bool read_offsets(const struct oracle *oracle, const json_t *receipt, con
 {
     const json_t *object = json_object_get(receipt, name);
     const json_t *offsets = json_object_get(object, oracle->topic);
-    if (json_object_size(object) != 1 ||
-        json_array_size(offsets) != (size_t)oracle->partition_count)
+    size_t count = json_array_size(offsets);
+    if (json_object_size(object) != 1 || count < (size_t)oracle->partitions_at_least ||
+        count > (size_t)oracle->partition_count)
         return false;
-    for (int p = 0; p < oracle->partition_count; p++) {
-        const json_t *offset = json_array_get(offsets, (size_t)p);
+    for (size_t p = 0; p < count; p++) {
+        const json_t *offset = json_array_get(offsets, p);
         if (!is_number(offset))
             return false;
         out[p] = strtoll(json_string_value(offset) + 1, NULL, 10);

@@ -77,12 +77,15 @@ struct oracle_view {
 
 /* What becomes of a record in the source's ledger. */
 enum oracle_outcome { ORACLE_IS_COUNTED, ORACLE_IS_FILTERED, ORACLE_IS_DEAD };
+enum oracle_judgement { ORACLE_NOT_JUDGED, ORACLE_IS_FIRST, ORACLE_IS_DUPLICATE };
 
 struct oracle_record {
     const void *event; /* NULL: not an event of the source, a dead letter for every view */
     int64_t time_us;
-    bool is_ahead; /* so far in the future that the watermark does not believe it */
-    enum oracle_outcome outcome;
+    bool is_ahead;               /* so far in the future that the watermark does not believe it */
+    enum oracle_outcome outcome; /* unless it is a duplicate */
+    int64_t id;                  /* what duplicates are known by; 0: none */
+    enum oracle_judgement judgement; /* the oracle's own */
 };
 
 struct oracle;
@@ -90,6 +93,13 @@ struct oracle;
 /* `release` frees an event at the end; may be NULL. */
 struct oracle *oracle_create(const char *topic, int partitions, void (*release)(void *event));
 void oracle_destroy(struct oracle *oracle); /* accepts NULL */
+/* From now on a record whose id another one has within so many offsets before it, in the same
+ * partition, is a duplicate. Before the first record. */
+void oracle_dedupe(struct oracle *oracle, int64_t within);
+/* Partitions are about to be added: until the last answer that does not know them yet, both are
+ * right. To be called before Kafka has them. */
+void oracle_grow(struct oracle *oracle, int partitions);
+int oracle_partitions(struct oracle *oracle);
 /* The record at this offset. Offsets that are never added are holes of the log. */
 void oracle_add(struct oracle *oracle, int partition, int64_t offset,
                 const struct oracle_record *record);
@@ -99,10 +109,23 @@ void oracle_ends(struct oracle *oracle, int64_t *out);
 int64_t oracle_count(struct oracle *oracle); /* of records */
 
 struct oracle_ledger {
-    int64_t consumed, counted, filtered, dead_lettered;
+    int64_t consumed, counted, filtered, duplicate, dead_lettered;
+    int64_t last_offset; /* of the last record below the position, -1 before the first */
 };
 /* Of one partition's records below `position`. */
 struct oracle_ledger oracle_ledger(struct oracle *oracle, int partition, int64_t position);
+
+/* What the program says of its partitions, in one snapshot. */
+struct oracle_positions {
+    int partitions;
+    int64_t next_offset[ORACLE_PARTITIONS]; /* P */
+    struct oracle_ledger ledgers[ORACLE_PARTITIONS];
+};
+/* Nothing is lost or counted twice, and P is behind the last record that was applied: for every
+ * partition consumed = counted + filtered + duplicate + dead-lettered = the records below P, each
+ * of them as it must be, and no record lies between the last one applied and P. */
+bool oracle_check_positions(struct oracle *oracle, const struct oracle_positions *positions,
+                            char *problem, size_t problem_size);
 
 /* --- queries --- */
 

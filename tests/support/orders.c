@@ -181,6 +181,8 @@ static void write_order(struct writer *writer, uint64_t *random, const struct or
 {
     put(writer, "{\"time\":");
     put_time(writer, random, order->time_us);
+    if (order->id != 0)
+        put(writer, ",\"id\":%" PRId64, order->id);
     put_noise(writer, random);
     if (order->has_shop) {
         put(writer, ",\"shop\":{\"id\":7,\"name\":");
@@ -262,10 +264,33 @@ void orders_generator_init(struct orders_generator *generator, uint64_t seed,
         .random = seed, .clock_us = begin_us, .views = views, .view_count = view_count};
 }
 
+/* Another order may have the id of an earlier one: then it is a duplicate all the same. */
+static void choose_id(struct orders_generator *generator, struct order *order,
+                      struct orders_record *out)
+{
+    size_t which = orders_below(&generator->random, ORDERS_REMEMBERED);
+    if (generator->remembered[which].id != 0 && chance(&generator->random, 80)) {
+        order->id = generator->remembered[which].id;
+        out->partition = generator->remembered[which].partition;
+    } else if (!chance(&generator->random, 50)) { /* some have none */
+        order->id = ++generator->last_id;
+    }
+}
+
+void orders_sent(struct orders_generator *generator, const struct orders_record *record,
+                 int partition)
+{
+    if (record->model.id == 0)
+        return;
+    size_t which = (size_t)record->model.id % ORDERS_REMEMBERED;
+    generator->remembered[which].id = record->model.id;
+    generator->remembered[which].partition = partition;
+}
+
 void orders_next(struct orders_generator *generator, struct orders_record *out)
 {
     uint64_t *random = &generator->random;
-    *out = (struct orders_record){0};
+    *out = (struct orders_record){.partition = -1};
     if (!chance(random, 300))
         out->key_length =
             (size_t)snprintf(out->key, sizeof out->key, "k%zu", orders_below(random, 50));
@@ -278,11 +303,15 @@ void orders_next(struct orders_generator *generator, struct orders_record *out)
         abort();
     struct writer writer = {.out = out->value, .size = sizeof out->value};
     random_order(generator, order);
+    if (generator->has_ids)
+        choose_id(generator, order, out);
     write_order(&writer, random, order);
     out->has_value = true;
     out->length = writer.length;
-    out->model = (struct oracle_record){
-        .event = order, .time_us = order->time_us, .outcome = outcome_of(generator, order)};
+    out->model = (struct oracle_record){.event = order,
+                                        .time_us = order->time_us,
+                                        .outcome = outcome_of(generator, order),
+                                        .id = order->id};
 }
 
 static void random_filter(uint64_t *random, struct oracle_query *query)

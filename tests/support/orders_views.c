@@ -1,4 +1,5 @@
 /* The views of the orders, in JSON and in C: see orders.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/support/orders.h"
@@ -14,6 +15,21 @@ const char orders_source[] =
     "  \"parts\": \"integer\","
     "  \"paid\": {\"type\": \"boolean\", \"nullable\": true},"
     "  \"note\": {\"type\": \"string\", \"nullable\": true}}}";
+
+char *orders_source_with(int partitions, int64_t within)
+{
+    json_t *source = json_loads(orders_source, 0, NULL);
+    json_object_set_new(source, "partitions", json_integer(partitions));
+    if (within > 0) {
+        json_object_set_new(json_object_get(source, "fields"), "id",
+                            json_pack("{s:s, s:b}", "type", "integer", "nullable", 1));
+        json_object_set_new(source, "dedupe",
+                            json_pack("{s:s, s:I}", "field", "id", "within", (json_int_t)within));
+    }
+    char *text = json_dumps(source, 0);
+    json_decref(source);
+    return text;
+}
 
 void orders_set_string(struct oracle_value *out, bool has, const char *text)
 {

@@ -15,19 +15,25 @@ enum { OID_BOOL = 16, OID_INT8 = 20, OID_TEXT = 25, OID_TIMESTAMPTZ = 1184, OID_
 
 struct sql_session {
     PGconn *connection;
+    char conninfo[600];
     char topic[256];
-    int partitions;
 };
 
-struct sql_session *sql_session_create(const char *conninfo, const char *topic, int partitions)
+static void begin(struct sql_session *session)
+{
+    PQfinish(session->connection);
+    session->connection = PQconnectdb(session->conninfo);
+    PQclear(PQexec(session->connection, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"));
+}
+
+struct sql_session *sql_session_create(const char *conninfo, const char *topic)
 {
     struct sql_session *session = calloc(1, sizeof *session);
     if (session == NULL)
         abort();
-    session->connection = PQconnectdb(conninfo);
-    session->partitions = partitions;
+    snprintf(session->conninfo, sizeof session->conninfo, "%s", conninfo);
     snprintf(session->topic, sizeof session->topic, "%s", topic);
-    PQclear(PQexec(session->connection, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"));
+    begin(session);
     return session;
 }
 
@@ -37,6 +43,11 @@ void sql_session_destroy(struct sql_session *session)
         return;
     PQfinish(session->connection);
     free(session);
+}
+
+bool sql_session_is_lost(const struct sql_session *session)
+{
+    return PQstatus(session->connection) != CONNECTION_OK;
 }
 
 static PGresult *run(struct sql_session *session, const char *sql, char *problem, size_t size)
@@ -71,11 +82,11 @@ static bool read_receipt(struct sql_session *session, struct oracle_receipt *rec
     PGresult *result = run(session, sql, problem, size);
     if (result == NULL)
         return false;
-    *receipt = (struct oracle_receipt){.partitions = session->partitions};
-    bool good = PQntuples(result) == session->partitions;
+    *receipt = (struct oracle_receipt){.partitions = PQntuples(result)};
+    bool good = receipt->partitions <= ORACLE_PARTITIONS;
     if (!good)
-        snprintf(problem, size, "%d partitions in position", PQntuples(result));
-    for (int p = 0; good && p < session->partitions; p++) {
+        snprintf(problem, size, "%d partitions in position", receipt->partitions);
+    for (int p = 0; good && p < receipt->partitions; p++) {
         receipt->run = strtoll(PQgetvalue(result, p, 0), NULL, 10);
         receipt->cutoffs[p] = strtoll(PQgetvalue(result, p, 1), NULL, 10);
         receipt->positions[p] = strtoll(PQgetvalue(result, p, 2), NULL, 10);
@@ -188,10 +199,46 @@ bool sql_read_view(struct sql_session *session, const struct oracle_view *view,
                    struct oracle_receipt *receipt, char **rows, char *problem, size_t problem_size)
 {
     *rows = NULL;
+    if (sql_session_is_lost(session))
+        begin(session);
     bool good = execute(session, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", problem,
                         problem_size) &&
                 read_receipt(session, receipt, problem, problem_size) &&
                 read_rows(session, view, rows, problem, problem_size);
     PQclear(PQexec(session->connection, good ? "COMMIT" : "ROLLBACK"));
+    return good;
+}
+
+bool sql_read_positions(struct sql_session *session, struct oracle_positions *out, char *problem,
+                        size_t problem_size)
+{
+    char sql[512];
+    snprintf(sql, sizeof sql,
+             "SELECT next_offset, consumed, counted, filtered, duplicate, dead_lettered,"
+             " coalesce(last_offset, -1) FROM dovetail_internal.position WHERE topic = '%s'"
+             " ORDER BY partition",
+             session->topic);
+    if (sql_session_is_lost(session))
+        begin(session);
+    PGresult *result = run(session, sql, problem, problem_size);
+    if (result == NULL)
+        return false;
+    *out = (struct oracle_positions){.partitions = PQntuples(result)};
+    bool good = out->partitions <= ORACLE_PARTITIONS;
+    for (int p = 0; good && p < out->partitions; p++) {
+        int64_t values[7];
+        for (int i = 0; i < 7; i++)
+            values[i] = strtoll(PQgetvalue(result, p, i), NULL, 10);
+        out->next_offset[p] = values[0];
+        out->ledgers[p] = (struct oracle_ledger){.consumed = values[1],
+                                                 .counted = values[2],
+                                                 .filtered = values[3],
+                                                 .duplicate = values[4],
+                                                 .dead_lettered = values[5],
+                                                 .last_offset = values[6]};
+    }
+    if (!good)
+        snprintf(problem, problem_size, "%d partitions in position", out->partitions);
+    PQclear(result);
     return good;
 }

@@ -46,7 +46,8 @@ struct answer {
     char *body; /* of HTTP */
     char *rows; /* of SQL, with its receipt */
     struct oracle_receipt receipt;
-    int64_t number; /* the newest record that had been sent when it arrived */
+    struct oracle_positions *ledgers; /* of no view */
+    int64_t number;                   /* the newest record that had been sent when it arrived */
 };
 
 struct traffic {
@@ -58,6 +59,7 @@ struct traffic {
     pthread_t producer, checker, sql, readers[READERS_MAX];
     bool has_producer, has_checker, has_sql;
     int reader_count;
+    atomic_int partitions;
     atomic_bool stop_producing, stop_reading, stop_checking;
 
     pthread_mutex_t lock; /* guards all below */
@@ -172,7 +174,11 @@ static struct pending *send_one(struct traffic *traffic, struct broker_producer 
                                 .record = record.model,
                                 .in_transaction = in_transaction};
     int32_t partition =
-        (int32_t)orders_below(&generator->random, (size_t)traffic->options.partitions);
+        (int32_t)orders_below(&generator->random, (size_t)atomic_load(&traffic->partitions));
+    if (record.partition >= 0)
+        partition = record.partition;
+    else
+        orders_sent(generator, &record, partition);
     if (!broker_produce(producer, traffic->topic, partition,
                         record.key_length > 0 ? record.key : NULL, record.key_length,
                         record.has_value ? record.value : NULL, record.length, NULL, pending)) {
@@ -215,6 +221,7 @@ static void *produce(void *context)
     struct orders_generator generator;
     orders_generator_init(&generator, traffic->options.seed, traffic->options.views,
                           traffic->options.view_count);
+    generator.has_ids = traffic->options.dedupe_within > 0;
     int64_t begun_ms = stack_now_ms(), sent = 0;
     while (!atomic_load(&traffic->stop_producing) && !has_problem(traffic)) {
         int64_t due = (stack_now_ms() - begun_ms) * traffic->options.rate / 1000;
@@ -258,6 +265,7 @@ static void free_answer(struct answer *answer)
 {
     free(answer->body);
     free(answer->rows);
+    free(answer->ledgers);
     free(answer);
 }
 
@@ -331,17 +339,29 @@ static bool check_sql(struct traffic *traffic, const struct answer *answer, char
     return good;
 }
 
+static bool check_ledgers(struct traffic *traffic, const struct answer *answer, char *problem,
+                          size_t size)
+{
+    bool good = oracle_check_positions(traffic->oracle, answer->ledgers, problem, size);
+    pthread_mutex_lock(&traffic->lock);
+    traffic->counts.ledgers += good;
+    pthread_mutex_unlock(&traffic->lock);
+    return good;
+}
+
 static void *check(void *context)
 {
     struct traffic *traffic = context;
     struct answer *answer;
     char problem[PROBLEM_BYTES];
     while ((answer = dequeue(traffic)) != NULL) {
-        bool good = answer->body != NULL ? check_http(traffic, answer, problem, sizeof problem)
-                                         : check_sql(traffic, answer, problem, sizeof problem);
-        if (good)
+        bool good = answer->ledgers != NULL
+                        ? check_ledgers(traffic, answer, problem, sizeof problem)
+                    : answer->body != NULL ? check_http(traffic, answer, problem, sizeof problem)
+                                           : check_sql(traffic, answer, problem, sizeof problem);
+        if (good && answer->ledgers == NULL)
             count_answer(traffic, answer, &answer->receipt);
-        else
+        if (!good)
             note_problem(traffic, "%s\n(DOVETAIL_SEED=%" PRIu64 ")", problem,
                          traffic->options.seed);
         free_answer(answer);
@@ -385,7 +405,7 @@ static bool has_demanded(struct traffic *traffic, const struct oracle_query *que
     struct oracle_answer answer;
     char problem[256];
     bool good = oracle_read_answer(traffic->oracle, query, body, &answer, problem, sizeof problem);
-    for (int p = 0; good && p < traffic->options.partitions; p++)
+    for (int p = 0; good && p < answer.receipt.partitions; p++)
         good = answer.receipt.positions[p] >= ends[p];
     free(answer.rows);
     return good;
@@ -458,27 +478,45 @@ static void *read_http(void *context)
 
 /* --- reading SQL --- */
 
+/* One view, or the ledgers. */
+static void read_sql_once(struct traffic *traffic, struct sql_session *session, uint64_t *random)
+{
+    char problem[1024];
+    struct answer *answer = calloc(1, sizeof *answer);
+    if (answer == NULL)
+        abort();
+    size_t which = orders_below(random, traffic->options.view_count + 1);
+    bool good;
+    if (which < traffic->options.view_count) {
+        answer->query.view = &traffic->options.views[which];
+        good = sql_read_view(session, answer->query.view, &answer->receipt, &answer->rows, problem,
+                             sizeof problem);
+    } else {
+        answer->ledgers = calloc(1, sizeof *answer->ledgers);
+        if (answer->ledgers == NULL)
+            abort();
+        good = sql_read_positions(session, answer->ledgers, problem, sizeof problem);
+    }
+    answer->number = newest_number(traffic);
+    if (good) {
+        enqueue(traffic, answer);
+        return;
+    }
+    free_answer(answer);
+    if (traffic->options.may_be_unavailable && sql_session_is_lost(session))
+        count_refusal(traffic, true);
+    else
+        note_problem(traffic, "%s", problem);
+}
+
 static void *read_sql(void *context)
 {
     struct traffic *traffic = context;
-    char problem[1024];
-    struct sql_session *session = sql_session_create(traffic->deployment->postgres, traffic->topic,
-                                                     traffic->options.partitions);
-    for (size_t turn = 0; !atomic_load(&traffic->stop_reading) && !has_problem(traffic); turn++) {
-        struct answer *answer = calloc(1, sizeof *answer);
-        if (answer == NULL)
-            abort();
-        answer->query.view = &traffic->options.views[turn % traffic->options.view_count];
-        bool good = sql_read_view(session, answer->query.view, &answer->receipt, &answer->rows,
-                                  problem, sizeof problem);
-        answer->number = newest_number(traffic);
-        if (good) {
-            enqueue(traffic, answer);
-        } else {
-            free_answer(answer);
-            note_problem(traffic, "%s", problem);
-        }
-        stack_sleep_ms(50);
+    uint64_t random = traffic->options.seed;
+    struct sql_session *session = sql_session_create(traffic->deployment->postgres, traffic->topic);
+    while (!atomic_load(&traffic->stop_reading) && !has_problem(traffic)) {
+        read_sql_once(traffic, session, &random);
+        stack_sleep_ms((int)orders_below(&random, 100));
     }
     sql_session_destroy(session);
     return NULL;
@@ -492,6 +530,16 @@ void traffic_define(const struct deployment *deployment, const struct oracle_vie
     deployment_define_source(deployment, orders_source);
     for (size_t i = 0; i < view_count; i++)
         deployment_define_view(deployment, views[i].json);
+}
+
+void traffic_define_with(const struct deployment *deployment, const struct traffic_options *options)
+{
+    bool own = options->views != NULL;
+    traffic_define(deployment, own ? options->views : orders_views,
+                   own ? options->view_count : ORDERS_VIEWS);
+    char *source = orders_source_with(options->partitions, options->dedupe_within);
+    deployment_define_source(deployment, source);
+    free(source);
 }
 
 struct traffic *traffic_start(const struct deployment *deployment,
@@ -510,6 +558,8 @@ struct traffic *traffic_start(const struct deployment *deployment,
     snprintf(traffic->topic, sizeof traffic->topic, "%s", deployment_topic(deployment, "orders"));
     traffic->oracle = oracle_create(traffic->topic, options->partitions, free);
     assert_non_null(traffic->oracle);
+    oracle_dedupe(traffic->oracle, options->dedupe_within);
+    atomic_store(&traffic->partitions, options->partitions);
     traffic->plain = broker_producer_create(NULL, on_delivered);
     if (options->transactions)
         traffic->transactional = broker_producer_create(traffic->topic, on_delivered);
@@ -586,6 +636,13 @@ void traffic_destroy(struct traffic *traffic)
     free(traffic);
 }
 
+void traffic_grow(struct traffic *traffic, int partitions)
+{
+    oracle_grow(traffic->oracle, partitions);
+    broker_grow_topic(traffic->topic, partitions);
+    atomic_store(&traffic->partitions, partitions);
+}
+
 struct oracle *traffic_oracle(struct traffic *traffic)
 {
     return traffic->oracle;
@@ -644,7 +701,7 @@ void traffic_await_end(struct traffic *traffic, struct child *const *children, i
 {
     int64_t ends[ORACLE_PARTITIONS];
     oracle_ends(traffic->oracle, ends);
-    for (int p = 0; p < traffic->options.partitions; p++) {
+    for (int p = 0; p < oracle_partitions(traffic->oracle); p++) {
         char sql[512], what[64];
         snprintf(sql, sizeof sql,
                  "SELECT next_offset FROM dovetail_internal.position"
@@ -673,7 +730,7 @@ void traffic_check_view(struct traffic *traffic, const struct deployment *deploy
         !oracle_read_answer(traffic->oracle, &query, reply.body, &answer, problem, sizeof problem))
         fail_msg("%s", problem);
     oracle_ends(traffic->oracle, ends);
-    for (int p = 0; p < traffic->options.partitions; p++)
+    for (int p = 0; p < oracle_partitions(traffic->oracle); p++)
         assert_true(answer.receipt.positions[p] >= ends[p]);
     free(answer.rows);
     free(target);
@@ -682,8 +739,7 @@ void traffic_check_view(struct traffic *traffic, const struct deployment *deploy
 
     struct oracle_receipt receipt;
     char *rows = NULL;
-    struct sql_session *sql =
-        sql_session_create(deployment->postgres, traffic->topic, traffic->options.partitions);
+    struct sql_session *sql = sql_session_create(deployment->postgres, traffic->topic);
     if (!sql_read_view(sql, view, &receipt, &rows, problem, sizeof problem))
         fail_msg("%s", problem);
     char *expected = oracle_rows(traffic->oracle, &query, &receipt, &count);
@@ -694,32 +750,20 @@ void traffic_check_view(struct traffic *traffic, const struct deployment *deploy
     sql_session_destroy(sql);
 }
 
-/* One row of "consumed counted filtered dead_lettered" for each partition. */
 static void check_ledger(struct traffic *traffic, const struct deployment *deployment)
 {
-    char sql[512];
-    snprintf(sql, sizeof sql,
-             "SELECT consumed, counted, filtered, duplicate, dead_lettered"
-             " FROM dovetail_internal.position WHERE topic = '%s' ORDER BY partition",
-             traffic->topic);
-    PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
-    assert_int_equal(PQntuples(result), traffic->options.partitions);
-    for (int p = 0; p < traffic->options.partitions; p++) {
-        struct oracle_ledger wanted = oracle_ledger(traffic->oracle, p, INT64_MAX);
-        char expected[128], got[128];
-        snprintf(expected, sizeof expected, "%" PRId64 " %" PRId64 " %" PRId64 " 0 %" PRId64,
-                 wanted.consumed, wanted.counted, wanted.filtered, wanted.dead_lettered);
-        snprintf(got, sizeof got, "%s %s %s %s %s", PQgetvalue(result, p, 0),
-                 PQgetvalue(result, p, 1), PQgetvalue(result, p, 2), PQgetvalue(result, p, 3),
-                 PQgetvalue(result, p, 4));
-        if (strcmp(expected, got) != 0)
-            fail_msg("ledger of partition %d (consumed, counted, filtered, duplicate, dead): "
-                     "expected %s, got %s",
-                     p, expected, got);
+    struct oracle_positions positions;
+    char problem[PROBLEM_BYTES];
+    struct sql_session *sql = sql_session_create(deployment->postgres, traffic->topic);
+    if (!sql_read_positions(sql, &positions, problem, sizeof problem) ||
+        !oracle_check_positions(traffic->oracle, &positions, problem, sizeof problem))
+        fail_msg("%s", problem);
+    sql_session_destroy(sql);
+    assert_int_equal(positions.partitions, oracle_partitions(traffic->oracle));
+    for (int p = 0; p < positions.partitions; p++) {
+        struct oracle_ledger all = oracle_ledger(traffic->oracle, p, INT64_MAX);
+        assert_int_equal(positions.ledgers[p].consumed, all.consumed);
     }
-    PQclear(result);
-    PQfinish(connection);
 }
 
 void traffic_check_all(struct traffic *traffic, const struct deployment *deployment)
@@ -728,4 +772,72 @@ void traffic_check_all(struct traffic *traffic, const struct deployment *deploym
     for (size_t i = 0; i < traffic->options.view_count; i++)
         traffic_check_view(traffic, deployment, &traffic->options.views[i]);
     check_ledger(traffic, deployment);
+}
+
+/* Everything of a view by one layer: the rows, and where they stand. */
+static char *ask_layer(struct traffic *traffic, const struct deployment *deployment,
+                       const struct oracle_view *view, enum oracle_layer layer,
+                       struct oracle_receipt *receipt)
+{
+    const struct oracle_query query = {.view = view, .layer = layer};
+    struct oracle_answer answer;
+    struct http_reply reply;
+    char problem[PROBLEM_BYTES];
+    struct http_session *session = http_session_create(deployment->port);
+    char *target = oracle_target(&query);
+    http_get(session, target, &reply);
+    if (reply.status != 200)
+        fail_msg("%s: %d %s", target, reply.status, reply.body);
+    if (!oracle_check(traffic->oracle, &query, reply.body, problem, sizeof problem) ||
+        !oracle_read_answer(traffic->oracle, &query, reply.body, &answer, problem, sizeof problem))
+        fail_msg("%s", problem);
+    free(target);
+    http_reply_free(&reply);
+    http_session_destroy(session);
+    *receipt = answer.receipt;
+    return answer.rows;
+}
+
+enum { VIEWS_MAX = 16 };
+
+void traffic_prove(struct traffic *traffic, const struct deployment *deployment,
+                   struct child *const *children, int child_count)
+{
+    struct oracle_receipt before[VIEWS_MAX], after;
+    char *merged[VIEWS_MAX], problem[PROBLEM_BYTES];
+    size_t count = traffic->options.view_count;
+    assert_true(count <= VIEWS_MAX);
+    traffic_stop_producing(traffic);
+    traffic_must_be_well(traffic);
+    traffic_await_end(traffic, children, child_count);
+    if (traffic->reader_count > 0)
+        traffic_await_answers(traffic, 20, children, child_count);
+    for (size_t i = 0; i < count; i++)
+        merged[i] =
+            ask_layer(traffic, deployment, &traffic->options.views[i], ORACLE_MERGED, &before[i]);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    for (size_t i = 0; i < count; i++) {
+        char *batch =
+            ask_layer(traffic, deployment, &traffic->options.views[i], ORACLE_BATCH, &after);
+        for (int p = 0; p < after.partitions; p++)
+            assert_int_equal(after.cutoffs[p], before[i].positions[p]);
+        if (oracle_difference(merged[i], batch, problem, sizeof problem))
+            fail_msg("%s: before and after the run that covers it: %s",
+                     traffic->options.views[i].name, problem);
+        free(batch);
+        free(merged[i]);
+    }
+    if (traffic->reader_count > 0)
+        traffic_await_answers(traffic, 20, children, child_count);
+    traffic_stop_reading(traffic);
+    traffic_check_all(traffic, deployment);
+    for (size_t i = 0; i < count; i++)
+        deployment_run(deployment, 0, "dovetail", "verify", traffic->options.views[i].name, NULL);
+    struct traffic_counts counts = traffic_counts(traffic);
+    print_message("%" PRId64 " records; %" PRId64 " answers over HTTP, %" PRId64
+                  " over SQL and %" PRId64 " times all ledgers checked, at %" PRId64
+                  " positions and %" PRId64 " changes of the run; %" PRId64
+                  " refused meanwhile; %zu views verified\n",
+                  counts.records, counts.http_answers, counts.sql_answers, counts.ledgers,
+                  counts.positions, counts.runs, counts.unavailable, count);
 }

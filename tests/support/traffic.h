@@ -7,7 +7,10 @@
  * had been sent before it came is known to the model.
  *
  * The threads never fail the test themselves: they note the first difference, and the main thread
- * asks traffic_must_be_well. */
+ * asks traffic_must_be_well.
+ *
+ * At random moments the ledger of every partition is compared with the model, too: see
+ * oracle_check_positions. */
 #ifndef DOVETAIL_TESTS_SUPPORT_TRAFFIC_H
 #define DOVETAIL_TESTS_SUPPORT_TRAFFIC_H
 
@@ -16,6 +19,7 @@
 
 struct traffic;
 
+/* The same traffic for the same seed, up to which record comes when. */
 struct traffic_options {
     uint64_t seed;
     const struct oracle_view *views; /* all of the deployment; NULL: orders_views */
@@ -25,6 +29,7 @@ struct traffic_options {
     int readers;    /* over HTTP */
     int repeats;    /* each question is asked so often in a row; 0: once */
     bool transactions;
+    int64_t dedupe_within; /* ids come again, within so many offsets and beyond; 0: no ids */
     /* 503 is allowed as well as 200: the programs' database is away on purpose. */
     bool may_be_unavailable;
 };
@@ -32,6 +37,9 @@ struct traffic_options {
 /* Writes the definitions of the orders' source and of views into the deployment. */
 void traffic_define(const struct deployment *deployment, const struct oracle_view *views,
                     size_t view_count);
+/* The same with the partitions and the ids of the options. */
+void traffic_define_with(const struct deployment *deployment,
+                         const struct traffic_options *options);
 
 /* The deployment must be initialised, and serving for readers > 0. */
 struct traffic *traffic_start(const struct deployment *deployment,
@@ -45,6 +53,9 @@ void traffic_stop_producing(struct traffic *traffic);
 void traffic_stop_reading(struct traffic *traffic);
 void traffic_destroy(struct traffic *traffic); /* accepts NULL */
 
+/* Partitions are added to the topic, and get records from now on. */
+void traffic_grow(struct traffic *traffic, int partitions);
+
 struct oracle *traffic_oracle(struct traffic *traffic);
 const char *traffic_topic(const struct traffic *traffic);
 
@@ -52,6 +63,7 @@ struct traffic_counts {
     int64_t records;
     int64_t http_answers; /* checked */
     int64_t sql_answers;  /* checked */
+    int64_t ledgers;      /* of all partitions, checked */
     int64_t not_in_time;  /* 504 for at_least */
     int64_t unavailable;
     int64_t positions; /* different receipts among the answers */
@@ -76,5 +88,12 @@ void traffic_check_view(struct traffic *traffic, const struct deployment *deploy
                         const struct oracle_view *view);
 /* The same for every view of the traffic, and the ledger of every partition. */
 void traffic_check_all(struct traffic *traffic, const struct deployment *deployment);
+
+/* The last word of a case with faults, when they are over: ends the producer, waits for P, and
+ * checks that nothing is missing and nothing double: every view and ledger; the same answers from
+ * the speed layer and from a batch run at the same offsets; and an independent recompute
+ * (`dovetail verify`). Prints the figures. */
+void traffic_prove(struct traffic *traffic, const struct deployment *deployment,
+                   struct child *const *children, int child_count);
 
 #endif
