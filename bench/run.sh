@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The benchmarks: `make bench`. docs/BENCHMARKS.md says what is measured and how to read it.
 #
-#   run.sh [SECTION]...     all sections, or some of: core speed recompute queries cache
-#                           freshness
+#   run.sh [SECTION]...     all sections, or some of: core speed duckdb recompute growth
+#                           queries cache freshness
 #
 # Works on a stack of its own (DOVETAIL_RUN_DIR and the ports come from make/bench.mk), which is made
 # anew and removed afterwards. The environment may set
@@ -35,12 +35,16 @@ hz=$(getconf CLK_TCK)
 results=$work/results.tsv
 config=$work/demo.json
 flights=$work/flights.jsonl
-sections=" ${*:-core speed recompute queries cache freshness} "
+sections=" ${*:-core speed duckdb recompute growth queries cache freshness} "
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$here/common.sh"
 # shellcheck source-path=SCRIPTDIR source=sections.sh
 . "$here/sections.sh"
+# shellcheck source-path=SCRIPTDIR source=duckdb.sh
+. "$here/duckdb.sh"
+# shellcheck source-path=SCRIPTDIR source=growth.sh
+. "$here/growth.sh"
 
 wants() { [[ $sections = *" $1 "* ]]; }
 
@@ -97,6 +101,8 @@ if wants core; then section_core; fi
 fresh_database
 load_topic
 if wants speed; then section_speed; fi
+if wants duckdb; then section_duckdb; fi
+if wants growth; then section_growth; fi
 if wants recompute; then section_recompute; fi
 if wants queries || wants cache || wants freshness; then prepare_serving; fi
 if wants queries; then section_queries; fi

@@ -147,12 +147,15 @@ run_batch() {
         case $stage in
             load) load_ms=$ms load_count=$count ;;
             process) process_ms=$ms process_count=$count ;;
+            store) store_ms=$ms ;;
         esac
     done < "$work/batch.out"
+    postgres=$(calc %.2f "$(cpu_of -r "$postgres_pid") - $postgres")
     batch_wall=$wall
+    batch_cpu=$(calc %.3f "$cpu + $postgres")
     note "$label: all" "s" "$wall"
     note "$label: CPU of dovetail-batch" "s" "$cpu"
-    note "$label: CPU of PostgreSQL" "s" "$(calc %.2f "$(cpu_of -r "$postgres_pid") - $postgres")"
+    note "$label: CPU of PostgreSQL" "s" "$postgres"
     note "$label: memory at most" "MiB" "$(calc %.1f "$peak / 1024")"
 }
 

@@ -1,8 +1,8 @@
 # Benchmarks: ratios measured side by side. docs/BENCHMARKS.md says what each one means.
 #
-# Besides `make deps` they want the package wrk; without it the HTTP benchmark is left out, with a
-# message.
-BENCH_NAMES := consume event_parser fold freshness generate hello measures select timed watch
+# Besides `make deps` they want the package wrk for HTTP, and node with npm for DuckDB; without them
+# those benchmarks are left out, with a message.
+BENCH_NAMES := consume event_parser fold freshness generate hello measures recompute select timed watch
 BENCH_PROGRAMS := $(BENCH_NAMES:%=$(OUT)/bench/%)
 BENCH_SUPPORT := $(OUT)/bench/support.o
 
@@ -15,9 +15,12 @@ BENCH_STACK := DOVETAIL_RUN_DIR=.run/bench DOVETAIL_KAFKA_PORT=$(BENCH_KAFKA_POR
 # The programs to measure: those of this build, wherever OUT is.
 BENCH_DOVETAIL := $(PROGRAMS:%=$(OUT)/%)
 
+# Folds with the batch layer's own code.
+$(OUT)/bench/recompute: $(filter-out %/main.o,$(call objects_of,batch_layer))
+
 $(BENCH_PROGRAMS): $(OUT)/bench/%: $(OUT)/bench/%.o $(BENCH_SUPPORT) $(CORE)
 	@echo "  LINK    $@"
-	@$(CXX) $(LDFLAGS) -o $@ $^ -lcurl $(LDLIBS)
+	@$(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(CORE) -lcurl $(LDLIBS)
 
 .PHONY: bench bench-quick bench-programs
 bench-programs: $(BENCH_PROGRAMS)
