@@ -57,6 +57,12 @@ static enum status load_definitions(struct importer *importer, struct error *err
         return error_set(error, STATUS_REJECT,
                          "there is no source %s; `dovetail init` registers sources",
                          importer->options->source);
+    const struct catalog_refusal *refusal = catalog_holds_topic(importer->catalog, source->topic);
+    if (refusal != NULL) {
+        char text[ERROR_TEXT_BYTES]; /* what it would reject of the records cannot be told */
+        catalog_refusal_describe(refusal, text, sizeof text);
+        return error_set(error, STATUS_FATAL, "nothing is imported: %s", text);
+    }
     if (!archive_topic_is_valid(source->topic))
         return error_set(error, STATUS_REJECT, "\"%s\" is not a topic's name", source->topic);
     importer->source = source;

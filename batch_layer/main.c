@@ -1,7 +1,8 @@
 /* dovetail-batch: archives topics, recomputes every view from the archive and publishes.
  *
  * Data goes to stdout, messages to stderr. Exit codes: 0 done (or stopped by SIGTERM, nothing
- * half-done), 1 failed, or published while partitions are halted, 2 bad usage or configuration. */
+ * half-done), 1 failed, or published while partitions are halted or definitions refused, 2 bad
+ * usage or configuration. */
 #include <stdio.h>
 #include <string.h>
 
@@ -79,6 +80,8 @@ static int command_run(const struct config *config, char *const *options)
             return complain(PROGRAM_FAILURE, "the run is published, but something differs");
         if (report.halted > 0)
             return complain(PROGRAM_FAILURE, "the run is published, but partitions are halted");
+        if (report.refused > 0)
+            return complain(PROGRAM_FAILURE, "the run is published, but definitions are refused");
         return PROGRAM_OK;
     }
     run_report_deinit(&report);

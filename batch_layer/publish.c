@@ -190,6 +190,74 @@ enum status publish_note_audit(struct postgres *postgres, int64_t run, const str
     return status;
 }
 
+/* --- topics that are held --- */
+
+/* Their versions' rows are those of the base run, and with its cut-offs they are the new run's,
+ * too. Rows of another run, as after a rollback, would be seen under the new one and are not of
+ * these cut-offs: then no run can be exact. A version that nobody reads yet is to be folded again.
+ */
+static enum status hold_topic(struct postgres *postgres, const struct catalog_refusal *refusal,
+                              const struct publish_request *request, struct error *error)
+{
+    char run[NUMBER_BYTES];
+    char base[NUMBER_BYTES];
+    snprintf(run, sizeof run, "%" PRId64, request->run);
+    snprintf(base, sizeof base, "%" PRId64, request->reuse->base);
+    const char *parameters[] = {refusal->topic, run, base};
+    PGresult *result = NULL;
+    enum status status =
+        postgres_query(postgres,
+                       "WITH held AS (UPDATE dovetail_internal.view_version AS v SET"
+                       "  rows_run = CASE WHEN rows_run = $3::bigint THEN $2::bigint"
+                       "   ELSE rows_run END,"
+                       "  built_run = CASE WHEN state = 'current' OR rows_run = $3::bigint"
+                       "   THEN built_run END"
+                       " FROM dovetail_internal.source AS s"
+                       " WHERE s.source = v.source AND s.topic = $1 AND v.state <> 'retired'"
+                       " RETURNING v.view, v.version, v.state, v.rows_run, v.built_run)"
+                       " SELECT view, version, rows_run FROM held WHERE state = 'current'"
+                       "  AND built_run IS NOT NULL AND rows_run IS DISTINCT FROM $2::bigint"
+                       " ORDER BY view LIMIT 1",
+                       3, parameters, &result, error);
+    if (status == STATUS_OK && PQntuples(result) > 0) {
+        char text[ERROR_TEXT_BYTES];
+        catalog_refusal_describe(refusal, text, sizeof text);
+        status =
+            error_set(error, STATUS_FATAL,
+                      "%s; its topic can keep its cut-offs only while the newest rows are those"
+                      " of the run that is served, %s, and those of view %s, version %s, are"
+                      " of run %s",
+                      text, base, PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1),
+                      PQgetisnull(result, 0, 2) ? "unknown" : PQgetvalue(result, 0, 2));
+    }
+    PQclear(result);
+    if (status != STATUS_OK)
+        return status;
+    return postgres_run(postgres,
+                        "INSERT INTO dovetail_internal.run_cutoff"
+                        " (run, topic, partition, next_offset, as_of, watermark, segments,"
+                        "  ledger_of, consumed, counted, filtered, duplicate, dead_lettered)"
+                        " SELECT $2, topic, partition, next_offset, as_of, watermark, segments,"
+                        "  ledger_of, consumed, counted, filtered, duplicate, dead_lettered"
+                        " FROM dovetail_internal.run_cutoff WHERE run = $3 AND topic = $1",
+                        3, parameters, error);
+}
+
+static enum status hold_topics(struct postgres *postgres, const struct publish_request *request,
+                               struct error *error)
+{
+    const struct catalog *catalog = request->recompute->catalog;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < catalog->refusal_count; i++) {
+        const struct catalog_refusal *refusal = &catalog->refusals[i];
+        if (catalog_holds_topic(catalog, refusal->topic) == refusal) /* each topic once */
+            status = hold_topic(postgres, refusal, request, error);
+    }
+    return status;
+}
+
+/* --- the whole --- */
+
 /* Somebody may have rolled back, or gone on again, since the run began. Where rows were reused, the
  * run that they are of must be served still. And no cut-off of the run that is served may lie above
  * ours: the floors were those of the run that was served then, and where the speed layer is behind,
@@ -200,7 +268,8 @@ static enum status switch_run(struct postgres *postgres, const struct publish_re
 {
     char run[NUMBER_BYTES];
     char base[NUMBER_BYTES];
-    bool reused = reuse_is_incremental(request->reuse);
+    bool reused =
+        reuse_is_incremental(request->reuse) || request->recompute->catalog->refusal_count > 0;
     snprintf(run, sizeof run, "%" PRId64, request->run);
     snprintf(base, sizeof base, "%" PRId64, request->reuse->base);
     const char *parameters[] = {run, reused ? base : NULL};
@@ -232,6 +301,8 @@ static enum status store(struct postgres *postgres, const PGresult *versions,
     enum status status = store_versions(postgres, versions, request, &progress, counts, error);
     for (size_t i = 0; status == STATUS_OK && i < request->cut_count; i++)
         status = insert_cutoff(postgres, &request->cuts[i], request->run, error);
+    if (status == STATUS_OK)
+        status = hold_topics(postgres, request, error);
     stats->store_ms = (double)(program_monotonic_us() - progress.begun_us) / 1e3;
     if (status == STATUS_OK)
         status = finish_run(postgres, request->recompute, request->run, stats, counts, error);

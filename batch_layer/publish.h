@@ -4,7 +4,8 @@
  * new versions change together or not at all. It touches no position row. Before it writes, the
  * run is compared with what others say of the same records (audit.h), and where `hold` is set and
  * something differs it changes nothing. Rows are reused only while the run that they are of is the
- * one that is served: where somebody rolls back meanwhile, the transaction fails. */
+ * one that is served: where somebody rolls back meanwhile, the transaction fails. Topics that the
+ * catalogue holds (a definition that this program refuses) keep cut-offs and rows. */
 #ifndef DOVETAIL_BATCH_PUBLISH_H
 #define DOVETAIL_BATCH_PUBLISH_H
 

@@ -144,13 +144,14 @@ static enum status make_cuts(struct attempt *attempt, struct error *error)
     attempt->cuts = calloc(count + attempt->catalog->source_count + 1, sizeof *attempt->cuts);
     if (attempt->cuts == NULL)
         return error_no_memory(error);
-    attempt->cut_count = count;
     for (size_t i = 0; i < count; i++)
-        attempt->cuts[i] = (struct cut){.topic = partitions[i].topic,
-                                        .partition = partitions[i].partition,
-                                        .base_offset = partitions[i].base_offset,
-                                        .archived_end = partitions[i].archived_end,
-                                        .floor = partitions[i].base_offset};
+        if (catalog_holds_topic(attempt->catalog, partitions[i].topic) == NULL)
+            attempt->cuts[attempt->cut_count++] =
+                (struct cut){.topic = partitions[i].topic,
+                             .partition = partitions[i].partition,
+                             .base_offset = partitions[i].base_offset,
+                             .archived_end = partitions[i].archived_end,
+                             .floor = partitions[i].base_offset};
     return STATUS_OK;
 }
 
@@ -168,7 +169,8 @@ static enum status add_imports(struct attempt *attempt, struct error *error)
         for (size_t i = 0; i < attempt->catalog->source_count; i++) {
             const char *topic = attempt->catalog->sources[i]->topic;
             int64_t end = postgres_int64(result, row, 1);
-            if (strcmp(topic, PQgetvalue(result, row, 0)) == 0)
+            if (strcmp(topic, PQgetvalue(result, row, 0)) == 0 &&
+                catalog_holds_topic(attempt->catalog, topic) == NULL)
                 attempt->cuts[attempt->cut_count++] = (struct cut){.topic = topic,
                                                                    .partition = ARCHIVE_IMPORTED,
                                                                    .archived_end = end,
@@ -357,11 +359,26 @@ static enum status publish(struct attempt *attempt, bool *held, struct error *er
     return status;
 }
 
+/* A topic that not all of can be folded is left as it is: publish.c. */
+static void leave_held(struct attempt *attempt)
+{
+    struct catalog *catalog = attempt->catalog;
+    attempt->report->refused = catalog->refusal_count;
+    for (size_t i = 0; i < catalog->refusal_count; i++) {
+        char text[ERROR_TEXT_BYTES];
+        catalog_refusal_describe(&catalog->refusals[i], text, sizeof text);
+        program_log(LOG_ERR, "%s; the topic keeps its cut-offs", text);
+    }
+    catalog_leave_held(catalog);
+}
+
 static enum status execute(struct attempt *attempt, bool *held, struct error *error)
 {
     enum status status = audit_init(&attempt->report->audit, error);
     if (status == STATUS_OK)
         status = catalog_load(attempt->batch->postgres, &attempt->catalog, error);
+    if (status == STATUS_OK)
+        leave_held(attempt);
     if (status == STATUS_OK)
         status = load(attempt, error);
     if (status == STATUS_OK)
@@ -456,6 +473,11 @@ void run_print(const struct run_report *report)
     if (report->halted > 0)
         printf("%zu partitions are halted and keep the cut-off they had (see `dovetail status`)\n",
                report->halted);
+    if (report->refused > 0)
+        printf(
+            "%zu definitions are refused; their topics keep the cut-offs they had (see `dovetail "
+            "status`)\n",
+            report->refused);
     if (report->folded.duplicates > 0)
         printf("%" PRId64 " records are duplicates\n", report->folded.duplicates);
 }

@@ -2,7 +2,9 @@
  *
  * Invariant: a run that fails at any point changes nothing that anybody reads; the archive it made
  * stays and serves the next one. A partition that is halted keeps the cut-off of the current run,
- * below which the archive has all of it, so that the run is exact without it. */
+ * below which the archive has all of it, so that the run is exact without it. So does a topic with
+ * a definition that this program refuses; its records are archived all the same, where its source
+ * is not what is refused. */
 #ifndef DOVETAIL_BATCH_RUN_H
 #define DOVETAIL_BATCH_RUN_H
 
@@ -23,7 +25,8 @@ struct run_report {
     int64_t load_records;
     int64_t load_bytes;
     size_t segments;
-    size_t halted; /* partitions whose cut-offs stay where they were */
+    size_t halted;  /* partitions whose cut-offs stay where they were */
+    size_t refused; /* definitions, whose topics' cut-offs stay as well */
     bool incremental;
     char why[RUN_WHY_BYTES]; /* not everything is; or "" */
     struct recompute_counts folded;

@@ -224,6 +224,13 @@ const struct catalog_version *session_view(const struct session *session, const 
     if (version != NULL)
         return version;
     *exit_code = PROGRAM_FAILURE;
+    const struct catalog_refusal *refusal = catalog_refused_view(session->catalog, name);
+    if (refusal != NULL) {
+        char text[ERROR_TEXT_BYTES];
+        catalog_refusal_describe(refusal, text, sizeof text);
+        command_complain("%s", text);
+        return NULL;
+    }
     for (size_t i = 0; i < session->catalog->version_count; i++) {
         if (strcmp(session->catalog->versions[i].view->name, name) == 0) {
             command_complain("view %s is being built: run `dovetail-batch run`", name);

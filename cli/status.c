@@ -118,6 +118,7 @@ struct report {
     PGresult *partitions;
     PGresult *imports;
     PGresult *views;
+    const struct catalog *catalog;
     int64_t *ends;                  /* of the partitions' logs; -1 = unknown */
     char problem[ERROR_TEXT_BYTES]; /* of Kafka, or empty */
 };
@@ -250,6 +251,15 @@ static bool print_imports(const struct report *report)
     return good;
 }
 
+static bool is_refused(const struct catalog *catalog, const PGresult *rows, int row)
+{
+    for (size_t i = 0; i < catalog->refusal_count; i++)
+        if (catalog->refusals[i].view != NULL &&
+            catalog->refusals[i].version == postgres_int64(rows, row, VIEW_VERSION))
+            return true;
+    return false;
+}
+
 static bool print_views(const struct report *report)
 {
     static const char *const columns[] = {"view", ">version",   "state",     "source",
@@ -263,7 +273,10 @@ static bool print_views(const struct report *report)
         bool readable = current && postgres_bool(rows, row, VIEW_REACHED);
         table_add(table, cell(rows, row, VIEW_NAME));
         table_add(table, cell(rows, row, VIEW_VERSION));
-        table_add(table, readable ? "current" : current ? "not readable" : "building");
+        table_add(table, is_refused(report->catalog, rows, row) ? "refused"
+                         : readable                             ? "current"
+                         : current                              ? "not readable"
+                                                                : "building");
         table_add(table, cell(rows, row, VIEW_SOURCE));
         table_add(table, readable ? cell(rows, row, VIEW_RUN) : NULL);
         if (readable && !PQgetisnull(rows, row, VIEW_FRESHNESS))
@@ -280,6 +293,11 @@ static bool print_views(const struct report *report)
 /* Below the table, because they are sentences: what stands still and why, and what was given up. */
 static void print_troubles(const struct report *report)
 {
+    for (size_t i = 0; i < report->catalog->refusal_count; i++) {
+        char text[ERROR_TEXT_BYTES];
+        catalog_refusal_describe(&report->catalog->refusals[i], text, sizeof text);
+        printf("refused: %s; neither layer goes on with the topic\n", text);
+    }
     const PGresult *rows = report->partitions;
     for (int row = 0; row < PQntuples(rows); row++) {
         json_t *halts = json_loads(PQgetvalue(rows, row, PARTITION_HALTS), 0, NULL);
@@ -398,8 +416,11 @@ static int print_json(const struct report *report)
         json_array_append_new(imports, import_json(report, row));
     for (int row = 0; row < PQntuples(report->views); row++)
         json_array_append_new(views, view_json(report, row));
+    char *refused = catalog_refusals_json(report->catalog);
     json_t *all =
-        json_pack("{s:o, s:o, s:o}", "partitions", partitions, "imports", imports, "views", views);
+        json_pack("{s:o, s:o, s:o, s:o}", "partitions", partitions, "imports", imports, "views",
+                  views, "refused", refused != NULL ? json_loads(refused, 0, NULL) : NULL);
+    free(refused);
     char *text = all != NULL ? json_dumps(all, JSON_INDENT(2)) : NULL;
     json_decref(all);
     if (text == NULL) {
@@ -416,7 +437,7 @@ static int print_json(const struct report *report)
 static int report_status(const struct session *session, bool as_json)
 {
     struct error error = {0};
-    struct report report = {0};
+    struct report report = {.catalog = session->catalog};
     int code = PROGRAM_FAILURE;
     enum status status = read_database(session->postgres, &report, &error);
     if (status == STATUS_OK && read_ends(session->config, &report) != STATUS_OK)
@@ -475,7 +496,8 @@ const struct command command_status = {
         "behind it (lag), the owner, and the speed layer's ledger, with a ✓ where consumed =\n"
         "counted + filtered + duplicate + dead.\n"
         "lost: offsets that an operator gave up (dovetail resume). Below the table: partitions\n"
-        "that a layer cannot go on with, and why; and what was given up.\n"
+        "that a layer cannot go on with, and why; what was given up; and definitions that this\n"
+        "release refuses: their topics stand still, and nobody can ask the views.\n"
         "For each source with imported records: how many files and records, how many of these the\n"
         "served run has, and their ledger in it.\n"
         "For each view: version, state, the run that is served, and how far back in time a\n"

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/program/program.h"
+#include "serving/problem.h"
+
 struct catalogue_holder {
     pthread_mutex_t lock;
     struct catalogue *newest; /* counts as one user */
@@ -128,6 +131,16 @@ static bool is_newest(struct catalogue_holder *holder, const char *fingerprint)
     return same;
 }
 
+/* At each new catalogue, not at each request. */
+static void tell_refusals(const struct catalog *catalog)
+{
+    for (size_t i = 0; i < catalog->refusal_count; i++) {
+        char text[ERROR_TEXT_BYTES];
+        catalog_refusal_describe(&catalog->refusals[i], text, sizeof text);
+        program_log(LOG_ERR, "%s", text);
+    }
+}
+
 enum status catalogue_refresh(struct catalogue_holder *holder, struct postgres *postgres,
                               struct error *error)
 {
@@ -144,9 +157,36 @@ enum status catalogue_refresh(struct catalogue_holder *holder, struct postgres *
     if (catalogue == NULL)
         return error_no_memory(error);
     status = load(postgres, catalogue, error);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        tell_refusals(catalogue->catalog);
         replace(holder, catalogue);
-    else
+    } else {
         catalogue_free(catalogue);
+    }
     return status;
+}
+
+/* --- views that cannot be asked --- */
+
+bool catalogue_has_view(const struct catalogue *catalogue, const char *view)
+{
+    for (size_t i = 0; i < catalogue->catalog->version_count; i++)
+        if (strcmp(catalogue->catalog->versions[i].view->name, view) == 0)
+            return true;
+    return catalog_refused_view(catalogue->catalog, view) != NULL;
+}
+
+void catalogue_respond_no_version(const struct catalogue *catalogue, const char *view,
+                                  struct http_response *response)
+{
+    const struct catalog_refusal *refusal = catalog_refused_view(catalogue->catalog, view);
+    if (refusal != NULL)
+        problem_respond(response, 503, NULL,
+                        "version %d of the view \"%s\" is refused by this program: %s",
+                        refusal->version, view, refusal->reason);
+    else if (catalogue_has_view(catalogue, view))
+        problem_respond(response, 503, NULL,
+                        "the view \"%s\" is still being built: no batch run covers it yet", view);
+    else
+        problem_respond(response, 404, NULL, "there is no view of this name; see /v1/views");
 }

@@ -4,6 +4,7 @@
 #define DOVETAIL_SERVING_CATALOGUE_H
 
 #include "core/catalog/catalog.h"
+#include "serving/http.h"
 
 /* One loaded catalogue. Good until it is released. */
 struct catalogue {
@@ -27,5 +28,12 @@ void catalogue_release(struct catalogue_holder *holder, struct catalogue *catalo
  * STATUS_REJECT: the database has no tables of ours, or of another version. */
 enum status catalogue_refresh(struct catalogue_holder *holder, struct postgres *postgres,
                               struct error *error) MUST_CHECK;
+
+/* Whether a view of this name is registered, readable or not. */
+bool catalogue_has_view(const struct catalogue *catalogue, const char *view);
+/* Why a view has no version that can be asked. 404: there is no such view. 503: its first version
+ * is not published yet, or this program refuses its definition. */
+void catalogue_respond_no_version(const struct catalogue *catalogue, const char *view,
+                                  struct http_response *response);
 
 #endif

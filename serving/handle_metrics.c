@@ -158,6 +158,29 @@ static void write_imports(const PGresult *result, FILE *out)
     }
 }
 
+/* Names are of [a-z0-9_]. */
+static void write_refusals(struct server *server, FILE *out)
+{
+    struct http_response ignored = {0};
+    struct postgres *postgres;
+    struct catalogue *catalogue;
+    if (!server_take_catalogue(server, &postgres, &catalogue, &ignored)) {
+        http_response_clear(&ignored);
+        return;
+    }
+    pool_give_back(server->pool, postgres);
+    const struct catalog *catalog = catalogue->catalog;
+    fputs("# HELP dovetail_refused_definition 1 for a registered definition that this program does"
+          " not accept; a source's own has no view.\n# TYPE dovetail_refused_definition gauge\n",
+          out);
+    for (size_t i = 0; i < catalog->refusal_count; i++) {
+        const struct catalog_refusal *refusal = &catalog->refusals[i];
+        fprintf(out, "dovetail_refused_definition{source=\"%s\",view=\"%s\",version=\"%d\"} 1\n",
+                refusal->source, refusal->view != NULL ? refusal->view : "", refusal->version);
+    }
+    catalogue_release(server->catalogues, catalogue);
+}
+
 static void write_layers(struct server *server, FILE *out)
 {
     struct error error;
@@ -176,6 +199,7 @@ static void write_layers(struct server *server, FILE *out)
         for (size_t family = 0; family < sizeof families / sizeof families[0]; family++)
             write_family(partitions, family, out);
         write_imports(imports, out);
+        write_refusals(server, out);
     }
     PQclear(imports);
     PQclear(partitions);

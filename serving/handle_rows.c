@@ -380,25 +380,6 @@ static const struct catalog_version *find_version(const struct catalogue *catalo
     return catalogue == NULL ? NULL : catalog_current(catalogue->catalog, view);
 }
 
-static bool has_building(const struct catalogue *catalogue, const char *view)
-{
-    for (size_t i = 0; i < catalogue->catalog->version_count; i++)
-        if (strcmp(catalogue->catalog->versions[i].view->name, view) == 0)
-            return true;
-    return false;
-}
-
-/* 404, or 503 for a view whose first version is not published yet. */
-static void respond_no_version(const struct catalogue *catalogue, const char *view,
-                               struct http_response *response)
-{
-    if (has_building(catalogue, view))
-        problem_respond(response, 503, NULL,
-                        "the view \"%s\" is still being built: no batch run covers it yet", view);
-    else
-        problem_respond(response, 404, NULL, "there is no view of this name; see /v1/views");
-}
-
 /* Versions change at any moment: the catalogue in memory may be behind the database. */
 static bool is_outdated(const struct error *error)
 {
@@ -517,7 +498,7 @@ static bool attempt_newest(struct server *server, struct http_request *request,
     *outcome = attempt.outcome;
     bool missing = version == NULL && last && catalogue != NULL;
     if (missing)
-        respond_no_version(catalogue, view, response);
+        catalogue_respond_no_version(catalogue, view, response);
     catalogue_release(server->catalogues, catalogue);
     return missing || status == STATUS_OK || status == STATUS_REJECT;
 }

@@ -1,7 +1,9 @@
 /* GET /v1/status: how far the layers have come.
  *
  * PostgreSQL makes the document: one statement is one snapshot. The end of the log and the lag are
- * not in it, because serving does not talk to Kafka; `dovetail status` has them. */
+ * not in it, because serving does not talk to Kafka; `dovetail status` has them. Which definitions
+ * this program refuses only the catalogue knows that it has loaded. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "serving/problem.h"
@@ -67,6 +69,7 @@ static const char status_sql[] =
     "    FROM dovetail_internal.source s LEFT JOIN topics t USING (topic)),"
     "  'views', (SELECT coalesce(json_agg(json_build_object('view', view,"
     "    'versions', versions) ORDER BY view), '[]'::json) FROM versions),"
+    "  'refused', $1::json,"
     "  'runs', (SELECT coalesce(json_agg(json_build_object('run', r.run, 'state', r.state,"
     "    'reason', r.reason, 'started_at', " TIME("r.started_at") ","
     "    'finished_at', " TIME("r.finished_at") ", 'records', r.records,"
@@ -83,11 +86,26 @@ enum http_outcome handle_status(struct server *server, struct http_request *requ
                                 struct http_response *response)
 {
     (void)request;
+    struct postgres *postgres;
+    struct catalogue *catalogue;
+    struct error error = {0};
     PGresult *result = NULL;
-    if (server_query(server, status_sql, &result, response)) {
+    if (!server_take_catalogue(server, &postgres, &catalogue, response))
+        return HTTP_RESPOND;
+    char *refused = catalog_refusals_json(catalogue->catalog);
+    enum status status = refused == NULL
+                             ? error_no_memory(&error)
+                             : postgres_query(postgres, status_sql, 1,
+                                              (const char *const[]){refused}, &result, &error);
+    if (status == STATUS_OK) {
         const char *text = PQgetvalue(result, 0, 0);
         respond_body(response, "application/json", strdup(text), strlen(text));
+    } else {
+        problem_respond_error(response, &error);
     }
     PQclear(result);
+    free(refused);
+    catalogue_release(server->catalogues, catalogue);
+    pool_give_back(server->pool, postgres);
     return HTTP_RESPOND;
 }

@@ -311,24 +311,6 @@ static enum status begin(struct stream *stream, struct postgres *postgres,
     return status;
 }
 
-static bool is_building(const struct catalogue *catalogue, const char *view)
-{
-    for (size_t i = 0; i < catalogue->catalog->version_count; i++)
-        if (strcmp(catalogue->catalog->versions[i].view->name, view) == 0)
-            return true;
-    return false;
-}
-
-static void respond_no_version(const struct catalogue *catalogue, const char *view,
-                               struct http_response *response)
-{
-    if (is_building(catalogue, view))
-        problem_respond(response, 503, NULL,
-                        "the view \"%s\" is still being built: no batch run covers it yet", view);
-    else
-        problem_respond(response, 404, NULL, "there is no view of this name; see /v1/views");
-}
-
 /* A refusal of a question, or why it cannot be answered now. */
 static void respond_problem(const struct error *error, struct http_response *response)
 {
@@ -368,7 +350,7 @@ void live_open(struct live *live, struct http_request *request, struct http_resp
     if (status != STATUS_OK)
         respond_problem(&error, response);
     else if (version == NULL)
-        respond_no_version(catalogue, request->segments[2], response);
+        catalogue_respond_no_version(catalogue, request->segments[2], response);
     else if (!enter(live, stream))
         problem_respond(response, 503, NULL,
                         "there are %zu live streams already, or the server is stopping",
@@ -443,7 +425,7 @@ static void look(struct stream *stream, struct postgres *postgres, bool moved, u
     if (status == STATUS_FENCED &&
         catalogue_refresh(server->catalogues, postgres, &refreshing) == STATUS_OK) {
         catalogue = catalogue_take(server->catalogues);
-        bool is_gone = !is_building(catalogue, stream->asked.segments[2]);
+        bool is_gone = !catalogue_has_view(catalogue, stream->asked.segments[2]);
         catalogue_release(server->catalogues, catalogue);
         if (is_gone) {
             struct http_response response = {0};

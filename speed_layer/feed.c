@@ -65,7 +65,8 @@ enum status feeds_create(struct catalog *catalog, struct feeds **out, struct err
     if (feeds->feeds == NULL)
         status = error_no_memory(error);
     for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++)
-        status = build_feed(&feeds->feeds[feeds->count++], catalog, catalog->sources[i], error);
+        if (catalog_holds_topic(catalog, catalog->sources[i]->topic) == NULL)
+            status = build_feed(&feeds->feeds[feeds->count++], catalog, catalog->sources[i], error);
     if (status != STATUS_OK) {
         feeds_destroy(feeds);
         return status;

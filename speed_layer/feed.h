@@ -40,7 +40,7 @@ struct feed {
 
 struct feeds {
     struct catalog *catalog; /* owned */
-    struct feed *feeds;      /* one for each source */
+    struct feed *feeds;      /* one for each source whose topic is not held (catalog_holds_topic) */
     size_t count;
 };
 

@@ -291,6 +291,31 @@ static void free_topics(struct speed *speed)
     speed->topic_count = 0;
 }
 
+static bool is_folded(const struct catalog *catalog, const struct source *source)
+{
+    return catalog_holds_topic(catalog, source->topic) == NULL;
+}
+
+/* P is that of all versions of a topic. Where this program refuses one of them it leaves the topic
+ * to another process that does not, or to nobody. */
+static enum status check_topics(const struct catalog *catalog, struct error *error)
+{
+    char text[ERROR_TEXT_BYTES] = "";
+    bool any = false;
+    for (size_t i = 0; i < catalog->refusal_count; i++) {
+        catalog_refusal_describe(&catalog->refusals[i], text, sizeof text);
+        program_log(LOG_ERR, "%s; its topic is left alone", text);
+    }
+    for (size_t i = 0; i < catalog->source_count && !any; i++)
+        any = is_folded(catalog, catalog->sources[i]);
+    if (any)
+        return STATUS_OK;
+    if (catalog->refusal_count > 0)
+        return error_set(error, STATUS_FATAL, "no topic is left to read: %s", text);
+    return error_set(error, STATUS_REJECT,
+                     "no source is registered: write one and run `dovetail init`");
+}
+
 static enum status name_topics(struct speed *speed, const struct catalog *catalog,
                                struct error *error)
 {
@@ -301,11 +326,12 @@ static enum status name_topics(struct speed *speed, const struct catalog *catalo
     if (speed->topics == NULL || speed->known == NULL || speed->existing == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < catalog->source_count; i++) {
-        speed->topics[i] = strdup(catalog->sources[i]->topic);
-        if (speed->topics[i] == NULL)
+        if (!is_folded(catalog, catalog->sources[i]))
+            continue;
+        speed->topics[speed->topic_count] = strdup(catalog->sources[i]->topic);
+        if (speed->topics[speed->topic_count] == NULL)
             return error_no_memory(error);
-        speed->existing[i] = -1;
-        speed->topic_count++;
+        speed->existing[speed->topic_count++] = -1;
     }
     return STATUS_OK;
 }
@@ -328,14 +354,18 @@ static enum status subscribe(struct speed *speed, const struct catalog *catalog,
 
 static bool topics_are_subscribed(const struct speed *speed, const struct catalog *catalog)
 {
+    size_t folded = 0;
     for (size_t i = 0; i < catalog->source_count; i++) {
+        if (!is_folded(catalog, catalog->sources[i]))
+            continue;
         bool found = false;
         for (size_t t = 0; t < speed->topic_count && !found; t++)
             found = strcmp(speed->topics[t], catalog->sources[i]->topic) == 0;
         if (!found)
             return false;
+        folded++;
     }
-    return true;
+    return folded == speed->topic_count;
 }
 
 static bool has_retired(const struct feeds *feeds, const struct catalog *catalog)
@@ -373,8 +403,10 @@ static enum status look_at_catalog(struct speed *speed, struct error *error)
     if (status == STATUS_OK)
         speed->has_retired = has_retired(speed->feeds, catalog);
     if (status == STATUS_OK && !topics_are_subscribed(speed, catalog)) {
-        program_log(LOG_INFO, "a new source was registered");
-        status = name_topics(speed, catalog, error);
+        program_log(LOG_INFO, "other topics than before are to be read");
+        status = check_topics(catalog, error);
+        if (status == STATUS_OK)
+            status = name_topics(speed, catalog, error);
         if (status == STATUS_OK)
             status = kafka_consumer_resubscribe(speed->consumer, (const char *const *)speed->topics,
                                                 speed->topic_count, error);
@@ -438,12 +470,8 @@ static enum status connect_all(struct speed *speed, struct catalog **catalog, st
     enum status status = ownership_ensure_session(speed, error);
     if (status == STATUS_OK)
         status = catalog_load(speed->postgres, catalog, error);
-    if (status == STATUS_OK && (*catalog)->source_count == 0) {
-        catalog_destroy(*catalog);
-        *catalog = NULL;
-        status = error_set(error, STATUS_REJECT,
-                           "no source is registered: write one and run `dovetail init`");
-    }
+    if (status == STATUS_OK)
+        status = check_topics(*catalog, error);
     if (status == STATUS_OK)
         status = check_keys(*catalog, error);
     if (status != STATUS_OK) {

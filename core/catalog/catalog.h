@@ -26,6 +26,19 @@ struct catalog_version {
     bool readable;         /* current, and the current run's cut-offs have reached its coverage */
 };
 
+/* A registered definition that this program does not accept, because another release registered it:
+ * a version that is building or current, or the newest definition of a source, and then each of
+ * its versions. P and C are of a whole topic, so nobody who cannot fold one of its versions may
+ * move them: catalog_holds_topic. */
+struct catalog_refusal {
+    char *topic;
+    char *source;
+    char *view;  /* NULL: the source's newest definition */
+    int version; /* 0 then */
+    enum catalog_state state;
+    char *reason;
+};
+
 struct catalog {
     char deployment_id[40];
     unsigned char id_secret[RECENT_IDS_SECRET_BYTES]; /* keys the hashes of ids */
@@ -33,6 +46,8 @@ struct catalog {
     size_t source_count;
     struct catalog_version *versions; /* building and current ones, by view name, version */
     size_t version_count;
+    struct catalog_refusal *refusals; /* what is missing from both; owned */
+    size_t refusal_count;
 };
 
 /* Reads it in the caller's transaction, if there is one. STATUS_REJECT "run `dovetail init`" where
@@ -43,6 +58,18 @@ void catalog_destroy(struct catalog *catalog);
 
 const struct source *catalog_source(const struct catalog *catalog, const char *name);
 const struct catalog_version *catalog_current(const struct catalog *catalog, const char *view);
+
+/* Why a view cannot be asked: its current version is refused, or the only one. NULL: it is not. */
+const struct catalog_refusal *catalog_refused_view(const struct catalog *catalog, const char *view);
+/* The first refusal of a topic: who moves its P or C waits. NULL: there is none. */
+const struct catalog_refusal *catalog_holds_topic(const struct catalog *catalog, const char *topic);
+/* "view sums, version 3, of topic orders is refused: …", without an end to the sentence. */
+void catalog_refusal_describe(const struct catalog_refusal *refusal, char *out, size_t size);
+/* Takes the versions of held topics out, for a process that must not fold part of them. */
+void catalog_leave_held(struct catalog *catalog);
+/* An array of {"view", "version", "source", "topic", "state", "reason"}, for status pages; NULL:
+ * out of memory. The caller frees it. */
+char *catalog_refusals_json(const struct catalog *catalog) MUST_CHECK;
 
 /* Creates or migrates Dovetail's own tables from `schemas_directory`/sql, each file once. The files
  * are compiled into the program (core/catalog/migrations), so an installation needs no path. */

@@ -238,7 +238,7 @@ enum status catalog_lookups_bind(struct view *view, const char *binding, struct 
     json_decref(json);
     if (good)
         return STATUS_OK;
-    return error_set(error, STATUS_FATAL, "view_version.lookups does not fit the definition");
+    return error_set(error, STATUS_REJECT, "view_version.lookups does not fit the definition");
 }
 
 /* --- SQL --- */

@@ -217,7 +217,8 @@ static enum status switch_version(struct postgres *postgres, int version, struct
 }
 
 /* The version in row `row` of the building ones becomes current, unless what its lookups mean is
- * not there: that must not keep other views from being published. */
+ * not there, or another release registered it and this one refuses it: that must not keep other
+ * views from being published. */
 static enum status make_current(struct postgres *postgres, const PGresult *building, int row,
                                 struct error *error)
 {
@@ -228,15 +229,14 @@ static enum status make_current(struct postgres *postgres, const PGresult *build
     char *binding = NULL;
     enum status status = catalog_parse_version(PQgetvalue(building, row, 2),
                                                PQgetvalue(building, row, 3), &source, &view, error);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK)
         status = catalog_lookups_resolve(postgres, view, &binding, error);
-        if (status == STATUS_OK) {
-            status = switch_version(postgres, version, view, binding, error);
-        } else if (status == STATUS_REJECT) {
-            program_log(LOG_WARNING, "view %s, version %d is not current yet: %s", name, version,
-                        error->text);
-            status = STATUS_OK;
-        }
+    if (status == STATUS_OK) {
+        status = switch_version(postgres, version, view, binding, error);
+    } else if (status == STATUS_REJECT) {
+        program_log(LOG_WARNING, "view %s, version %d is not current yet: %s", name, version,
+                    error->text);
+        status = STATUS_OK;
     }
     free(binding);
     view_destroy(view);

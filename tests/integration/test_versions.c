@@ -286,12 +286,186 @@ static void test_a_view_is_removed(void **state)
     child_stop(speed);
 }
 
+/* --- a definition that a later release refuses --- */
+
+static void change_definition(const char *sql)
+{
+    char text[400];
+    snprintf(text, sizeof text,
+             "WITH changed AS (UPDATE dovetail_internal.view_version SET definition = %s"
+             " WHERE view = 'sums' RETURNING 1) SELECT count(*) FROM changed",
+             sql);
+    assert_int_equal(deployment_number(deployment, text), 1);
+}
+
+/* Speed and serving as another release that begins now. */
+static void restart(void)
+{
+    http_session_destroy(http);
+    child_stop(speed);
+    child_stop(deployment->serving);
+    deployment_serve(deployment);
+    http = http_session_create(deployment->port);
+    speed = deployment_start(deployment, "dovetail-speed", NULL);
+}
+
+/* One record of the other topic, and the layer has come to it. */
+static void produce_click(void)
+{
+    char sql[200];
+    char path[100];
+    snprintf(sql, sizeof sql,
+             "SELECT next_offset FROM dovetail_internal.position WHERE topic = '%s'",
+             deployment_topic(deployment, "clicks"));
+    int64_t before = deployment_number(deployment, sql);
+    deployment_write(deployment, "clicks", "{\"t\": 2}\n");
+    snprintf(path, sizeof path, "%s/clicks", deployment->directory);
+    deployment_run(deployment, 0, "dovetail", "produce", "clicks", path, NULL);
+    await(sql, before + 1);
+}
+
+static int64_t orders_number(const char *column, const char *from)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql, "SELECT %s FROM dovetail_internal.%s AND topic = '%s'", column, from,
+             deployment_topic(deployment, "orders"));
+    return deployment_number(deployment, sql);
+}
+
+static int64_t orders_position(void)
+{
+    return orders_number("next_offset", "position WHERE true");
+}
+
+static int64_t orders_cutoff(void)
+{
+    return orders_number("next_offset", "run_cutoff JOIN dovetail_internal.current_run USING (run)"
+                                        " WHERE true");
+}
+
+static void produce_orders(void)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/events", deployment->directory);
+    deployment_write(deployment, "events",
+                     "{\"t\": 2, \"shop\": \"a\"}\n{\"t\": 3, \"shop\": \"b\"}\n");
+    deployment_run(deployment, 0, "dovetail", "produce", "orders", path, NULL);
+}
+
+static void await_orders(int64_t expected)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql,
+             "SELECT next_offset FROM dovetail_internal.position WHERE topic = '%s'",
+             deployment_topic(deployment, "orders"));
+    await(sql, expected);
+}
+
+static void expect_http(const char *path, int status, const char *text)
+{
+    struct http_reply reply;
+    http_get(http, path, &reply);
+    if (reply.status != status || strstr(reply.body, text) == NULL)
+        fail_msg("HTTP %d, without %s: %s", reply.status, text, reply.body);
+    http_reply_free(&reply);
+}
+
+/* Whoever refuses a definition leaves its topic alone, P and C, and nobody else's. Who accepts it
+ * goes on where it was left, and the answer is exact. */
+static void test_a_refused_definition(void **state)
+{
+    (void)state;
+    deployment_define_source(deployment,
+                             "{\"source\": \"clicks\", \"partitions\": 1, \"event_time\":"
+                             " {\"field\": \"t\", \"format\": \"epoch_s\"},"
+                             " \"fields\": {\"t\": \"integer\"}}");
+    deployment_define_view(deployment, "{\"view\": \"hits\", \"source\": \"clicks\","
+                                       " \"measures\": {\"v\": \"count(*)\"}, \"window\":"
+                                       " {\"type\": \"tumbling\", \"size\": \"1h\"}}");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    produce_orders();
+    await_orders(2);
+    produce_click();
+    run_batch();
+    assert_int_equal(orders_cutoff(), 2);
+    expect_sum(2);
+
+    change_definition("'{\"view\": \"sums\", \"unheard_of\": 1}'");
+    restart();
+    produce_orders();
+    produce_click();
+    assert_int_equal(orders_position(), 2);
+    expect_text(speed, "view sums, version 1, of topic");
+    expect_text(speed, "unheard_of");
+    expect_http("/v1/views/hits/rows", 200, "\"v\":2");
+    expect_http("/v1/views/sums/rows", 503, "unheard_of");
+    expect_http("/v1/views/sums", 503, "version 1 of the view");
+    expect_http("/v1/views/sums/live", 503, "unheard_of");
+    expect_http("/v1/views", 200, "hits");
+    expect_http("/v1/status", 200, "\"refused\" : [{\"view\":\"sums\",\"version\":1,");
+    expect_http("/metrics", 200,
+                "dovetail_refused_definition{source=\"orders\",view=\"sums\",version=\"1\"} 1");
+    expect_text(deployment_run(deployment, 0, "dovetail", "query", "hits", NULL), "2");
+    expect_text(deployment_run(deployment, 1, "dovetail", "query", "sums", NULL), "unheard_of");
+    struct child *child = deployment_run(deployment, 0, "dovetail", "status", NULL);
+    expect_text(child, "refused: view sums, version 1, of topic");
+    child = deployment_run(deployment, 0, "dovetail", "status", "--format", "json", NULL);
+    expect_text(child, "\"refused\": [");
+
+    /* A run has the other view alone; what SQL says of this one is what it said. */
+    child = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect_text(child, "definitions are refused");
+    assert_int_equal(orders_cutoff(), 2);
+    assert_int_equal(deployment_number(deployment, "SELECT sum(v) FROM dovetail.sums"), 2);
+    assert_int_equal(deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run"),
+                     2);
+    expect_http("/v1/views/hits/rows", 200, "\"v\":2");
+    child = deployment_run(deployment, 1, "dovetail-batch", "import", "orders", "/dev/null", NULL);
+    expect_text(child, "unheard_of");
+
+    /* It is accepted again: nothing is missing, nothing twice. The rows are taken over. */
+    change_definition("'{\"view\": \"sums\", \"source\": \"orders\", \"group_by\": [\"shop\"],"
+                      " \"measures\": {\"v\": \"count(*)\"},"
+                      " \"window\": {\"type\": \"tumbling\", \"size\": \"1h\"}}'");
+    restart();
+    await_orders(4);
+    expect_sum(4);
+    run_batch();
+    assert_int_equal(orders_cutoff(), 4);
+    assert_int_equal(deployment_number(deployment, "SELECT (kind = 'incremental')::integer"
+                                                   " FROM dovetail_internal.run WHERE run = 3"),
+                     1);
+    expect_sum(4);
+    deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
+
+    /* Behind a rollback its rows are of another run than its cut-offs: no run can be exact. */
+    deployment_run(deployment, 0, "dovetail", "runs", "rollback", "2", NULL);
+    change_definition("'{\"view\": \"sums\", \"unheard_of\": 1}'");
+    child = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
+    expect_text(child, "are of run 3");
+    assert_int_equal(deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run"),
+                     2);
+    assert_int_equal(deployment_number(deployment, "SELECT sum(v) FROM dovetail.sums"), 4);
+
+    /* With nothing else to do the speed layer says so. */
+    change_definition("'[]'");
+    deployment_number(deployment, "WITH changed AS (UPDATE dovetail_internal.source"
+                                  " SET definition = '{\"source\": 7}' WHERE source = 'clicks'"
+                                  " RETURNING 1) SELECT count(*) FROM changed");
+    child_stop(speed);
+    child = deployment_run(deployment, 1, "dovetail-speed", NULL);
+    expect_text(child, "no topic is left to read");
+    child = deployment_run(deployment, 1, "dovetail", "query", "hits", NULL);
+    expect_text(child, "its source clicks is refused");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_versions_come_and_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_diff, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_view_is_removed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_refused_definition, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
