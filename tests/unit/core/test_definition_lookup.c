@@ -297,7 +297,7 @@ static void test_binding(void **state)
         "\"boolean\"]"
         "]}]"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_int_equal(catalog_lookups_bind(view, bad[i], &error), STATUS_FATAL);
+        assert_int_equal(catalog_lookups_bind(view, bad[i], &error), STATUS_REJECT);
     view_destroy(view);
 }
 
