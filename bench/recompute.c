@@ -222,7 +222,6 @@ static void write_rows(const struct recompute *recompute, const struct view *vie
         bench_fail("recompute: %s cannot be written", path);
     struct arena arena;
     arena_init(&arena);
-    arena_alloc(&arena, 1);
     size_t table = 0, cursor = 0;
     const struct group *group;
     while ((group = recompute_next(recompute, 0, &table, &cursor)) != NULL)

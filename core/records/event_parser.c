@@ -2,9 +2,10 @@
  * core/records/event_parser.h.
  *
  * Three steps: json_index.h finds where the tokens begin, event_walk.h checks all of them and notes
- * which ones stand on the fields' paths. Only when the whole record has proved valid are the noted
- * tokens converted here, in the order of the source's fields, so that a value which a later
- * duplicate replaces can do no harm and the same record always gets the same reason.
+ * which ones stand on the fields' paths; for records that look like an earlier one event_shape.h
+ * does both at once. Only when the whole record has proved valid are the noted tokens converted
+ * here, in the order of the source's fields, so that a value which a later duplicate replaces can
+ * do no harm and the same record always gets the same reason.
  *
  * Numbers keep their text until then; no double is involved. Strings are unescaped into a buffer of
  * the parser. Nothing is allocated but for a record longer than all before it.
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/records/event_shape.h"
 #include "core/records/event_walk.h"
 #include "core/records/json_index.h"
 #include "core/records/json_text.h"
@@ -34,6 +36,7 @@ _Static_assert((int)EVENT_PADDING_BYTES >= (int)SHORT_STRING_BYTES,
 struct event_parser {
     const struct source *source; /* borrowed; NULL: only check */
     struct json_index *index;
+    struct event_shapes *shapes;
     struct arena arena; /* owns the trie and all arrays but the buffers */
     uint32_t *leaf_of_field;
     struct value *values; /* one for each field */
@@ -438,6 +441,9 @@ enum status event_parser_create(const struct source *source, struct event_parser
     enum status status = json_index_create(&parser->index, error);
     if (status == STATUS_OK && source != NULL)
         status = create_fields(parser, source, error);
+    if (status == STATUS_OK &&
+        (parser->shapes = event_shapes_create(parser->walk.leaf_count)) == NULL)
+        status = error_no_memory(error);
     if (status == STATUS_OK)
         status = reserve_text(parser, INITIAL_CAPACITY_BYTES, error);
     if (status != STATUS_OK) {
@@ -453,6 +459,7 @@ void event_parser_destroy(struct event_parser *parser)
     if (parser == NULL)
         return;
     json_index_destroy(parser->index);
+    event_shapes_destroy(parser->shapes);
     arena_deinit(&parser->arena);
     arena_deinit(&parser->scratch);
     free(parser->text);
@@ -475,6 +482,20 @@ void event_parser_unmask(struct event_parser *parser)
     parser->mask_is_settled = true;
 }
 
+/* Checks a record that has none of the shapes. */
+static enum status walk_record(struct event_parser *parser, const char *json, size_t length,
+                               struct error *error)
+{
+    const uint32_t *starts;
+    size_t count;
+    enum status status = json_index_build(parser->index, json, length, &starts, &count, error);
+    if (status == STATUS_OK)
+        status = event_walk_record(&parser->walk, json, length, starts, count, parser->text, error);
+    if (status == STATUS_OK)
+        event_shapes_learn(parser->shapes, &parser->walk, json, length, starts, count);
+    return status;
+}
+
 enum status event_parser_parse(struct event_parser *parser, const char *json, size_t length,
                                size_t readable, struct event *out, struct error *error)
 {
@@ -490,13 +511,8 @@ enum status event_parser_parse(struct event_parser *parser, const char *json, si
         status = copy_record(parser, json, length, error);
         json = parser->record;
     }
-    const uint32_t *starts = NULL;
-    size_t count = 0;
-    if (status == STATUS_OK)
-        status = json_index_build(parser->index, json, length, &starts, &count, error);
-    if (status != STATUS_OK)
-        return status;
-    status = event_walk_record(&parser->walk, json, length, starts, count, parser->text, error);
+    if (status == STATUS_OK && !event_shapes_match(parser->shapes, &parser->walk, json, length))
+        status = walk_record(parser, json, length, error);
     if (status == STATUS_OK && parser->source != NULL)
         status = convert_record(parser, out, error);
     if (status == STATUS_OK && parser->source != NULL)
