@@ -11,6 +11,7 @@
 #include "core/input/lines.h"
 #include "core/kafka/kafka.h"
 #include "core/records/event_parser.h"
+#include "core/records/record_key.h"
 
 enum {
     FLUSH_STEP_MS = 500,
@@ -99,18 +100,6 @@ static bool parse(const struct program_arguments *program, struct arguments *out
     }
 }
 
-static bool find_field(const struct source *source, const char *name, size_t *out)
-{
-    for (size_t i = 0; i < source->field_count; i++) {
-        if (strcmp(source->fields[i].name, name) == 0) {
-            *out = i;
-            return true;
-        }
-    }
-    command_complain("--key: source %s has no field %s", source->name, name);
-    return false;
-}
-
 /* The key field's text; none for NULL and for lines that are no records. */
 static enum status find_key(struct producing *producing, const char *line, size_t length,
                             const char **key, size_t *key_length, struct error *error)
@@ -123,11 +112,10 @@ static enum status find_key(struct producing *producing, const char *line, size_
     enum status status = event_parser_parse(producing->parser, line, length, length, &event, error);
     if (status == STATUS_REJECT)
         return STATUS_OK;
-    if (status != STATUS_OK || event.fields[producing->key_field].is_null)
+    if (status != STATUS_OK)
         return status;
     arena_reset(&producing->arena);
-    *key = value_text(&event.fields[producing->key_field], &producing->arena, key_length);
-    return *key != NULL ? STATUS_OK : error_no_memory(error);
+    return record_key_text(&event, producing->key_field, &producing->arena, key, key_length, error);
 }
 
 /* Waits until `sent` records are due. */
@@ -244,8 +232,10 @@ static int run_with(const struct arguments *arguments, const struct config *conf
 {
     struct error error = {0};
     struct producing producing = {.arguments = arguments, .config = config, .source = source};
-    if (arguments->key != NULL && !find_field(source, arguments->key, &producing.key_field))
+    if (arguments->key != NULL && !record_key_field(source, arguments->key, &producing.key_field)) {
+        command_complain("--key: source %s has no field %s", source->name, arguments->key);
         return PROGRAM_USAGE;
+    }
     arena_init(&producing.arena);
     enum status status = produce(&producing, &error);
     kafka_producer_destroy(producing.producer);

@@ -102,7 +102,7 @@ static void respond_unknown(struct http_response *response, bool has_token)
                              : "Bearer realm=\"dovetail\"");
 }
 
-static void respond_forbidden(struct http_response *response, const char *detail)
+void access_refuse(struct http_response *response, const char *detail)
 {
     problem_respond(response, 403, NULL, "%s", detail);
     respond_header(response, "WWW-Authenticate",
@@ -122,7 +122,7 @@ bool access_check(const struct access *access, enum access_need need, struct htt
         return false;
     }
     if (need == ACCESS_ADMIN && !token->config->is_admin) {
-        respond_forbidden(response, "the token has not the role \"admin\"");
+        access_refuse(response, "the token has not the role \"admin\"");
         return false;
     }
     request->caller = token;
@@ -159,7 +159,22 @@ bool access_fits_view(const struct access_token *caller, const struct view *view
 
 void access_refuse_view(struct http_response *response)
 {
-    respond_forbidden(response, "the token does not cover this view");
+    access_refuse(response, "the token does not cover this view");
+}
+
+bool access_may_write(const struct access_token *caller, const char *source)
+{
+    if (caller->config->all_sources)
+        return true;
+    for (size_t i = 0; i < caller->config->source_count; i++)
+        if (strcmp(caller->config->sources[i], source) == 0)
+            return true;
+    return false;
+}
+
+const char *access_name(const struct access_token *caller)
+{
+    return caller != NULL ? caller->config->name : "";
 }
 
 void access_restrict(const struct access_token *caller, struct query_request *request)

@@ -34,6 +34,13 @@ bool access_fits_view(const struct access_token *caller, const struct view *view
 /* 403: not this view, whether there is one or not. */
 void access_refuse_view(struct http_response *response);
 
+/* May he send events to the source of this name? Not asked where there are no tokens. */
+bool access_may_write(const struct access_token *caller, const char *source);
+/* 403 with what he lacks. */
+void access_refuse(struct http_response *response, const char *detail);
+/* The name of his token in the configuration; "" where there are none. */
+const char *access_name(const struct access_token *caller);
+
 /* Restricts a query to his rows. */
 void access_restrict(const struct access_token *caller, struct query_request *request);
 

@@ -255,6 +255,7 @@ enum http_outcome handle_metrics(struct server *server, struct http_request *req
     if (out != NULL) {
         write_requests(server, out);
         write_process(server, out);
+        ingest_write_metrics(server->ingest, out);
         write_layers(server, out);
         if (fclose(out) != 0) {
             free(text);

@@ -40,6 +40,7 @@ struct http_server {
     int quiesced_fd; /* -1 until draining: the library closes its own */
     atomic_bool draining;
     atomic_int active; /* requests begun and not completed */
+    struct upload_budget bodies;
 };
 
 /* What it keeps for each connection. */
@@ -266,7 +267,11 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     if (exchange == NULL)
         return;
     *slot = NULL;
-    free(exchange->request.state);
+    if (exchange->request.release != NULL)
+        exchange->request.release(exchange->request.state);
+    else
+        free(exchange->request.state);
+    upload_release(&exchange->request.body);
     free(exchange->text);
     free(exchange);
     atomic_fetch_sub(&server->active, 1);
@@ -377,13 +382,41 @@ static enum MHD_Result queue_response(struct http_server *server, struct MHD_Con
     return result;
 }
 
+/* The headers are there. True: the rest is waited for. */
+static bool begin_request(struct http_server *server, struct exchange *exchange, const char *method)
+{
+    struct http_request *request = &exchange->request;
+    request->is_read = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    request->is_post = strcmp(method, "POST") == 0;
+    if (request->is_read)
+        return true;
+    /* A body that nobody wants is not waited for: the refusal closes the connection. */
+    if (server->options.admit == NULL)
+        return false;
+    request->is_unknown =
+        is_unknown(server, exchange->connection, connection_of(exchange->connection));
+    request->body.budget = &server->bodies;
+    request->body.max = server->options.admit(request, server->options.context);
+    const char *announced = http_request_header(request, "Content-Length");
+    if (announced != NULL && strtoull(announced, NULL, 10) > request->body.max)
+        request->body.fault = 413;
+    return request->body.max > 0 && request->body.fault == 0;
+}
+
+static bool take_body(struct exchange *exchange, const char *bytes, size_t count)
+{
+    if (exchange->request.body.max > 0)
+        return upload_add(&exchange->request.body, bytes, count);
+    exchange->body_bytes += count;
+    return exchange->body_bytes <= HTTP_BODY_MAX_BYTES;
+}
+
 static enum MHD_Result on_access(void *context, struct MHD_Connection *connection, const char *url,
                                  const char *method, const char *version, const char *upload,
                                  size_t *upload_bytes, void **slot)
 {
     (void)url;
     (void)version;
-    (void)upload;
     struct http_server *server = context;
     struct exchange *exchange = *slot;
     struct connection *own = connection_of(connection);
@@ -391,15 +424,13 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
         return MHD_NO; /* out of memory: the connection is closed */
     if (!exchange->seen) {
         exchange->seen = true;
-        exchange->request.is_read = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-        /* A body that nobody wants is not waited for: the refusal closes the connection. */
-        if (exchange->request.is_read)
+        if (begin_request(server, exchange, method))
             return MHD_YES;
     }
     if (*upload_bytes > 0) {
-        exchange->body_bytes += *upload_bytes;
+        size_t count = *upload_bytes;
         *upload_bytes = 0;
-        return exchange->body_bytes <= HTTP_BODY_MAX_BYTES ? MHD_YES : MHD_NO;
+        return take_body(exchange, upload, count) ? MHD_YES : MHD_NO;
     }
     if (!exchange->begun) { /* the request is there; what is suspended comes here again */
         exchange->begun = true;
@@ -596,6 +627,7 @@ enum status http_server_start(const struct http_options *options, struct http_se
     if (server == NULL)
         return error_no_memory(error);
     server->options = *options;
+    server->bodies.limit_bytes = options->body_memory_bytes;
     server->quiesced_fd = -1;
     enum status status = deadlines_create(options->receive_timeout_ms, options->respond_timeout_ms,
                                           &server->deadlines, error);

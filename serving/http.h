@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "core/base/error.h"
+#include "serving/upload.h"
 
 enum {
     HTTP_URI_MAX_BYTES = 8192,
@@ -30,8 +31,10 @@ struct http_parameter {
 
 /* Owned by http.c from its first to its last byte. */
 struct http_request {
-    bool is_read;    /* GET or HEAD */
-    bool is_unknown; /* clients need a certificate, and this one has shown none that holds */
+    bool is_read; /* GET or HEAD */
+    bool is_post;
+    struct upload body; /* of one that was admitted with a body */
+    bool is_unknown;    /* clients need a certificate, and this one has shown none that holds */
     const char *segments[HTTP_SEGMENT_MAX]; /* of the path, decoded: "/v1/views" has 2 */
     size_t segment_count;                   /* HTTP_SEGMENT_MAX + 1 where there are more */
     struct http_parameter parameters[HTTP_PARAMETER_MAX];
@@ -44,7 +47,8 @@ struct http_request {
     } fault;
     int64_t started_us;                /* monotonic */
     const struct access_token *caller; /* set before a handler runs: serving/access.h */
-    void *state; /* the handler's, over suspensions; freed with free() at the end of the request */
+    void *state; /* the handler's, over suspensions; freed at the end of the request */
+    void (*release)(void *state); /* does that, in the connection's thread; NULL: free() */
 };
 
 struct http_header {
@@ -84,6 +88,10 @@ enum http_outcome {
 typedef enum http_outcome (*http_handler)(struct http_request *request,
                                           struct http_response *response, void *context);
 
+/* Asked when the headers of a request that is no GET are there: how many bytes of a body may come.
+ * 0: none are waited for, the handler runs at once, and the connection ends with its response. */
+typedef size_t (*http_admission)(struct http_request *request, void *context);
+
 struct http_server;
 
 struct http_options {
@@ -96,6 +104,8 @@ struct http_options {
     int64_t receive_timeout_ms;
     int64_t respond_timeout_ms;
     http_handler handler;
+    http_admission admit; /* NULL: no bodies are wanted */
+    size_t body_memory_bytes;
     void *context;
 };
 

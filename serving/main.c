@@ -10,8 +10,9 @@
 static const char help[] =
     "Usage: dovetail-serving [--config FILE]\n"
     "\n"
-    "Answers queries over HTTP, merging the batch and the speed layer. The routes are\n"
-    "described in /openapi.json. SIGTERM finishes what is being answered and exits.\n";
+    "Answers queries over HTTP, merging the batch and the speed layer, and takes events for\n"
+    "Kafka where serving.ingest or a token lets it. The routes are described in\n"
+    "/openapi.json. SIGTERM finishes what is being answered and exits.\n";
 
 /* What serving.listen lets strangers do; without authentication it was asked for. */
 static void warn_of_exposure(const struct config *config, const struct server *server)
@@ -21,7 +22,8 @@ static void warn_of_exposure(const struct config *config, const struct server *s
         return;
     if (config->serving_token_count == 0 && config->serving_tls_client_ca == NULL)
         program_log(LOG_WARNING,
-                    "serving.allow_unauthenticated: whoever reaches %s reads every view", url);
+                    "serving.allow_unauthenticated: whoever reaches %s reads every view%s", url,
+                    config->serving_ingest ? ", and sends events (serving.ingest)" : "");
     else if (config->serving_tls_key == NULL)
         program_log(LOG_WARNING,
                     "serving.tls_key is not set: tokens and answers cross the network to %s as "

@@ -25,7 +25,11 @@ static const struct {
     {404, "urn:dovetail:not-found", "Not found"},
     {405, "urn:dovetail:method-not-allowed", "Method not allowed"},
     {406, "urn:dovetail:not-acceptable", "Not acceptable"},
+    {409, "urn:dovetail:conflict", "Conflict"},
+    {413, "urn:dovetail:too-large", "Too large"},
     {414, "urn:dovetail:uri-too-long", "URI too long"},
+    {415, "urn:dovetail:unsupported-media-type", "Unsupported media type"},
+    {422, "urn:dovetail:unprocessable", "Not as described"},
     {500, "urn:dovetail:internal", "Internal error"},
     {503, "urn:dovetail:unavailable", "Unavailable"},
     {504, "urn:dovetail:timeout", "Not in time"},
@@ -86,10 +90,16 @@ static void fill(struct http_response *response, int status, char *body)
     };
     response->length = response->body != NULL ? strlen(response->body) : 0;
     respond_header(response, "Cache-Control", "no-store");
-    if (status == 405)
-        respond_header(response, "Allow", "GET, HEAD");
     if (status == 503)
         respond_header(response, "Retry-After", "1");
+}
+
+static size_t kind_of(int status)
+{
+    size_t kind = 0;
+    while (problems[kind].status != status && kind + 1 < sizeof problems / sizeof problems[0])
+        kind++;
+    return kind;
 }
 
 void problem_respond(struct http_response *response, int status, const char *parameter,
@@ -100,11 +110,8 @@ void problem_respond(struct http_response *response, int status, const char *par
     va_start(arguments, format);
     vsnprintf(detail, sizeof detail, format, arguments);
     va_end(arguments);
-    size_t kind = 0;
-    while (problems[kind].status != status && kind + 1 < sizeof problems / sizeof problems[0])
-        kind++;
-    const char *type = problems[kind].type;
-    const char *title = problems[kind].title;
+    const char *type = problems[kind_of(status)].type;
+    const char *title = problems[kind_of(status)].title;
     if (parameter != NULL) {
         type = "urn:dovetail:bad-parameter";
         title = "Bad parameter";
@@ -113,6 +120,26 @@ void problem_respond(struct http_response *response, int status, const char *par
                              status, "detail", detail, "parameter", parameter);
     char *body = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
+    fill(response, status, body);
+}
+
+void problem_respond_more(struct http_response *response, int status, const char *type,
+                          json_t *members, const char *format, ...)
+{
+    char detail[ERROR_TEXT_BYTES + 128];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    const size_t kind = kind_of(status);
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:s}", "type", type != NULL ? type : problems[kind].type,
+                  "title", problems[kind].title, "status", status, "detail", detail);
+    char *body = NULL;
+    if (json != NULL && (members == NULL || json_object_update(json, members) == 0))
+        body = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    json_decref(members);
     fill(response, status, body);
 }
 

@@ -2,12 +2,19 @@
 #ifndef DOVETAIL_SERVING_PROBLEM_H
 #define DOVETAIL_SERVING_PROBLEM_H
 
+#include <jansson.h>
+
 #include "serving/http.h"
 
 /* Fills *response. `parameter` (may be NULL) names the parameter at fault. A 503 gets Retry-After.
  */
 void problem_respond(struct http_response *response, int status, const char *parameter,
                      const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* The same of a certain type ("urn:dovetail:..."), NULL: the status's, with more members, which are
+ * taken and may be NULL. */
+void problem_respond_more(struct http_response *response, int status, const char *type,
+                          json_t *members, const char *format, ...) PRINTF_LIKE(5, 6);
 
 /* The usual meaning of a failed call: REJECT is 400 and names the parameter that begins the text
  * ("limit: ..."), RETRY 503, anything else 500, whose text goes to the log only. */

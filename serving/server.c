@@ -17,18 +17,19 @@
 enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */
 
 static const struct route routes[] = {
-    {"/", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard},
-    {"/dashboard/{file}", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard},
-    {"/dashboard/vendor/{file}", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard},
-    {"/v1/views", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_views},
-    {"/v1/views/{view}", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_view},
-    {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_rows},
-    {"/v1/views/{view}/live", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_live},
-    {"/v1/status", ROUTE_NO_PARAMETERS, ACCESS_ADMIN, handle_status},
-    {"/livez", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_livez},
-    {"/readyz", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_readyz},
-    {"/metrics", ROUTE_IGNORES_THEM, ACCESS_ADMIN, handle_metrics},
-    {"/openapi.json", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_openapi},
+    {"/", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard, false},
+    {"/dashboard/{file}", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard, false},
+    {"/dashboard/vendor/{file}", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard, false},
+    {"/v1/views", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_views, false},
+    {"/v1/views/{view}", ROUTE_NO_PARAMETERS, ACCESS_TOKEN, handle_view, false},
+    {"/v1/views/{view}/rows", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_rows, false},
+    {"/v1/views/{view}/live", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_live, false},
+    {"/v1/sources/{source}/events", ROUTE_OWN_PARAMETERS, ACCESS_TOKEN, handle_ingest, true},
+    {"/v1/status", ROUTE_NO_PARAMETERS, ACCESS_ADMIN, handle_status, false},
+    {"/livez", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_livez, false},
+    {"/readyz", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_readyz, false},
+    {"/metrics", ROUTE_IGNORES_THEM, ACCESS_ADMIN, handle_metrics, false},
+    {"/openapi.json", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_openapi, false},
 };
 
 enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
@@ -80,6 +81,13 @@ static void respond_fault(const struct http_request *request, struct http_respon
                     request->fault.detail);
 }
 
+static void respond_method(const struct route *route, struct http_response *response)
+{
+    problem_respond(response, 405, NULL, "only %s answered here",
+                    route->is_post ? "POST is" : "GET and HEAD are");
+    respond_header(response, "Allow", route->is_post ? "POST" : "GET, HEAD");
+}
+
 static enum http_outcome dispatch(struct server *server, size_t route, struct http_request *request,
                                   struct http_response *response)
 {
@@ -97,8 +105,8 @@ static enum http_outcome dispatch(struct server *server, size_t route, struct ht
         respond_fault(request, response);
     } else if (route == ROUTE_COUNT) {
         problem_respond(response, 404, NULL, "there is nothing at this path; see /openapi.json");
-    } else if (!request->is_read) {
-        problem_respond(response, 405, NULL, "only GET and HEAD are answered");
+    } else if (routes[route].is_post ? !request->is_post : !request->is_read) {
+        respond_method(&routes[route], response);
     } else if (routes[route].parameters == ROUTE_IGNORES_THEM) {
         return routes[route].handle(server, request, response);
     } else if (request->fault.status != 0) {
@@ -110,6 +118,19 @@ static enum http_outcome dispatch(struct server *server, size_t route, struct ht
         return routes[route].handle(server, request, response);
     }
     return HTTP_RESPOND;
+}
+
+/* Of whom a body is waited for: only of those whose request will be looked at. */
+static size_t admit(struct http_request *request, void *context)
+{
+    struct server *server = context;
+    struct http_response ignored = {0};
+    size_t route = find_route(request);
+    bool may = route < ROUTE_COUNT && routes[route].is_post && request->is_post &&
+               request->fault.status == 0 && !request->is_unknown &&
+               access_check(server->access, routes[route].need, request, &ignored);
+    http_response_clear(&ignored);
+    return may ? ingest_admit(server, request) : 0;
 }
 
 static enum http_outcome handle(struct http_request *request, struct http_response *response,
@@ -222,6 +243,8 @@ enum status server_start(const struct config *config, struct server **out, struc
         status = live_create(server, &server->live, error);
     if (status == STATUS_OK)
         status = tls_load(config, &server->tls, error);
+    if (status == STATUS_OK && ingest_is_configured(config))
+        status = ingest_create(config, &server->ingest, error);
     if (status == STATUS_OK) {
         const struct http_options options = {
             .listen = config->serving_listen,
@@ -235,6 +258,8 @@ enum status server_start(const struct config *config, struct server **out, struc
                              config->serving_tls_client_ca == NULL &&
                              !config->serving_allow_unauthenticated,
             .handler = handle,
+            .admit = admit,
+            .body_memory_bytes = (size_t)config->serving_ingest_memory_bytes,
             .context = server,
         };
         status = http_server_start(&options, &server->http, error);
@@ -258,6 +283,7 @@ void server_stop(struct server *server)
     if (server->http != NULL)
         http_server_drain(server->http, DRAIN_MS);
     http_server_destroy(server->http);
+    ingest_destroy(server->ingest);
     waiters_destroy(server->waiters);
     live_destroy(server->live);
     pool_destroy(server->pool);

@@ -9,6 +9,7 @@
 #include "serving/cache.h"
 #include "serving/catalogue.h"
 #include "serving/http.h"
+#include "serving/ingest.h"
 #include "serving/live.h"
 #include "serving/metrics.h"
 #include "serving/pool.h"
@@ -27,6 +28,7 @@ struct server {
     struct access *access;
     struct tls *tls;            /* NULL: plain HTTP */
     struct query_budget budget; /* of all requests together */
+    struct ingest *ingest;      /* NULL: nobody may send events */
 };
 
 /* Runs in a thread of the HTTP server; may block as long as PostgreSQL's statement_timeout. */
@@ -44,6 +46,7 @@ struct route {
     enum route_parameters parameters;
     enum access_need need;
     route_handler handle;
+    bool is_post; /* POST, and nothing else; else GET and HEAD */
 };
 
 /* All routes. Metrics number them in this order, and requests that match none behind the last. */
@@ -73,6 +76,10 @@ enum http_outcome handle_rows(struct server *server, struct http_request *reques
                               struct http_response *response);
 enum http_outcome handle_live(struct server *server, struct http_request *request,
                               struct http_response *response);
+enum http_outcome handle_ingest(struct server *server, struct http_request *request,
+                                struct http_response *response);
+/* How many bytes of events may come with the request, before they have come; 0: none. */
+size_t ingest_admit(const struct server *server, const struct http_request *request);
 enum http_outcome handle_views(struct server *server, struct http_request *request,
                                struct http_response *response);
 enum http_outcome handle_view(struct server *server, struct http_request *request,

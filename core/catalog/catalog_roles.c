@@ -129,7 +129,8 @@ static const char grant_sql[] =
     " TO @_speed;"
     "GRANT INSERT ON dovetail_internal.coverage TO @_speed;"
     "GRANT INSERT, UPDATE, DELETE ON dovetail_internal.halt TO @_speed;"
-    "GRANT UPDATE ON dovetail_internal.view_version TO @_speed";
+    "GRANT UPDATE ON dovetail_internal.view_version TO @_speed;"
+    "GRANT INSERT, UPDATE, DELETE ON dovetail_internal.ingest_key TO @_serving";
 
 enum status catalog_roles_grant(struct postgres *postgres, const char *prefix, struct error *error)
 {

@@ -49,6 +49,12 @@ struct config {
     int64_t serving_receive_timeout_ms;
     int64_t serving_respond_timeout_ms;
 
+    bool serving_ingest;                 /* events are taken from whoever reaches the server */
+    int64_t serving_ingest_body_bytes;   /* of one request, unpacked too; default 1 MiB */
+    int64_t serving_ingest_events;       /* of one request, default 10000 */
+    int64_t serving_ingest_memory_bytes; /* bodies on their way to Kafka, default 64 MiB */
+    int64_t serving_ingest_timeout_ms;   /* until Kafka has acknowledged, default 10000 */
+
     json_t *root; /* owns the strings */
     struct arena arena;
 };

@@ -159,10 +159,10 @@ const struct option config_options[] = {
      .type = OPTION_TOKENS,
      .secret = true,
      FIELD(serving_tokens),
-     .help =
-         "Who may ask: a list of `{\"name\", \"sha256\", \"views\", \"role\", \"rows\"}`, which "
-         "`dovetail token new` prints. With it every request needs `Authorization: Bearer "
-         "TOKEN`, but for the dashboard's files and the health checks. See docs/SECURITY.md."},
+     .help = "Who may ask: a list of `{\"name\", \"sha256\", \"views\", \"role\", \"rows\", "
+             "\"write\"}`, which "
+             "`dovetail token new` prints. With it every request needs `Authorization: Bearer "
+             "TOKEN`, but for the dashboard's files and the health checks. See docs/SECURITY.md."},
     {.section = "serving",
      .name = "allow_unauthenticated",
      .type = OPTION_BOOLEAN,
@@ -279,6 +279,50 @@ const struct option config_options[] = {
      FIELD(serving_live_streams),
      .help = "Live streams (`/v1/views/{view}/live`) that may be open at a time; each holds a "
              "connection, and its rows in memory. 0 turns them off."},
+
+    {.section = "serving",
+     .name = "ingest",
+     .type = OPTION_BOOLEAN,
+     FIELD(serving_ingest),
+     .help = "Takes events (`POST /v1/sources/{source}/events`) from everybody who reaches the "
+             "server. For trials: with `serving.tokens` it is a token's `write` that says who may "
+             "send events to which source, and this changes nothing."},
+    {.section = "serving",
+     .name = "ingest_body",
+     .type = OPTION_SIZE,
+     .minimum = KIB,
+     .maximum = 16 * MIB,
+     .number = MIB,
+     FIELD(serving_ingest_body_bytes),
+     .help = "Most bytes of one request's events, as they are sent and unpacked."},
+    {.section = "serving",
+     .name = "ingest_events",
+     .type = OPTION_INTEGER,
+     .minimum = 1,
+     .maximum = 100000,
+     .number = 10000,
+     .unit = "events",
+     FIELD(serving_ingest_events),
+     .help = "Most events of one request."},
+    {.section = "serving",
+     .name = "ingest_memory",
+     .type = OPTION_SIZE,
+     .minimum = MIB,
+     .maximum = 64 * MIB,
+     .number = 32 * MIB,
+     FIELD(serving_ingest_memory_bytes),
+     .help = "Bound of the bodies that are being received, and again of the events that Kafka has "
+             "not acknowledged yet. Who comes beyond it is told to come again."},
+    {.section = "serving",
+     .name = "ingest_timeout_ms",
+     .type = OPTION_INTEGER,
+     .minimum = 1000,
+     .maximum = 30000,
+     .number = 10000,
+     .unit = "ms",
+     FIELD(serving_ingest_timeout_ms),
+     .help = "Time within which Kafka has to acknowledge a request's events; then the answer says "
+             "which were not written, or may have been."},
 };
 
 const size_t config_option_count = sizeof config_options / sizeof config_options[0];

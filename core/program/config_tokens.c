@@ -1,7 +1,8 @@
 /* Reading `serving.tokens`: see core/program/config_tokens.h.
  *
- * Invariant: what a token may see is written out. A missing `views` is a fault, not "everything";
- * so is an empty list of rows, or a name that is not known. Pure. */
+ * Invariant: what a token may see, and where it may write, is written out. A missing `views` is a
+ * fault, not "everything"; so is an empty list of rows, or a name that is not known; a missing
+ * `write` is none. Pure. */
 #include "core/program/config_tokens.h"
 
 #include <inttypes.h>
@@ -46,7 +47,7 @@ static bool is_name(const char *text, const char *allowed)
 
 static enum status check_members(const struct reading *in, const json_t *token)
 {
-    static const char *const known[] = {"name", "sha256", "views", "role", "rows"};
+    static const char *const known[] = {"name", "sha256", "views", "role", "rows", "write"};
     const char *member;
     json_t *value;
     json_object_foreach ((json_t *)token, member, value) {
@@ -54,7 +55,8 @@ static enum status check_members(const struct reading *in, const json_t *token)
         for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
             found = found || strcmp(member, known[i]) == 0;
         if (!found)
-            return fault(in, "", "there are name, sha256, views, role and rows, and nothing else");
+            return fault(in, "",
+                         "there are name, sha256, views, role, rows and write, and nothing else");
     }
     return STATUS_OK;
 }
@@ -105,27 +107,44 @@ static enum status read_role(const struct reading *in, const json_t *token,
     return STATUS_OK;
 }
 
+/* "*", or a list of names. */
+static enum status read_names(const struct reading *in, const char *member, const char *kind,
+                              const json_t *json, bool *all, const char *const **out, size_t *count)
+{
+    const char *text = json_string_value(json);
+    *all = text != NULL && strcmp(text, "*") == 0;
+    if (*all)
+        return STATUS_OK;
+    if (!json_is_array(json))
+        return fault(in, member, "\"*\" or a list of %ss' names is expected", kind);
+    *count = json_array_size(json);
+    const char **names = arena_alloc(in->arena, (*count + 1) * sizeof *names);
+    if (names == NULL)
+        return error_no_memory(in->error);
+    for (size_t i = 0; i < *count; i++) {
+        names[i] = json_string_value(json_array_get(json, i));
+        if (names[i] == NULL || !is_name(names[i], SMALL DIGITS "_"))
+            return fault(in, member, "number %zu is no %s's name", i + 1, kind);
+    }
+    *out = names;
+    return STATUS_OK;
+}
+
 static enum status read_views(const struct reading *in, const json_t *token,
                               struct config_token *out)
 {
-    const json_t *views = json_object_get(token, "views");
-    const char *all = json_string_value(views);
-    out->all_views = all != NULL && strcmp(all, "*") == 0;
-    if (out->all_views)
+    return read_names(in, "views", "view", json_object_get(token, "views"), &out->all_views,
+                      &out->views, &out->view_count);
+}
+
+static enum status read_sources(const struct reading *in, const json_t *token,
+                                struct config_token *out)
+{
+    const json_t *sources = json_object_get(token, "write");
+    if (sources == NULL)
         return STATUS_OK;
-    if (!json_is_array(views))
-        return fault(in, "views", "\"*\" or a list of views' names is expected");
-    out->view_count = json_array_size(views);
-    const char **names = arena_alloc(in->arena, (out->view_count + 1) * sizeof *names);
-    if (names == NULL)
-        return error_no_memory(in->error);
-    for (size_t i = 0; i < out->view_count; i++) {
-        names[i] = json_string_value(json_array_get(views, i));
-        if (names[i] == NULL || !is_name(names[i], SMALL DIGITS "_"))
-            return fault(in, "views", "number %zu is no view's name", i + 1);
-    }
-    out->views = names;
-    return STATUS_OK;
+    return read_names(in, "write", "source", sources, &out->all_sources, &out->sources,
+                      &out->source_count);
 }
 
 /* The text of a key's value, as a request would have it; NULL for what is none. */
@@ -209,6 +228,8 @@ static enum status read_token(const struct reading *in, const json_t *json,
         status = read_views(in, json, out);
     if (status == STATUS_OK)
         status = read_rows(in, json, out);
+    if (status == STATUS_OK)
+        status = read_sources(in, json, out);
     for (size_t i = 0; status == STATUS_OK && i < in->index; i++) {
         if (strcmp(tokens[i].name, out->name) == 0)
             status = fault(in, "name", "number %zu of the list has the same", i);

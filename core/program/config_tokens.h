@@ -35,6 +35,9 @@ struct config_token {
     const char *const *views; /* where not all_views; may be none */
     size_t view_count;
     bool is_admin;
+    bool all_sources;           /* may send events to every source */
+    const char *const *sources; /* where not all_sources: to these; mostly none */
+    size_t source_count;
     const struct config_row_scope *rows; /* all of them hold at once */
     size_t row_count;
 };

@@ -517,9 +517,17 @@ static void test_new_tokens(void **state)
         assert_string_equal(text_at(entry, "role"), "admin");
         json_decref(entry);
     }
-    static const char *const bad[] = {"token", "new", "a b", NULL};
+    static const char *const bad[][6] = {{"token", "new", "a b", NULL},
+                                         {"token", "new", "a", "--write", "Or ders", NULL},
+                                         {"token", "new", "a", "--write", "", NULL}};
     char output[1024];
-    assert_int_equal(run_program("dovetail", bad, output, sizeof output), 2);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(run_program("dovetail", bad[i], output, sizeof output), 2);
+    /* One that sends sees nothing. */
+    static const char *const sender[] = {"token", "new", "shop", "--write", "orders", NULL};
+    assert_int_equal(run_program("dovetail", sender, output, sizeof output), 0);
+    assert_non_null(strstr(output, "\"views\":[]"));
+    assert_non_null(strstr(output, "\"write\":[\"orders\"]"));
 }
 
 static int set_up_with_tokens(void **state)

@@ -140,6 +140,7 @@ static void test_the_usual_course(void **state)
     as("owner");
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     as("serving");
+    deployment_set(deployment, "serving", "ingest", json_true());
     deployment_serve(deployment);
     struct child *query = deployment_run(deployment, 0, "dovetail", "query", "sales", "--group-by",
                                          "", "--granularity", "all", "--format", "csv", NULL);
@@ -156,10 +157,25 @@ static void test_the_usual_course(void **state)
             fail_msg("%s: %d %s", targets[i], reply.status, reply.body);
         http_reply_free(&reply);
     }
+    /* The one table that serving writes to. */
+    static const char *const headers[] = {"Content-Type: application/json",
+                                          "Idempotency-Key: roles", NULL};
+    static const char event[] = "{\"time\":\"2001-01-01T00:00:00Z\",\"shop\":\"s1\"}";
+    for (int i = 0; i < 2; i++) {
+        http_post(session, "/v1/sources/orders/events", headers, event, sizeof event - 1, &reply);
+        if (reply.status != 200)
+            fail_msg("%d %s", reply.status, reply.body);
+        http_reply_free(&reply);
+    }
+    http_post(session, "/v1/sources/orders/events", headers, "{}", 2, &reply);
+    assert_int_equal(reply.status, 422);
+    http_reply_free(&reply);
     http_session_destroy(session);
+    as("speed"); /* before the rows are counted */
+    wait_for("SELECT sum(next_offset)::bigint FROM dovetail_internal.position", 61);
     as("analytics");
     assert_int_equal(deployment_number(deployment, "SELECT sum(n)::bigint FROM dovetail.sales"),
-                     60);
+                     61);
     child_stop(speed);
 }
 
@@ -176,6 +192,7 @@ static void test_what_they_cannot(void **state)
         "DROP VIEW dovetail.sales",
         "CREATE TABLE dovetail_internal.mine (a integer)",
         "CREATE TABLE dovetail.mine (a integer)",
+        "TRUNCATE dovetail_internal.ingest_key",
     };
     for (size_t r = 0; r < 2; r++)
         for (size_t i = 0; i < sizeof writes / sizeof writes[0]; i++)
@@ -192,6 +209,8 @@ static void test_what_they_cannot(void **state)
     cannot("speed", "DELETE FROM dovetail_internal.segment");
     cannot("speed", "DELETE FROM dovetail_internal.batch_2");
     cannot("speed", "SELECT * FROM dovetail.sales");
+    cannot("speed", "DELETE FROM dovetail_internal.ingest_key");
+    cannot("analytics", "SELECT * FROM dovetail_internal.ingest_key");
     as("");
     assert_int_equal(
         deployment_number(deployment,

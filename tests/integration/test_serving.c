@@ -616,7 +616,7 @@ static void test_openapi_is_true(void **state)
         snprintf(line, sizeof line, "_count{route=\"%s\",code=\"200\"}", path);
         if (strstr(reply.body, line) == NULL)
             fail_msg("%s is described, but no route", path);
-        assert_non_null(json_object_get(item, "get"));
+        assert_true(json_object_get(item, "get") != NULL || json_object_get(item, "post") != NULL);
         described++;
     }
     /* Requests, sum and count of each route, and of "other". */

@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,43 +69,78 @@ static size_t append(char *data, size_t size, size_t count, void *context)
     return more;
 }
 
-void http_request(struct http_session *session, const char *method, const char *target,
-                  struct http_reply *reply)
+/* What every request has. */
+static bool prepare(struct http_session *session, const char *target, struct buffer *body,
+                    struct buffer *headers)
 {
-    struct buffer body = {0}, headers = {0};
     char *url = NULL;
-    *reply = (struct http_reply){0};
-    if (asprintf(&url, "http://127.0.0.1:%d%s", session->port, target) < 0)
-        return;
     CURL *curl = session->curl;
+    if (asprintf(&url, "http://127.0.0.1:%d%s", session->port, target) < 0)
+        return false;
     curl_easy_reset(curl);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_URL, url); /* copied */
+    free(url);
     curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, append);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, append);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &headers);
-    if (strcmp(method, "GET") != 0)
-        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
-    if (strcmp(method, "HEAD") == 0)
-        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
-    CURLcode code = curl_easy_perform(curl);
-    free(url);
-    reply->body = body.data != NULL ? body.data : strdup("");
-    reply->length = body.length;
-    reply->headers = headers.data != NULL ? headers.data : strdup("");
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, headers);
+    return true;
+}
+
+static void perform(struct http_session *session, struct buffer *body, struct buffer *headers,
+                    struct http_reply *reply)
+{
+    CURLcode code = curl_easy_perform(session->curl);
+    reply->body = body->data != NULL ? body->data : strdup("");
+    reply->length = body->length;
+    reply->headers = headers->data != NULL ? headers->data : strdup("");
     if (code != CURLE_OK) {
         snprintf(reply->problem, sizeof reply->problem, "%s", curl_easy_strerror(code));
         return;
     }
     long status = 0;
     char *type = NULL;
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(curl, CURLINFO_CONTENT_TYPE, &type);
+    curl_easy_getinfo(session->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(session->curl, CURLINFO_CONTENT_TYPE, &type);
     reply->status = (int)status;
     snprintf(reply->content_type, sizeof reply->content_type, "%s", type != NULL ? type : "");
+}
+
+void http_request(struct http_session *session, const char *method, const char *target,
+                  struct http_reply *reply)
+{
+    struct buffer body = {0}, headers = {0};
+    *reply = (struct http_reply){0};
+    if (!prepare(session, target, &body, &headers))
+        return;
+    if (strcmp(method, "GET") != 0)
+        curl_easy_setopt(session->curl, CURLOPT_CUSTOMREQUEST, method);
+    if (strcmp(method, "HEAD") == 0)
+        curl_easy_setopt(session->curl, CURLOPT_NOBODY, 1L);
+    perform(session, &body, &headers, reply);
+}
+
+void http_post(struct http_session *session, const char *target, const char *const *headers,
+               const void *body, size_t length, struct http_reply *reply)
+{
+    struct buffer received = {0}, received_headers = {0};
+    struct curl_slist *list = curl_slist_append(NULL, "Content-Type:"); /* curl's own is left out */
+    *reply = (struct http_reply){0};
+    list = curl_slist_append(list, "Expect:");
+    for (; headers != NULL && *headers != NULL; headers++)
+        list = curl_slist_append(list, *headers);
+    if (prepare(session, target, &received, &received_headers)) {
+        curl_easy_setopt(session->curl, CURLOPT_POST, 1L);
+        curl_easy_setopt(session->curl, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(session->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length);
+        curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, list);
+        perform(session, &received, &received_headers, reply);
+        curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, NULL);
+    }
+    curl_slist_free_all(list);
 }
 
 void http_get(struct http_session *session, const char *target, struct http_reply *reply)

@@ -1,4 +1,4 @@
-/* GET requests over libcurl. A session is one keep-alive connection and belongs to one thread. */
+/* Requests over libcurl. A session is one keep-alive connection and belongs to one thread. */
 #ifndef DOVETAIL_TESTS_SUPPORT_HTTP_H
 #define DOVETAIL_TESTS_SUPPORT_HTTP_H
 
@@ -24,6 +24,10 @@ void http_get(struct http_session *session, const char *target, struct http_repl
 /* Another method, for what must be refused. */
 void http_request(struct http_session *session, const char *method, const char *target,
                   struct http_reply *reply);
+/* A POST; `headers` are lines of "Name: value", ended by NULL. Without a Content-Type among them
+ * none is sent. */
+void http_post(struct http_session *session, const char *target, const char *const *headers,
+               const void *body, size_t length, struct http_reply *reply);
 void http_reply_free(struct http_reply *reply);
 
 /* The value of a header, or NULL; good until the next call with the same buffer. */

@@ -1,6 +1,8 @@
 """Judges HTTP responses by schemas/openapi.json: each line of standard input is one, as JSON
 
-    {"route": "/v1/views", "status": 200, "type": "application/json", "body": "..."}
+    {"route": "/v1/views", "method": "get", "status": 200, "type": "application/json", "body": "..."}
+
+where "get" may be left out.
 
 Prints what is not as described, a line each; nothing where all is.
 """
@@ -11,11 +13,14 @@ import sys
 import jsonschema
 
 
-def response_of(document, route, status):
+def response_of(document, route, method, status):
     item = document["paths"].get(route)
     if item is None:
         return None, "the path is not described"
-    response = item["get"]["responses"].get(str(status))
+    operation = item.get(method)
+    if operation is None:
+        return None, "%s is not described" % method
+    response = operation["responses"].get(str(status))
     if response is None:
         return None, "status %d is not described" % status
     if "$ref" in response:
@@ -24,7 +29,9 @@ def response_of(document, route, status):
 
 
 def fault_of(document, reply):
-    response, fault = response_of(document, reply["route"], reply["status"])
+    response, fault = response_of(
+        document, reply["route"], reply.get("method", "get"), reply["status"]
+    )
     if fault is not None:
         return fault
     media = reply["type"].split(";")[0]

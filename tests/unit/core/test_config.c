@@ -372,7 +372,8 @@ static void test_tokens(void **state)
     struct config *config =
         load("{\"kafka\": {\"bootstrap.servers\": \"h:1\"}, \"postgres\": \"host=h\", " TOKENS(
             "{\"name\": \"one\", \"sha256\": \"${TEST_TOKEN_HASH}\", \"views\": [\"v\", \"w\"],"
-            " \"role\": \"admin\", \"rows\": {\"k\": [\"${TEST_TOKEN_ROW}\", 7, true]}},"
+            " \"role\": \"admin\", \"write\": [\"s\", \"t\"], \"rows\": {\"k\": "
+            "[\"${TEST_TOKEN_ROW}\", 7, true]}},"
             "{\"name\": \"two\", \"views\": \"*\", \"sha256\": "
             "\"11ff11223344556677889900aabbccddeeff"
             "00112233445566778899aabbccdd\"}") "}");
@@ -385,6 +386,9 @@ static void test_tokens(void **state)
     assert_int_equal(one->view_count, 2);
     assert_string_equal(one->views[1], "w");
     assert_true(one->is_admin);
+    assert_false(one->all_sources);
+    assert_int_equal(one->source_count, 2);
+    assert_string_equal(one->sources[1], "t");
     assert_int_equal(one->row_count, 1);
     assert_string_equal(one->rows[0].key, "k");
     assert_int_equal(one->rows[0].value_count, 3);
@@ -394,6 +398,8 @@ static void test_tokens(void **state)
     assert_true(config->serving_tokens[1].all_views);
     assert_false(config->serving_tokens[1].is_admin);
     assert_int_equal(config->serving_tokens[1].row_count, 0);
+    assert_false(config->serving_tokens[1].all_sources);
+    assert_int_equal(config->serving_tokens[1].source_count, 0);
     config_destroy(config);
 }
 
@@ -409,7 +415,8 @@ static void test_tokens_that_are_refused(void **state)
          ": serving.tokens: a list of 1 to 1000 tokens is expected"},
         {TOKENS("7"), ": serving.tokens[0]: must be an object"},
         {TOKENS(ENTRY(", \"views\": \"*\", \"colour\": 1")),
-         ": serving.tokens[0]: there are name, sha256, views, role and rows, and nothing else"},
+         ": serving.tokens[0]: there are name, sha256, views, role, rows and write, and nothing "
+         "else"},
         {TOKENS("{\"name\": \"a b\"}"), ": serving.tokens[0].name: 1 to 64 letters, digits, '.', "
                                         "'_' and '-' are expected"},
         {TOKENS("{\"name\": \"a\", \"sha256\": \"secret\"}"),
@@ -422,6 +429,10 @@ static void test_tokens_that_are_refused(void **state)
          ": serving.tokens[0].views: \"*\" or a list of views' names is expected"},
         {TOKENS(ENTRY(", \"views\": [\"v\", \"*\"]")),
          ": serving.tokens[0].views: number 2 is no view's name"},
+        {TOKENS(ENTRY(", \"views\": [], \"write\": true")),
+         ": serving.tokens[0].write: \"*\" or a list of sources' names is expected"},
+        {TOKENS(ENTRY(", \"views\": [], \"write\": [\"S\"]")),
+         ": serving.tokens[0].write: number 1 is no source's name"},
         {TOKENS(ENTRY(", \"views\": \"*\", \"role\": \"root\"")),
          ": serving.tokens[0].role: \"read\" or \"admin\" is expected"},
         {TOKENS(ENTRY(", \"views\": \"*\", \"rows\": {}")),
