@@ -239,6 +239,10 @@ static void write_process(struct server *server, FILE *out)
         {"dovetail_cache_bytes", "gauge", "Memory of these.", counts.bytes},
         {"dovetail_cache_limit_bytes", "gauge", "Their bound.", counts.limit_bytes},
         {"dovetail_live_streams", "gauge", "Live streams that are open.", live_count(server->live)},
+        {"dovetail_memory_bytes", "gauge", "What queries and live streams hold of their bound.",
+         atomic_load(&server->budget.used_bytes)},
+        {"dovetail_memory_limit_bytes", "gauge", "That bound, serving.memory.",
+         server->budget.limit_bytes},
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", lines[i].name, lines[i].help,

@@ -473,6 +473,22 @@ const char *http_request_header(const struct http_request *request, const char *
                                        MHD_HEADER_KIND, name);
 }
 
+void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE])
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        ((const struct exchange *)request)->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *address = info != NULL ? info->client_addr : NULL;
+    socklen_t length = 0;
+    out[0] = '\0';
+    if (address != NULL && address->sa_family == AF_INET)
+        length = sizeof(struct sockaddr_in);
+    else if (address != NULL && address->sa_family == AF_INET6)
+        length = sizeof(struct sockaddr_in6);
+    if (length == 0 ||
+        getnameinfo(address, length, out, HTTP_ADDRESS_SIZE, NULL, 0, NI_NUMERICHOST) != 0)
+        out[0] = '\0';
+}
+
 /* --- the server --- */
 
 /* "host:port" or "[host]:port" in two. */

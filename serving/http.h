@@ -19,6 +19,7 @@ enum {
     HTTP_SEGMENT_MAX = 8,
     HTTP_BODY_MAX_BYTES = 64 * 1024, /* that a request may have for nothing: a larger one is cut */
     HTTP_HEADER_MAX = 12,            /* a handler's own */
+    HTTP_ADDRESS_SIZE = 64,
 };
 
 struct access_token; /* serving/access.h */
@@ -132,6 +133,8 @@ bool http_request_is_closed(const struct http_request *request);
 /* Ends the connection of a request whose stream has not been released. */
 void http_request_cut(struct http_request *request);
 
+/* The client's address, without the port; "" where it is not known. */
+void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE]);
 const char *http_request_parameter(const struct http_request *request, const char *name);
 /* Of the request, as the client sent it; NULL: it did not. Valid until the request ends. */
 const char *http_request_header(const struct http_request *request, const char *name);

@@ -48,6 +48,7 @@ enum status live_rows_make(const struct query_answer *answer, struct live_rows *
         live_rows_deinit(out);
         return error_no_memory(error);
     }
+    out->bytes = length + out->count * (sizeof out->rows[0] + sizeof out->order[0]);
     for (size_t i = 0; i < out->count; i++)
         out->order[i] = i;
     qsort_r(out->order, out->count, sizeof out->order[0], compare_order, out);

@@ -17,6 +17,7 @@ struct live_rows {
     struct query_row_text *rows;
     size_t *order; /* indexes into rows, by identity */
     size_t count;
+    size_t bytes; /* of memory */
 };
 
 void live_rows_deinit(struct live_rows *rows);

@@ -20,13 +20,15 @@ struct pool {
     pthread_mutex_t lock;
     int idle_count;
     int size;
+    int statement_ms;
     int64_t failed_us;              /* monotonic, when connecting last failed; 0 = it did not */
     char failure[ERROR_TEXT_BYTES]; /* why, as the log has it; empty: it did not fail last */
     char sqlstate[6];
     struct postgres *idle[]; /* some may be broken, or NULL: not opened yet */
 };
 
-enum status pool_create(const char *conninfo, int size, struct pool **out, struct error *error)
+enum status pool_create(const char *conninfo, int size, int statement_ms, struct pool **out,
+                        struct error *error)
 {
     struct pool *pool = calloc(1, sizeof *pool + (size_t)size * sizeof pool->idle[0]);
     *out = pool;
@@ -34,6 +36,7 @@ enum status pool_create(const char *conninfo, int size, struct pool **out, struc
         return error_no_memory(error);
     pool->conninfo = conninfo;
     pool->size = size;
+    pool->statement_ms = statement_ms;
     pool->idle_count = size;
     pthread_mutex_init(&pool->lock, NULL);
     return STATUS_OK;
@@ -58,14 +61,14 @@ static enum status open_connection(struct pool *pool, struct postgres **postgres
                              ? postgres_connect(pool->conninfo, "dovetail-serving", postgres, error)
                              : postgres_reconnect(*postgres, error);
     if (status == STATUS_OK)
-        status = postgres_execute(*postgres,
-                                  "SET statement_timeout = '30s'; SET jit = off;"
-                                  " SET default_transaction_read_only = on;"
-                                  " SET idle_in_transaction_session_timeout = '60s';"
-                                  /* Statements differ by which conditions they have, so one plan
-                                   * serves each; planning anew was half of a point query. */
-                                  " SET plan_cache_mode = force_generic_plan",
-                                  error);
+        status = postgres_executef(*postgres, error,
+                                   "SET statement_timeout = %d; SET jit = off;"
+                                   " SET default_transaction_read_only = on;"
+                                   " SET idle_in_transaction_session_timeout = '60s';"
+                                   /* Statements differ by which conditions they have, so one plan
+                                    * serves each; planning anew was half of a point query. */
+                                   " SET plan_cache_mode = force_generic_plan",
+                                   pool->statement_ms);
     return status;
 }
 

@@ -7,8 +7,9 @@
 
 struct pool;
 
-/* Connects to nothing yet. `conninfo` must outlive the pool. */
-enum status pool_create(const char *conninfo, int size, struct pool **out,
+/* Connects to nothing yet. `conninfo` must outlive the pool. A statement that takes longer than
+ * `statement_ms` is ended by PostgreSQL. */
+enum status pool_create(const char *conninfo, int size, int statement_ms, struct pool **out,
                         struct error *error) MUST_CHECK;
 void pool_destroy(struct pool *pool); /* every connection was given back; accepts NULL */
 

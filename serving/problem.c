@@ -30,6 +30,7 @@ static const struct {
     {414, "urn:dovetail:uri-too-long", "URI too long"},
     {415, "urn:dovetail:unsupported-media-type", "Unsupported media type"},
     {422, "urn:dovetail:unprocessable", "Not as described"},
+    {429, "urn:dovetail:too-many", "Too many at a time"},
     {500, "urn:dovetail:internal", "Internal error"},
     {503, "urn:dovetail:unavailable", "Unavailable"},
     {504, "urn:dovetail:timeout", "Not in time"},
@@ -90,7 +91,7 @@ static void fill(struct http_response *response, int status, char *body)
     };
     response->length = response->body != NULL ? strlen(response->body) : 0;
     respond_header(response, "Cache-Control", "no-store");
-    if (status == 503)
+    if (status == 429 || status == 503)
         respond_header(response, "Retry-After", "1");
 }
 

@@ -1,9 +1,9 @@
 /* Routes, dispatch, start and stop: see serving/server.h.
  *
  * Invariant: one connection of the pool for each thread that may need one at a time (the HTTP
- * threads, the one that waits and the one of live streams), so taking one never has to wait for
- * another request. Nothing here needs PostgreSQL to be there at the start: requests are answered
- * with 503 until it is. */
+ * threads and the one that waits; live streams have a pool of their own), so taking one never has
+ * to wait for another request. Nothing here needs PostgreSQL to be there at the start: requests are
+ * answered with 503 until it is. */
 #include "serving/server.h"
 
 #include <stdlib.h>
@@ -14,7 +14,10 @@
 #include "serving/compress.h"
 #include "serving/problem.h"
 
-enum { DRAIN_MS = 40000 }; /* longer than the longest statement and the longest wait */
+enum {
+    STATEMENT_MS = 30000,
+    DRAIN_MS = 40000, /* longer than the longest statement and the longest wait */
+};
 
 static const struct route routes[] = {
     {"/", ROUTE_IGNORES_THEM, ACCESS_OPEN, handle_dashboard, false},
@@ -234,13 +237,13 @@ enum status server_start(const struct config *config, struct server **out, struc
     if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
-        status = pool_create(config->postgres, threads + 2, &server->pool, error);
+        status = pool_create(config->postgres, threads + 1, STATEMENT_MS, &server->pool, error);
     if (status == STATUS_OK)
         status = access_create(config, &server->access, error);
     if (status == STATUS_OK)
         status = waiters_create(server->pool, &server->waiters, error);
     if (status == STATUS_OK)
-        status = live_create(server, &server->live, error);
+        status = live_create(server, threads, &server->live, error);
     if (status == STATUS_OK)
         status = tls_load(config, &server->tls, error);
     if (status == STATUS_OK && ingest_is_configured(config))

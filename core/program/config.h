@@ -36,6 +36,8 @@ struct config {
     int64_t serving_memory_bytes; /* groups of all queries together, default 512 MiB */
     int64_t serving_cache_bytes;  /* kept answers, default 64 MiB; 0 = none */
     int64_t serving_live_streams; /* at a time, default 64; 0 = none */
+    int64_t serving_live_streams_per_token;   /* 0 = no such bound */
+    int64_t serving_live_streams_per_address; /* 0 = no such bound */
     int64_t serving_cache_age_ms; /* default 0 = PostgreSQL is asked whether anything moved */
 
     struct config_token *serving_tokens; /* in `arena`; none: nobody is asked who he is */

@@ -248,9 +248,11 @@ const struct option config_options[] = {
      .maximum = TIB,
      .number = 512 * MIB,
      FIELD(serving_memory_bytes),
-     .help = "Bound of the groups that all queries together hold while they are answered. One that "
-             "needs more than all of it is refused, one that others leave too little for is told "
-             "to come again. Few queries need many groups: see docs/QUERIES.md."},
+     .help =
+         "Bound of the groups that all queries together hold while they are answered, and of the "
+         "rows that live streams hold while they are open. A query that needs more than all of "
+         "it is refused, one that others leave too little for is told to come again. Few queries "
+         "need many groups: see docs/QUERIES.md."},
     {.section = "serving",
      .name = "cache_bytes",
      .type = OPTION_SIZE,
@@ -278,7 +280,23 @@ const struct option config_options[] = {
      .number = 64,
      FIELD(serving_live_streams),
      .help = "Live streams (`/v1/views/{view}/live`) that may be open at a time; each holds a "
-             "connection, and its rows in memory. 0 turns them off."},
+             "connection, and its rows in `serving.memory`. 0 turns them off."},
+    {.section = "serving",
+     .name = "live_streams_per_token",
+     .type = OPTION_INTEGER,
+     .minimum = 0,
+     .maximum = 512,
+     .number = 16,
+     FIELD(serving_live_streams_per_token),
+     .help = "Most of them of one token; 0 is no such bound."},
+    {.section = "serving",
+     .name = "live_streams_per_address",
+     .type = OPTION_INTEGER,
+     .minimum = 0,
+     .maximum = 512,
+     .number = 32,
+     FIELD(serving_live_streams_per_address),
+     .help = "Most of them of one client's address; 0 is no such bound, as behind a proxy."},
 
     {.section = "serving",
      .name = "ingest",

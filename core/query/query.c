@@ -25,12 +25,25 @@ static struct query_answer *answer_create(const struct catalog_version *version)
     return answer;
 }
 
+bool query_budget_take(struct query_budget *budget, size_t bytes)
+{
+    if (atomic_fetch_add(&budget->used_bytes, bytes) + bytes <= budget->limit_bytes)
+        return true;
+    atomic_fetch_sub(&budget->used_bytes, bytes);
+    return false;
+}
+
+void query_budget_give_back(struct query_budget *budget, size_t bytes)
+{
+    atomic_fetch_sub(&budget->used_bytes, bytes);
+}
+
 void query_answer_destroy(struct query_answer *answer)
 {
     if (answer == NULL)
         return;
     if (answer->budget != NULL)
-        atomic_fetch_sub(&answer->budget->used_bytes, answer->reserved_bytes);
+        query_budget_give_back(answer->budget, answer->reserved_bytes);
     groups_destroy(answer->groups);
     for (int i = 0; i < QUERY_LAYERS; i++)
         groups_destroy(answer->shares[i]);

@@ -61,6 +61,10 @@ struct query_budget {
     atomic_size_t used_bytes;
 };
 
+/* For what else is held in the same bound. False: there is not so much left. */
+bool query_budget_take(struct query_budget *budget, size_t bytes) MUST_CHECK;
+void query_budget_give_back(struct query_budget *budget, size_t bytes);
+
 /* Texts as a person or an HTTP client gave them; all borrowed; zeroed = no restriction.
  *
  * from and to choose among the view's own windows by their start, at every granularity: a coarser

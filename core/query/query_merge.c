@@ -82,12 +82,10 @@ static enum status reserve(const struct query_reader *reader, size_t bytes, stru
     if (budget == NULL || bytes <= answer->reserved_bytes)
         return STATUS_OK;
     size_t more = bytes - answer->reserved_bytes;
-    size_t before = atomic_fetch_add(&budget->used_bytes, more);
-    if (before + more <= budget->limit_bytes) {
+    if (query_budget_take(budget, more)) {
         answer->reserved_bytes = bytes;
         return STATUS_OK;
     }
-    atomic_fetch_sub(&budget->used_bytes, more);
     (void)error_set(error, STATUS_RETRY,
                     "other queries use the memory for groups; this one needs %zu MiB so far",
                     bytes >> 20);

@@ -28,7 +28,7 @@
     "{\"name\":\"broken\",\"sha256\":"                                                             \
     "\"8457681baef4ce9d840aa4b9445052e8e3f38cccb33f98587561dfef04234061\",\"views\":[\"typed\"],"  \
     "\"rows\":{\"delay\":[\"soon\"]}}"                                                             \
-    "]}"
+    "],\"live_streams_per_token\":2}"
 
 #include "tests/support/trips_fixture.h"
 
@@ -201,7 +201,6 @@ static void test_rows(void **state)
                 1);
 }
 
-/* The client's own restrictions come on top; none of them opens anything. */
 /* A live stream's first event has his rows, and no others. */
 static void test_live(void **state)
 {
@@ -225,6 +224,26 @@ static void test_live(void **state)
     sse_close(&sse);
 }
 
+/* One token's streams are bounded, and those of others are not its. */
+static void test_live_streams_of_one_token(void **state)
+{
+    (void)state;
+    struct sse streams[3];
+    char header[256];
+    snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", AIRPORTS);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(sse_open(&streams[i], port, "/v1/views/by_route/live?limit=1", header),
+                         200);
+    assert_int_equal(sse_open(&streams[2], port, "/v1/views/by_route/live?limit=1", header), 429);
+    assert_non_null(strstr(streams[2].text, "this token has 2 live streams already"));
+    sse_close(&streams[2]);
+    snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", EVERYTHING);
+    assert_int_equal(sse_open(&streams[2], port, "/v1/views/by_route/live?limit=1", header), 200);
+    for (size_t i = 0; i < 3; i++)
+        sse_close(&streams[i]);
+}
+
+/* The client's own restrictions come on top; none of them opens anything. */
 static void test_rows_cannot_be_widened(void **state)
 {
     (void)state;
@@ -553,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_a_scope_that_does_not_fit),
         cmocka_unit_test(test_addresses_that_are_not_loopback),
         cmocka_unit_test(test_new_tokens),
+        cmocka_unit_test(test_live_streams_of_one_token), /* the last: its ends come late */
     };
     return cmocka_run_group_tests(tests, set_up_with_tokens, tear_down);
 }

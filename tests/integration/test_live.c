@@ -280,19 +280,91 @@ static void test_timeout(void **state)
     execute("ROLLBACK; " POSITION "next_offset = next_offset - 1 WHERE partition = 0");
 }
 
-/* The end of the program waits for the question that is being asked, not for those of all. */
+/* A question that waits in PostgreSQL keeps nobody else waiting, and ends by itself. */
+static void test_slow_question(void **state)
+{
+    (void)state;
+    struct sse sse;
+    struct sse slow;
+    struct sse_event event;
+    PGresult *result = NULL;
+    struct postgres *other = NULL;
+    assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
+    open_live(&sse, "/v1/views/typed/live?to=2001-01-02", "");
+    event = next(&sse, "snapshot");
+    json_decref(event.data);
+    open_live(&slow, LIVE "?limit=2", ""); /* the first to be asked */
+    event = next(&slow, "snapshot");
+    json_decref(event.data);
+    execute("BEGIN");
+    run_on_speed_rows("LOCK TABLE", "IN ACCESS EXCLUSIVE MODE");
+    assert_status(
+        STATUS_OK,
+        postgres_execute(other, POSITION "watermark = watermark - interval '100 d'", &error));
+    event = next(&sse, "rows");
+    json_decref(event.data);
+    assert_status(STATUS_OK,
+                  postgres_query(other,
+                                 "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+                                 " AND wait_event_type = 'Lock' AND application_name ="
+                                 " 'dovetail-serving'",
+                                 0, NULL, &result, &error));
+    assert_int_equal(PQntuples(result), 1); /* still */
+    PQclear(result);
+    event = next(&slow, "problem"); /* nobody has cancelled it */
+    assert_int_equal(json_integer_value(json_object_get(event.data, "status")), 504);
+    json_decref(event.data);
+    assert_false(sse_next(&slow, &event));
+    sse_close(&slow);
+    sse_close(&sse);
+    postgres_close(other);
+    execute("ROLLBACK; " POSITION "watermark = watermark + interval '100 d'");
+}
+
+static double metric(const char *name)
+{
+    struct reply reply = get("/metrics");
+    char begin[80];
+    snprintf(begin, sizeof begin, "\n%s ", name);
+    const char *line = strstr(reply.text, begin);
+    assert_non_null(line);
+    double value = atof(line + strlen(begin));
+    free(reply.text);
+    return value;
+}
+
+/* What a stream holds is counted, given back, and refused where there is no more. */
+static void test_memory(void **state)
+{
+    (void)state;
+    static const char question[] = LIVE "?to=2001-01-02";
+    struct sse sse;
+    while (open_streams() > 0)
+        usleep(20000); /* those of the tests before are ending */
+    assert_int_equal((int)metric("dovetail_memory_bytes"), 0);
+    open_live(&sse, question, "");
+    struct sse_event event = next(&sse, "snapshot");
+    char *rows = json_dumps(json_object_get(event.data, "rows"), JSON_COMPACT);
+    /* What is sent has been taken by now, or not. */
+    double held = metric("dovetail_memory_bytes");
+    assert_true(held > (double)strlen(rows) && held < 4.0 * (double)strlen(rows));
+    free(rows);
+    json_decref(event.data);
+    sse_close(&sse);
+    while (open_streams() > 0)
+        usleep(20000);
+    assert_int_equal((int)metric("dovetail_memory_bytes"), 0);
+}
+
+/* The end of the program waits for no question: those that are being asked are cancelled. */
 static void test_stop_while_asking(void **state)
 {
     (void)state;
-    static const char waiting[] = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE"
-                                  " datname = current_database() AND wait_event_type = 'Lock'"
-                                  " AND application_name = 'dovetail-serving'";
     enum { COUNT = 10 };
     struct sse streams[COUNT];
     struct sse_event event;
     struct postgres *other = NULL;
     PGresult *result = NULL;
-    int cancelled = 0;
     int status = -1;
     assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
     for (int i = 0; i < COUNT; i++) {
@@ -304,26 +376,18 @@ static void test_stop_while_asking(void **state)
     run_on_speed_rows("LOCK TABLE", "IN ACCESS EXCLUSIVE MODE");
     assert_status(STATUS_OK,
                   postgres_execute(other, POSITION "next_offset = next_offset + 1", &error));
-    for (bool stopping = false; waitpid(server_pid, &status, WNOHANG) == 0;) {
-        const char *sql = stopping ? waiting
-                                   : "SELECT 1 FROM pg_stat_activity WHERE datname ="
-                                     " current_database() AND wait_event_type = 'Lock'"
-                                     " AND application_name = 'dovetail-serving'";
-        assert_status(STATUS_OK, postgres_query(other, sql, 0, NULL, &result, &error));
-        int found = PQntuples(result);
+    for (int found = 0; found == 0;) {
+        assert_status(STATUS_OK, postgres_query(other,
+                                                "SELECT 1 FROM pg_stat_activity WHERE datname ="
+                                                " current_database() AND wait_event_type = 'Lock'"
+                                                " AND application_name = 'dovetail-serving'",
+                                                0, NULL, &result, &error));
+        found = PQntuples(result);
         PQclear(result);
         result = NULL;
-        if (found > 0 && !stopping) {
-            char line[512];
-            stopping = true;
-            kill(server_pid, SIGTERM);
-            assert_true(read(server_messages, line, sizeof line) > 0); /* it is stopping */
-        } else if (found > 0) {
-            cancelled++;
-            usleep(200000); /* until it is told */
-        }
     }
-    assert_true(cancelled < COUNT); /* else each was asked */
+    kill(server_pid, SIGTERM);
+    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
     assert_int_equal(status, 0);
     for (int i = 0; i < COUNT; i++)
         sse_close(&streams[i]);
@@ -356,6 +420,34 @@ static void test_number_of_streams(void **state)
     assert_int_equal(status, 200);
 }
 
+static void restart_server(const char *settings)
+{
+    int status = -1;
+    more_settings = settings;
+    kill(server_pid, SIGTERM);
+    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
+    assert_int_equal(status, 0);
+    close(server_messages);
+    start_server();
+}
+
+static void test_streams_of_one_address(void **state)
+{
+    (void)state;
+    struct sse streams[2];
+    restart_server("{\"live_streams_per_address\": 2}");
+    open_live(&streams[0], LIVE "?limit=1", "");
+    open_live(&streams[1], LIVE "?limit=1", "");
+    assert_problem(LIVE "?limit=1", 429, NULL, "this address has 2 live streams already");
+    sse_close(&streams[0]);
+    while (open_streams() > 1)
+        usleep(20000);
+    open_live(&streams[0], LIVE "?limit=1", "");
+    sse_close(&streams[0]);
+    sse_close(&streams[1]);
+    restart_server(NULL);
+}
+
 /* Readers that do not read hold up nobody, and not the end of the program either. */
 static void test_stop(void **state)
 {
@@ -383,11 +475,13 @@ static void test_stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes),     cmocka_unit_test(test_question),
-        cmocka_unit_test(test_heartbeat),   cmocka_unit_test(test_reconnect),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_number_of_streams),
-        cmocka_unit_test(test_timeout),     cmocka_unit_test(test_stop_while_asking),
+        cmocka_unit_test(test_changes),       cmocka_unit_test(test_question),
+        cmocka_unit_test(test_heartbeat),     cmocka_unit_test(test_reconnect),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_slow_reader),   cmocka_unit_test(test_number_of_streams),
+        cmocka_unit_test(test_timeout),       cmocka_unit_test(test_stop_while_asking),
+        cmocka_unit_test(test_memory),        cmocka_unit_test(test_streams_of_one_address),
+        cmocka_unit_test(test_slow_question),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

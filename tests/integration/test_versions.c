@@ -6,11 +6,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
+#include "tests/support/sse.h"
 #include "tests/support/stack.h"
 
 static struct deployment *deployment;
@@ -286,6 +288,37 @@ static void test_a_view_is_removed(void **state)
     child_stop(speed);
 }
 
+/* A stream whose version's tables are gone before anybody has told the server. */
+static void test_a_stream_over_a_switch(void **state)
+{
+    (void)state;
+    struct sse sse;
+    struct sse_event event;
+    produce();
+    assert_int_equal(sse_open(&sse, deployment->port, "/v1/views/sums/live?group_by=", ""), 200);
+    assert_true(sse_next(&sse, &event));
+    assert_string_equal(event.name, "snapshot");
+    json_decref(event.data);
+    child_signal(deployment->serving, SIGSTOP);
+    define_view("sum(t)");
+    deployment_run(deployment, 0, "dovetail", "init", NULL);
+    run_batch();
+    await_dropped(1);
+    child_signal(deployment->serving, SIGCONT);
+    do { /* a receipt may be on its way */
+        assert_true(sse_next(&sse, &event));
+        assert_string_not_equal(event.name, "problem");
+        if (strcmp(event.name, "snapshot") == 0)
+            break;
+        json_decref(event.data);
+    } while (true);
+    json_t *row = json_array_get(json_object_get(event.data, "rows"), 0);
+    assert_int_equal(json_integer_value(json_object_get(row, "v")), 5);
+    json_decref(event.data);
+    sse_close(&sse);
+    child_stop(speed);
+}
+
 /* --- a definition that a later release refuses --- */
 
 static void change_definition(const char *sql)
@@ -465,6 +498,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_versions_come_and_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_diff, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_view_is_removed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_stream_over_a_switch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_refused_definition, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
