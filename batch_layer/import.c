@@ -50,6 +50,8 @@ struct attempt {
 static enum status load_definitions(struct importer *importer, struct error *error)
 {
     enum status status = catalog_load(importer->postgres, &importer->catalog, error);
+    if (status == STATUS_OK)
+        status = catalog_leave_replaced(importer->catalog, error);
     if (status != STATUS_OK)
         return status;
     const struct source *source = catalog_source(importer->catalog, importer->options->source);

@@ -3,7 +3,7 @@
  * The version rows are locked first, in SHARE mode: a version that is being retired, and whose
  * tables may be dropped, waits for us or is left out. A version that was registered after the
  * catalogue was read has not been folded; it is not marked as built and so does not become current.
- */
+ * Where the tables were migrated since the run began, by a newer program, nothing is published. */
 #include "batch_layer/publish.h"
 
 #include <inttypes.h>
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/catalog/migrations.h"
 #include "core/program/program.h"
 #include "core/time/timestamp.h"
 
@@ -312,6 +313,8 @@ static enum status store(struct postgres *postgres, const PGresult *versions,
         status = switch_run(postgres, request, error);
     if (status == STATUS_OK)
         status = catalog_promote(postgres, error);
+    if (status == STATUS_OK)
+        status = catalog_check_replaced(postgres, request->recompute->catalog, error);
     if (status == STATUS_OK && program_stopping())
         status = error_set(error, STATUS_RETRY, "stopped");
     if (status == STATUS_OK)
@@ -331,6 +334,8 @@ enum status publish_run(struct postgres *postgres, const struct publish_request 
     enum status status = postgres_execute(postgres, "BEGIN", error);
     if (status == STATUS_OK)
         status = list_versions(postgres, &versions, error);
+    if (status == STATUS_OK)
+        status = migrations_check(postgres, error);
     if (status == STATUS_OK)
         status = audit_versions(postgres, versions, request, audit, held, error);
     if (status == STATUS_OK)

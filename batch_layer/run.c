@@ -378,6 +378,8 @@ static enum status execute(struct attempt *attempt, bool *held, struct error *er
     if (status == STATUS_OK)
         status = catalog_load(attempt->batch->postgres, &attempt->catalog, error);
     if (status == STATUS_OK)
+        status = catalog_leave_replaced(attempt->catalog, error);
+    if (status == STATUS_OK)
         leave_held(attempt);
     if (status == STATUS_OK)
         status = load(attempt, error);

@@ -33,13 +33,15 @@ $(STEPS_SHIM): tests/faults/steps_shim.c
 	@echo "  LINK    $@"
 	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(PKG_CFLAGS) $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl -pthread
 
+include make/faults.mk
+
 .PHONY: tests test check unit integration
-tests: all $(TEST_PROGRAMS) $(STEPS_SHIM) $(SIMULATOR)
+tests: all $(TEST_PROGRAMS) $(FAULT_TOOLS) $(SIMULATOR)
 
 unit: $(FAST_TESTS) ## run the tests that need no servers
 	@tests/run.sh $(FAST_TESTS)
 
-integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) $(STEPS_SHIM) ## run the tests on a real Kafka and PostgreSQL
+integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) $(FAULT_TOOLS) ## run the tests on a real Kafka and PostgreSQL
 	@$(TEST_STACK) docker/local/stack.sh up
 	@DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
 	  $(TEST_STACK) docker/local/stack.sh down; exit $$status

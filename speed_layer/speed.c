@@ -302,14 +302,18 @@ static enum status check_topics(const struct catalog *catalog, struct error *err
 {
     char text[ERROR_TEXT_BYTES] = "";
     bool any = false;
-    for (size_t i = 0; i < catalog->refusal_count; i++) {
-        catalog_refusal_describe(&catalog->refusals[i], text, sizeof text);
-        program_log(LOG_ERR, "%s; its topic is left alone", text);
-    }
     for (size_t i = 0; i < catalog->source_count && !any; i++)
         any = is_folded(catalog, catalog->sources[i]);
+    bool waits = !any && catalog_waits_for_run(catalog);
+    for (size_t i = 0; i < catalog->refusal_count; i++) {
+        catalog_refusal_describe(&catalog->refusals[i], text, sizeof text);
+        if (!waits) /* else the caller tells it, again and again */
+            program_log(LOG_ERR, "%s; its topic is left alone", text);
+    }
     if (any)
         return STATUS_OK;
+    if (waits)
+        return error_set(error, STATUS_RETRY, "%s", text);
     if (catalog->refusal_count > 0)
         return error_set(error, STATUS_FATAL, "no topic is left to read: %s", text);
     return error_set(error, STATUS_REJECT,
@@ -498,7 +502,7 @@ static enum status find_servers(struct speed *speed, struct catalog **catalog, s
 {
     enum status status;
     while ((status = connect_all(speed, catalog, error)) == STATUS_RETRY) {
-        speed_complain(speed, "PostgreSQL is away", error);
+        speed_complain(speed, "the catalogue cannot be had", error);
         if (program_wait_ms(START_PAUSE_MS))
             return STATUS_RETRY;
     }

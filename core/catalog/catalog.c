@@ -110,7 +110,7 @@ static void refusal_deinit(struct catalog_refusal *refusal)
 
 /* Leaves a definition out; `view` NULL: a source's newest. */
 static enum status refuse(struct catalog *catalog, const char *topic, const char *source,
-                          const char *view, int version, enum catalog_state state,
+                          const char *view, int version, enum catalog_state state, bool by_engine,
                           const char *reason, struct error *error)
 {
     struct catalog_refusal *grown =
@@ -125,6 +125,7 @@ static enum status refuse(struct catalog *catalog, const char *topic, const char
         .view = view != NULL ? strdup(view) : NULL,
         .version = version,
         .state = state,
+        .by_engine = by_engine,
         .reason = strdup(reason),
     };
     if (refusal->topic == NULL || refusal->source == NULL || refusal->reason == NULL ||
@@ -215,7 +216,7 @@ static enum status load_source(const PGresult *result, int row, struct catalog *
     struct source **out = &catalog->sources[catalog->source_count];
     enum status status = catalog_parse_source(PQgetvalue(result, row, 1), out, error);
     if (status == STATUS_REJECT)
-        return refuse(catalog, PQgetvalue(result, row, 3), name, NULL, 0, CATALOG_CURRENT,
+        return refuse(catalog, PQgetvalue(result, row, 3), name, NULL, 0, CATALOG_CURRENT, false,
                       error->text, error);
     if (status != STATUS_OK)
         return error_wrap(error, "source %s", name);
@@ -254,11 +255,13 @@ enum version_column {
     VERSION_LOOKUPS,
     VERSION_SOURCE,
     VERSION_TOPIC,
+    VERSION_CANONICAL,
 };
 
-/* STATUS_REJECT: the definition is not one that this program accepts. */
+/* STATUS_REJECT: the definition is not one that this program accepts, or, with *by_engine, it would
+ * compute something else. */
 static enum status parse_version(const PGresult *result, int row, const struct catalog *catalog,
-                                 struct catalog_version *out, struct error *error)
+                                 struct catalog_version *out, bool *by_engine, struct error *error)
 {
     const struct catalog_refusal *source =
         refused_source(catalog, PQgetvalue(result, row, VERSION_SOURCE));
@@ -268,6 +271,10 @@ static enum status parse_version(const PGresult *result, int row, const struct c
     enum status status = catalog_parse_version(PQgetvalue(result, row, VERSION_DEFINITION),
                                                PQgetvalue(result, row, VERSION_SOURCE_DEFINITION),
                                                &out->source, &out->view, error);
+    if (status != STATUS_OK)
+        return status;
+    status = catalog_check_engine(out->view, PQgetvalue(result, row, VERSION_CANONICAL), error);
+    *by_engine = status == STATUS_REJECT;
     if (status != STATUS_OK)
         return status;
     set_fingerprint(out->source, PQgetvalue(result, row, VERSION_MASK));
@@ -289,7 +296,8 @@ static enum status load_version(const PGresult *result, int row, struct catalog 
         .state = current ? CATALOG_CURRENT : CATALOG_BUILDING,
         .readable = postgres_bool(result, row, VERSION_READABLE),
     };
-    enum status status = parse_version(result, row, catalog, out, error);
+    bool by_engine = false;
+    enum status status = parse_version(result, row, catalog, out, &by_engine, error);
     if (status == STATUS_OK) {
         catalog->version_count++;
         return STATUS_OK;
@@ -298,7 +306,7 @@ static enum status load_version(const PGresult *result, int row, struct catalog 
     if (status == STATUS_REJECT)
         return refuse(catalog, PQgetvalue(result, row, VERSION_TOPIC),
                       PQgetvalue(result, row, VERSION_SOURCE), view, out->version, out->state,
-                      error->text, error);
+                      by_engine, error->text, error);
     return error_wrap(error, "view %s, version %d", view, out->version);
 }
 
@@ -314,7 +322,7 @@ static enum status load_versions(struct postgres *postgres, struct catalog *cata
                        "       COALESCE((SELECT s.mask_fingerprint FROM dovetail_internal.source s"
                        "                 WHERE s.source = v.source), ''), lookups, source,"
                        "       (SELECT s.topic FROM dovetail_internal.source s"
-                       "        WHERE s.source = v.source) "
+                       "        WHERE s.source = v.source), canonical "
                        "FROM dovetail_internal.view_version AS v "
                        "WHERE state IN ('building', 'current') ORDER BY view, version",
                        0, NULL, &result, error);
@@ -360,6 +368,9 @@ void catalog_destroy(struct catalog *catalog)
         source_destroy(catalog->sources[i]);
     for (size_t i = 0; i < catalog->refusal_count; i++)
         refusal_deinit(&catalog->refusals[i]);
+    for (size_t i = 0; i < catalog->replaced_count; i++)
+        refusal_deinit(&catalog->replaced[i]);
+    free(catalog->replaced);
     free(catalog->refusals);
     free(catalog->versions);
     free(catalog->sources);

@@ -28,14 +28,16 @@ struct catalog_version {
 
 /* A registered definition that this program does not accept, because another release registered it:
  * a version that is building or current, or the newest definition of a source, and then each of
- * its versions. P and C are of a whole topic, so nobody who cannot fold one of its versions may
- * move them: catalog_holds_topic. */
+ * its versions. Or a version that this program would compute otherwise (ENGINE_VERSION, rules of
+ * time zones), so that it must not touch its states. P and C are of a whole topic, so nobody who
+ * cannot fold one of its versions may move them: catalog_holds_topic. */
 struct catalog_refusal {
     char *topic;
     char *source;
     char *view;  /* NULL: the source's newest definition */
     int version; /* 0 then */
     enum catalog_state state;
+    bool by_engine; /* the definition is accepted, and would be computed otherwise */
     char *reason;
 };
 
@@ -48,6 +50,8 @@ struct catalog {
     size_t version_count;
     struct catalog_refusal *refusals; /* what is missing from both; owned */
     size_t refusal_count;
+    struct catalog_refusal *replaced; /* what catalog_leave_replaced took out of these; owned */
+    size_t replaced_count;
 };
 
 /* Reads it in the caller's transaction, if there is one. STATUS_REJECT "run `dovetail init`" where
@@ -65,6 +69,14 @@ const struct catalog_refusal *catalog_refused_view(const struct catalog *catalog
 const struct catalog_refusal *catalog_holds_topic(const struct catalog *catalog, const char *topic);
 /* "view sums, version 3, of topic orders is refused: …", without an end to the sentence. */
 void catalog_refusal_describe(const struct catalog_refusal *refusal, char *out, size_t size);
+/* True where there are refusals, and each is of a version that a batch run of ours replaces. */
+bool catalog_waits_for_run(const struct catalog *catalog);
+/* For such a run: these versions do not hold their topics. */
+enum status catalog_leave_replaced(struct catalog *catalog, struct error *error) MUST_CHECK;
+/* In the transaction that publishes, behind catalog_promote: they are retired, for the run has no
+ * rows of them. STATUS_FATAL otherwise. */
+enum status catalog_check_replaced(struct postgres *postgres, const struct catalog *catalog,
+                                   struct error *error) MUST_CHECK;
 /* Takes the versions of held topics out, for a process that must not fold part of them. */
 void catalog_leave_held(struct catalog *catalog);
 /* An array of {"view", "version", "source", "topic", "state", "reason"}, for status pages; NULL:

@@ -11,6 +11,10 @@ enum status catalog_parse_version(const char *view_text, const char *source_text
                                   struct source **source, struct view **view,
                                   struct error *error) MUST_CHECK;
 
+/* Does the view compute here what it was registered for? STATUS_REJECT with what to do. */
+enum status catalog_check_engine(const struct view *view, const char *registered,
+                                 struct error *error) MUST_CHECK;
+
 /* In a transaction: makes dovetail.<view> and the lookups' views anew for a version that is
  * current, bound to `binding`. */
 enum status catalog_rebind(struct postgres *postgres, int version, struct view *view,

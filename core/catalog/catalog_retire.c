@@ -133,8 +133,8 @@ static enum status register_again(struct postgres *postgres, const PGresult *res
         status = error_no_memory(error);
     if (status == STATUS_OK && strcmp(canonical, PQgetvalue(result, 0, 1)) != 0)
         status = error_set(error, STATUS_REJECT,
-                           "source %s has changed since, in what the view reads: the same "
-                           "definition would compute something else",
+                           "source %s has changed since, in what the view reads, or the engine "
+                           "has: the same definition would compute something else",
                            source->name);
     if (status == STATUS_OK)
         status = catalog_register_view(postgres, view, change, error);

@@ -146,6 +146,16 @@ static enum status run_file(struct postgres *postgres, const struct migration *m
     return status == STATUS_OK ? status : error_wrap(error, "%s", migration->name);
 }
 
+/* Whoever moves P from now on has seen that the tables are newer: owners are fenced, and each reads
+ * the catalogue again. A program that does not know these tables ends then. */
+static enum status fence_owners(struct postgres *postgres, struct error *error)
+{
+    return postgres_execute(postgres,
+                            "UPDATE dovetail_internal.position SET owner_epoch = owner_epoch + 1;"
+                            "NOTIFY dovetail_catalog",
+                            error);
+}
+
 /* In a transaction. */
 static enum status run_missing(struct postgres *postgres, bool *changed, struct error *error)
 {
@@ -169,6 +179,8 @@ static enum status run_missing(struct postgres *postgres, bool *changed, struct 
     for (size_t i = 0; status == STATUS_OK && i < migration_count; i++)
         if (missing[i])
             status = run_file(postgres, &migrations[i], error);
+    if (status == STATUS_OK && *changed)
+        status = fence_owners(postgres, error);
     free(missing);
     return status;
 }

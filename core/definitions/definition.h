@@ -42,7 +42,10 @@ enum {
  *   2  literals within 32 bits and what is computed from them are integers of 32 bits, as in
  *      PostgreSQL, and go out of range there
  */
-enum { ENGINE_VERSION = 2 };
+#ifndef DOVETAIL_ENGINE_VERSION /* tests have programs of another one */
+#define DOVETAIL_ENGINE_VERSION 2
+#endif
+enum { ENGINE_VERSION = DOVETAIL_ENGINE_VERSION };
 
 enum time_format { TIME_RFC3339, TIME_EPOCH_S, TIME_EPOCH_MS, TIME_EPOCH_US };
 

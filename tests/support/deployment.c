@@ -260,7 +260,8 @@ static struct child *start(const struct deployment *deployment, const char *prog
     }
     argv[count] = NULL;
     snprintf(logs, sizeof logs, "%s/log", deployment->directory);
-    return child_start(logs, program, argv);
+    const char *folder = strrchr(program, '/');
+    return child_start(logs, folder == NULL ? program : folder + 1, argv);
 }
 
 struct child *deployment_start(const struct deployment *deployment, const char *program, ...)

@@ -1,0 +1,33 @@
+# Fault injection: what the tests of tests/faults need besides themselves.
+
+# Programs of the "next" release, which computes otherwise: another ENGINE_VERSION, keys of integers
+# that differ, and, for `dovetail`, one migration more. Everything else is what is tested.
+NEXT := $(OUT)/tests/faults/next
+NEXT_PROGRAMS := $(PROGRAMS:%=$(NEXT)/%)
+NEXT_OBJECTS := $(NEXT)/definition_view.o $(NEXT)/catalog_engine.o $(NEXT)/next_engine.o
+NEXT_SCHEMA := $(NEXT)/schema/dovetail
+
+$(NEXT)/definition_view.o: core/definitions/definition_view.c
+$(NEXT)/catalog_engine.o: core/catalog/catalog_engine.c
+$(NEXT)/next_engine.o: tests/faults/next_engine.c
+$(NEXT_OBJECTS):
+	@mkdir -p $(@D)
+	@echo "  CC      $< (next)"
+	@$(CC) $(CFLAGS) -DDOVETAIL_ENGINE_VERSION=1000 -c -o $@ $<
+
+define next_rule
+$(NEXT)/$(1): $(NEXT_OBJECTS) $(OUT)/$(1)
+	@echo "  LINK    $$@"
+	@$(CXX) $(LDFLAGS) -Wl,--wrap=expression_evaluate -o $$@ $(call objects_of,$(FOLDER_$(1))) \
+	    $(if $(filter dovetail-serving,$(1)),$(DASHBOARD_OBJECTS)) $(NEXT_OBJECTS) $(CORE) $(LDLIBS)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call next_rule,$(p))))
+
+$(NEXT_SCHEMA): $(OUT)/dovetail tests/faults/next_schema/999_next.sql
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@sh make/migrations.sh $(MIGRATIONS) tests/faults/next_schema/999_next.sql > $(@D)/migrations.c
+	@$(CC) $(CFLAGS) -c -o $(@D)/migrations.o $(@D)/migrations.c
+	@$(CXX) $(LDFLAGS) -o $@ $(call objects_of,cli) $(@D)/migrations.o $(CORE) $(LDLIBS)
+
+FAULT_TOOLS := $(STEPS_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
