@@ -6,6 +6,7 @@
 #include "batch_layer/recompute_internal.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/program/program.h"
@@ -19,6 +20,16 @@ struct verdict {
     bool duplicate;
     bool counted; /* by some version */
     bool rejected;
+};
+
+/* What holds for every record of one segment. */
+struct passage {
+    const struct archive_segment *segment;
+    const struct cut *cut;
+    size_t place; /* of the cut */
+    bool imported;
+    size_t *readings; /* those of the segment's topic */
+    size_t reading_count;
 };
 
 /* The version's groups for a record at this offset; *out NULL: it is not to be folded. */
@@ -92,10 +103,9 @@ static enum status read_record(struct worker *worker, size_t index,
                           duplicate, error);
 }
 
-static enum status fold_reading(struct worker *worker, size_t index,
-                                const struct archive_segment *segment,
-                                const struct archive_record *record, size_t cut,
-                                struct verdict *verdict, struct error *error)
+static enum status fold_reading(struct worker *worker, size_t index, const struct passage *passage,
+                                const struct archive_record *record, struct verdict *verdict,
+                                struct error *error)
 {
     const struct reading *reading = &worker->job->readings[index];
     struct event event;
@@ -114,14 +124,15 @@ static enum status fold_reading(struct worker *worker, size_t index,
         verdict->duplicate = verdict->duplicate || reading->newest;
         return STATUS_OK;
     }
-    watermark_note(&worker->watermarks[cut], event.time_us, record->timestamp_ms);
-    struct measure_origin origin = {
-        .time_us = event.time_us, .partition = segment->partition, .offset = record->offset};
-    return fold_event(worker, reading, cut, &event, &origin, verdict, error);
+    watermark_note(&worker->watermarks[passage->place], event.time_us, record->timestamp_ms);
+    struct measure_origin origin = {.time_us = event.time_us,
+                                    .partition = passage->segment->partition,
+                                    .offset = record->offset};
+    return fold_event(worker, reading, passage->place, &event, &origin, verdict, error);
 }
 
 /* What is done with each record of a segment. */
-typedef enum status take_record(struct worker *worker, const struct archive_segment *segment,
+typedef enum status take_record(struct worker *worker, const struct passage *passage,
                                 const struct archive_record *record, struct error *error);
 
 /* As the speed layer does for the records of the topic: speed_layer/partition.c. */
@@ -148,45 +159,41 @@ static enum status learn_id(struct worker *worker, size_t reading,
     return status == STATUS_REJECT ? STATUS_OK : status;
 }
 
-static enum status fold_record(struct worker *worker, const struct archive_segment *segment,
+static enum status fold_record(struct worker *worker, const struct passage *passage,
                                const struct archive_record *record, struct error *error)
 {
-    struct job *job = worker->job;
-    const struct cut *cut = cut_find(job->cuts, job->cut_count, segment->topic, segment->partition);
+    const struct job *job = worker->job;
+    const struct cut *cut = passage->cut;
     if (record->offset >= cut->offset)
         return STATUS_OK;
-    size_t place = (size_t)(cut - job->cuts);
-    bool imported = segment->partition == ARCHIVE_IMPORTED;
     bool folded = false;
     struct verdict verdict = {0};
     enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < job->reading_count; i++) {
-        const struct reading *reading = &job->readings[i];
-        if (strcmp(reading->source->topic, segment->topic) != 0 ||
-            (reading->imported_only && !imported))
-            continue;
-        if (record->offset < reading->starts[place]) {
-            status = learn_id(worker, i, record, error);
+    for (size_t i = 0; status == STATUS_OK && i < passage->reading_count; i++) {
+        size_t index = passage->readings[i];
+        if (record->offset < job->readings[index].starts[passage->place]) {
+            status = learn_id(worker, index, record, error);
             continue;
         }
         folded = true;
-        status = fold_reading(worker, i, segment, record, place, &verdict, error);
+        status = fold_reading(worker, index, passage, record, &verdict, error);
     }
     if (folded) {
         worker->counts.read++;
         worker->counts.raw_bytes += (int64_t)record->length;
     }
-    bool in_ledger = imported && (job->reuse == NULL || job->reuse->recount[place] ||
-                                  record->offset >= cut->reused_offset);
+    bool in_ledger =
+        passage->imported && (job->reuse == NULL || job->reuse->recount[passage->place] ||
+                              record->offset >= cut->reused_offset);
     if (status == STATUS_OK && in_ledger)
-        count_verdict(&worker->ledgers[place], &verdict);
+        count_verdict(&worker->ledgers[passage->place], &verdict);
     return status;
 }
 
-static enum status learn_record(struct worker *worker, const struct archive_segment *segment,
+static enum status learn_record(struct worker *worker, const struct passage *passage,
                                 const struct archive_record *record, struct error *error)
 {
-    (void)segment;
+    (void)passage;
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < worker->job->reading_count; i++)
         status = learn_id(worker, i, record, error);
@@ -194,9 +201,10 @@ static enum status learn_record(struct worker *worker, const struct archive_segm
 }
 
 static enum status take_records(struct worker *worker, struct archive_reader *reader,
-                                const struct archive_segment *segment, int64_t first_offset,
+                                const struct passage *passage, int64_t first_offset,
                                 take_record *take, struct error *error)
 {
+    const struct archive_segment *segment = passage->segment;
     for (int64_t count = 0;; count++) {
         if (count % STOP_CHECK_RECORDS == 0) {
             if (take == fold_record && count > 0)
@@ -216,7 +224,7 @@ static enum status take_records(struct worker *worker, struct archive_reader *re
         if (end)
             return STATUS_OK;
         if (record.offset >= first_offset)
-            status = take(worker, segment, &record, error);
+            status = take(worker, passage, &record, error);
         if (status != STATUS_OK)
             return status;
     }
@@ -232,17 +240,38 @@ static void note_masks(struct worker *worker, const struct archive_reader *reade
                 mask_fields_in(worker->job->readings[i].source, archive_reader_masked(reader)));
 }
 
+static enum status passage_init(struct passage *passage, const struct job *job,
+                                const struct archive_segment *segment, struct error *error)
+{
+    const struct cut *cut = cut_find(job->cuts, job->cut_count, segment->topic, segment->partition);
+    *passage = (struct passage){.segment = segment,
+                                .cut = cut,
+                                .place = cut == NULL ? 0 : (size_t)(cut - job->cuts),
+                                .imported = segment->partition == ARCHIVE_IMPORTED,
+                                .readings = calloc(job->reading_count + 1, sizeof(size_t))};
+    if (passage->readings == NULL)
+        return error_no_memory(error);
+    for (size_t i = 0; i < job->reading_count; i++)
+        if (strcmp(job->readings[i].source->topic, segment->topic) == 0 &&
+            (!job->readings[i].imported_only || passage->imported))
+            passage->readings[passage->reading_count++] = i;
+    return STATUS_OK;
+}
+
 static enum status take_segment(struct worker *worker, const struct archive_segment *segment,
                                 int64_t first_offset, take_record *take, struct error *error)
 {
     struct archive_reader *reader = NULL;
-    enum status status =
-        archive_reader_open(worker->job->config->batch_archive, segment, &reader, error);
+    struct passage passage;
+    enum status status = passage_init(&passage, worker->job, segment, error);
+    if (status == STATUS_OK)
+        status = archive_reader_open(worker->job->config->batch_archive, segment, &reader, error);
     if (status == STATUS_OK)
         note_masks(worker, reader);
     if (status == STATUS_OK)
-        status = take_records(worker, reader, segment, first_offset, take, error);
+        status = take_records(worker, reader, &passage, first_offset, take, error);
     archive_reader_close(reader);
+    free(passage.readings);
     return status;
 }
 

@@ -14,6 +14,9 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "core/base/pages.h"
+#include "core/expressions/expression_node.h"
+
 struct slot {
     uint64_t hash;
     struct group *group; /* NULL: free */
@@ -31,6 +34,9 @@ struct groups {
     struct measure_input *inputs; /* of one record: one for each measure */
     unsigned char *key;           /* of one record: room for any accepted key */
     size_t key_room;
+    unsigned char *initial; /* states of a new group */
+    int64_t pane_start_us;  /* of the last record: [start, end) */
+    int64_t pane_end_us;
 };
 
 enum { SLOTS_AT_FIRST = 64 };
@@ -40,6 +46,15 @@ enum { SLOTS_AT_FIRST = 64 };
 static size_t key_room(const struct view *view)
 {
     return view->key_count * VALUE_KEY_FIXED_BYTES + KEY_BYTES_MAX;
+}
+
+static void init_states(const struct view *view, unsigned char *state)
+{
+    memset(state, 0, view->state_bytes);
+    for (size_t i = 0; i < view->state_count; i++) {
+        const struct measure *measure = view->measures[i].measure;
+        measure->kind->init(measure, state + view->state_offsets[i]);
+    }
 }
 
 enum status groups_create(const struct view *view, struct groups **out, struct error *error)
@@ -54,14 +69,17 @@ enum status groups_create(const struct view *view, struct groups **out, struct e
     arena_init(&groups->arena);
     arena_init(&groups->scratch);
     groups->slot_count = SLOTS_AT_FIRST;
-    groups->slots = calloc(groups->slot_count, sizeof *groups->slots);
+    groups->slots = pages_alloc_zeroed(groups->slot_count * sizeof *groups->slots);
+    groups->initial = aligned_alloc(16, (view->state_bytes + 31) & ~(size_t)15);
     groups->inputs = aligned_alloc(16, view->state_count * sizeof *groups->inputs);
     groups->key_room = key_room(view);
     groups->key = malloc(groups->key_room);
-    if (groups->slots == NULL || groups->inputs == NULL || groups->key == NULL) {
+    if (groups->slots == NULL || groups->inputs == NULL || groups->key == NULL ||
+        groups->initial == NULL) {
         groups_destroy(groups);
         return error_no_memory(error);
     }
+    init_states(view, groups->initial);
     *out = groups;
     return STATUS_OK;
 }
@@ -76,6 +94,7 @@ void groups_destroy(struct groups *groups)
     free(groups->slots);
     free(groups->inputs);
     free(groups->key);
+    free(groups->initial);
     free(groups);
 }
 
@@ -150,7 +169,7 @@ static size_t find_slot(const struct groups *groups, uint64_t hash, int64_t wind
 static enum status grow(struct groups *groups, struct error *error)
 {
     size_t count = groups->slot_count * 2, mask = count - 1;
-    struct slot *slots = calloc(count, sizeof *slots);
+    struct slot *slots = pages_alloc_zeroed(count * sizeof *slots);
 
     if (slots == NULL) {
         return error_no_memory(error);
@@ -188,10 +207,7 @@ static enum status add_group(struct groups *groups, uint64_t hash, int64_t windo
                             .key_length = (uint32_t)key_length,
                             .state = (unsigned char *)group + state_at};
     memcpy(group->key, key, key_length);
-    for (size_t i = 0; i < view->state_count; i++) {
-        const struct measure *measure = view->measures[i].measure;
-        measure->kind->init(measure, group->state + view->state_offsets[i]);
-    }
+    memcpy(group->state, groups->initial, view->state_bytes);
     *out = group;
     return STATUS_OK;
 }
@@ -278,21 +294,25 @@ static enum status prepare_key(struct groups *groups, const struct event *event,
     size_t length = 0, string_bytes = 0;
 
     for (size_t i = 0; i < view->key_count; i++) {
-        struct value value;
-        enum status status = expression_evaluate(view->keys[i].expression, event->fields,
-                                                 &groups->scratch, &value, error);
-        if (status != STATUS_OK) {
-            return error_wrap(error, "view \"%s\": key \"%s\"", view->name, view->keys[i].name);
+        struct value evaluated;
+        const struct value *value = expression_plain(view->keys[i].expression, event->fields);
+        if (value == NULL) {
+            enum status status = expression_evaluate(view->keys[i].expression, event->fields,
+                                                     &groups->scratch, &evaluated, error);
+            if (status != STATUS_OK) {
+                return error_wrap(error, "view \"%s\": key \"%s\"", view->name, view->keys[i].name);
+            }
+            value = &evaluated;
         }
-        if (value.type == VALUE_STRING && !value.is_null) {
-            string_bytes += value.string.length;
+        if (value->type == VALUE_STRING && !value->is_null) {
+            string_bytes += value->string.length;
             if (string_bytes > KEY_BYTES_MAX) {
                 return error_set(error, STATUS_REJECT,
                                  "view \"%s\": key \"%s\": the keys are longer than %d bytes",
                                  view->name, view->keys[i].name, KEY_BYTES_MAX);
             }
         }
-        length += value_key_encode(&value, groups->key + length);
+        length += value_key_encode(value, groups->key + length);
     }
     *key_length = length;
     return STATUS_OK;
@@ -304,8 +324,15 @@ static enum status prepare_measures(struct groups *groups, const struct event *e
     const struct view *view = groups->view;
 
     for (size_t i = 0; i < view->state_count; i++) {
-        enum status status = measure_prepare(view->measures[i].measure, event->fields,
-                                             &groups->scratch, &groups->inputs[i], error);
+        const struct measure *measure = view->measures[i].measure;
+        struct measure_input *input = &groups->inputs[i];
+        if (measure->filter == NULL && measure->plain_field != SIZE_MAX) {
+            input->skip = false;
+            input->arguments = &event->fields[measure->plain_field];
+            continue;
+        }
+        enum status status =
+            measure_prepare(measure, event->fields, &groups->scratch, input, error);
         if (status != STATUS_OK) {
             return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
                               view->measures[i].name);
@@ -333,6 +360,18 @@ static enum status passes_where(struct groups *groups, const struct event *event
     return STATUS_OK;
 }
 
+/* Where the pane of a time starts. Records that follow each other are mostly of one. */
+static int64_t pane_of(struct groups *groups, int64_t time_us)
+{
+    const struct window *window = &groups->view->window;
+
+    if (time_us < groups->pane_start_us || time_us >= groups->pane_end_us) {
+        groups->pane_start_us = window_pane_start(window, time_us);
+        groups->pane_end_us = window_pane_end(window, groups->pane_start_us);
+    }
+    return groups->pane_start_us;
+}
+
 enum status groups_fold(struct groups *groups, const struct event *event,
                         const struct measure_origin *origin, enum fold_outcome *outcome,
                         struct error *error)
@@ -358,7 +397,7 @@ enum status groups_fold(struct groups *groups, const struct event *event,
     if (status != STATUS_OK) {
         return status;
     }
-    int64_t start_us = window_pane_start(&view->window, event->time_us);
+    int64_t start_us = pane_of(groups, event->time_us);
     uint64_t hash = hash_of(start_us, groups->key, key_length);
     /* Rarely in a cache: fetched from memory while the measures are prepared. */
     __builtin_prefetch(&groups->slots[hash & (groups->slot_count - 1)]);
@@ -616,10 +655,7 @@ static enum status merge_decoded(struct groups *groups, struct group *into,
     if (state == NULL) {
         return error_no_memory(error);
     }
-    for (size_t i = 0; i < view->state_count; i++) {
-        const struct measure *measure = view->measures[i].measure;
-        measure->kind->init(measure, state + view->state_offsets[i]);
-    }
+    memcpy(state, groups->initial, view->state_bytes);
     enum status status = read_states(view, fields, state, &groups->scratch, error);
     return status == STATUS_OK ? groups_merge_states(groups, into, state, error) : status;
 }

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/pages.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #define POISON(address, bytes) ASAN_POISON_MEMORY_REGION(address, bytes)
@@ -24,7 +26,8 @@
 enum {
     ALIGNMENT = 16,
     FIRST_BLOCK_BYTES = 4 * 1024,
-    LARGEST_GROWN_BLOCK_BYTES = 1024 * 1024, /* bigger ones only for one big allocation */
+    LARGEST_GROWN_BLOCK_BYTES = 1024 * 1024, /* bigger ones only for one big allocation, */
+    MANY_BYTES = 16 * 1024 * 1024, /* or where there is as much: then of PAGES_HUGE_BYTES */
 };
 
 struct arena_block {
@@ -76,10 +79,12 @@ static bool add_block(struct arena *arena, size_t needed)
         bytes = 2 * (sizeof(struct arena_block) + arena->blocks->bytes);
     if (bytes > LARGEST_GROWN_BLOCK_BYTES)
         bytes = LARGEST_GROWN_BLOCK_BYTES;
+    if (arena->reserved_bytes >= MANY_BYTES)
+        bytes = PAGES_HUGE_BYTES;
     bytes -= sizeof(struct arena_block);
     if (bytes < needed)
         bytes = needed;
-    struct arena_block *block = malloc(sizeof *block + bytes);
+    struct arena_block *block = pages_alloc(sizeof *block + bytes);
     if (block == NULL)
         return false;
     *block = (struct arena_block){.older = arena->blocks, .bytes = bytes};

@@ -324,18 +324,32 @@ static bool comparison_holds(enum comparison comparison, int order)
     return false;
 }
 
+/* The value of an operand: where it stands, or evaluated into *room. */
+static enum status operand(const struct expression *node, struct evaluation *in, struct value *room,
+                           const struct value **out)
+{
+    *out = expression_plain(node, in->fields);
+    if (*out != NULL) {
+        return STATUS_OK;
+    }
+    *out = room;
+    return expression_run(node, in, room);
+}
+
 enum status expression_compare(const struct expression *node, struct evaluation *in,
                                struct value *out)
 {
-    struct value left, right;
-    bool is_null;
+    struct value room[2];
+    const struct value *left, *right;
 
-    enum status status = run_both(node, in, &left, &right, &is_null);
+    enum status status = operand(node->children[0], in, &room[0], &left);
     if (status == STATUS_OK) {
-        *out =
-            is_null
-                ? value_null(VALUE_BOOLEAN)
-                : value_boolean(comparison_holds(node->comparison, value_compare(&left, &right)));
+        status = operand(node->children[1], in, &room[1], &right);
+    }
+    if (status == STATUS_OK) {
+        *out = left->is_null || right->is_null
+                   ? value_null(VALUE_BOOLEAN)
+                   : value_boolean(comparison_holds(node->comparison, value_compare(left, right)));
     }
     return status;
 }

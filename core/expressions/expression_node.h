@@ -75,6 +75,15 @@ struct expression {
     struct arena *owner; /* of a root made by expression_create: freed with it */
 };
 
+/* The value of a field or a constant where it stands; NULL: it has to be evaluated. */
+static inline const struct value *expression_plain(const struct expression *node,
+                                                   const struct value *fields)
+{
+    if (node->kind == EXPRESSION_FIELD)
+        return &fields[node->field];
+    return node->kind == EXPRESSION_CONSTANT ? &node->constant : NULL;
+}
+
 /* Evaluators, one for each form; the parser has checked the children's types and numbers. */
 expression_function expression_field, expression_constant, expression_negate_integer,
     expression_negate_decimal, expression_integer_arithmetic, expression_decimal_arithmetic,

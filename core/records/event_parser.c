@@ -28,10 +28,18 @@ enum {
     RECORD_MAX_BYTES = 64 * 1024 * 1024,
     INITIAL_CAPACITY_BYTES = 16 * 1024,
     SHORT_STRING_BYTES = 16, /* copied whole, whatever the length: cheaper than a call */
+    LAST_TIME_BYTES = 32,
 };
 
 _Static_assert((int)EVENT_PADDING_BYTES >= (int)SHORT_STRING_BYTES,
                "strings are read past their end");
+
+/* What the time of a field was last: those of neighbours are often the same text. */
+struct last_time {
+    char text[LAST_TIME_BYTES];
+    size_t length; /* 0: there was none */
+    int64_t us;
+};
 
 struct event_parser {
     const struct source *source; /* borrowed; NULL: only check */
@@ -39,12 +47,13 @@ struct event_parser {
     struct event_shapes *shapes;
     struct arena arena; /* owns the trie and all arrays but the buffers */
     uint32_t *leaf_of_field;
-    struct value *values; /* one for each field */
-    struct arena scratch; /* strings of derived fields */
-    struct mask *mask;    /* borrowed; NULL: none */
-    uint64_t to_mask;     /* bits: which of the source's mask_fields */
-    bool mask_is_settled; /* it was said what to do about the source's mask */
-    char *masked;         /* MASK_BYTES for each of the source's mask_fields */
+    struct value *values;         /* one for each field */
+    struct last_time *last_times; /* one for each field */
+    struct arena scratch;         /* strings of derived fields */
+    struct mask *mask;            /* borrowed; NULL: none */
+    uint64_t to_mask;             /* bits: which of the source's mask_fields */
+    bool mask_is_settled;         /* it was said what to do about the source's mask */
+    char *masked;                 /* MASK_BYTES for each of the source's mask_fields */
     size_t fields_of_leaf_max;
 
     size_t capacity; /* longest record that the buffers hold */
@@ -198,16 +207,35 @@ static int64_t units_per_second(enum time_format format)
     return 1;
 }
 
-static enum status convert_timestamp(struct event_parser *parser, const struct source_field *field,
-                                     enum token_kind kind, const struct token_text *token,
-                                     struct value *value, struct error *error)
+static enum status parse_time(struct last_time *last, const struct source_field *field,
+                              const struct token_text *token, int64_t *us, struct error *error)
 {
-    int64_t *us = &value->timestamp_us;
+    if (token->length == last->length && token->length > 0 &&
+        memcmp(token->text, last->text, token->length) == 0) {
+        *us = last->us;
+        return STATUS_OK;
+    }
+    enum status status =
+        check_time(field, timestamp_parse_rfc3339(token->text, token->length, us), error);
+    if (status == STATUS_OK && token->length <= LAST_TIME_BYTES) {
+        memcpy(last->text, token->text, token->length);
+        last->length = token->length;
+        last->us = *us;
+    }
+    return status;
+}
+
+static enum status convert_timestamp(struct event_parser *parser, size_t index,
+                                     enum token_kind kind, const struct token_text *token,
+                                     struct error *error)
+{
+    const struct source_field *field = &parser->source->fields[index];
+    int64_t *us = &parser->values[index].timestamp_us;
     if (field->format == TIME_RFC3339) {
         if (kind != TOKEN_STRING && kind != TOKEN_ESCAPED_STRING)
             return reject_type(field, kind, error);
         struct token_text text = kind == TOKEN_STRING ? *token : string_text(parser, kind, *token);
-        return check_time(field, timestamp_parse_rfc3339(text.text, text.length, us), error);
+        return parse_time(&parser->last_times[index], field, &text, us, error);
     }
     int64_t units = units_per_second(field->format);
     int64_t integer;
@@ -247,7 +275,7 @@ static enum status convert_field(struct event_parser *parser, size_t index, stru
         value->boolean = kind == TOKEN_TRUE;
         return STATUS_OK;
     case VALUE_TIMESTAMP:
-        return convert_timestamp(parser, field, kind, token, value, error);
+        return convert_timestamp(parser, index, kind, token, error);
     case VALUE_INTEGERS:
         break;
     }
@@ -405,11 +433,13 @@ static enum status create_fields(struct event_parser *parser, const struct sourc
     parser->source = source;
     parser->leaf_of_field = arena_alloc(arena, count * sizeof *parser->leaf_of_field);
     parser->values = arena_alloc(arena, count * sizeof *parser->values);
+    parser->last_times = arena_alloc(arena, count * sizeof *parser->last_times);
     parser->masked = arena_alloc(arena, source->mask_count * MASK_BYTES + 1);
     size_t *uses = arena_alloc(arena, count * sizeof *uses);
     if (parser->leaf_of_field == NULL || parser->values == NULL || parser->masked == NULL ||
-        uses == NULL)
+        uses == NULL || parser->last_times == NULL)
         return error_no_memory(error);
+    memset(parser->last_times, 0, count * sizeof *parser->last_times);
     parser->walk.root =
         field_trie_create(source, arena, parser->leaf_of_field, &parser->walk.leaf_count);
     parser->walk.kinds = arena_alloc(arena, parser->walk.leaf_count);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "core/base/arena.h"
+#include "core/base/pages.h"
 
 static void test_pointers_are_aligned_and_distinct(void **state)
 {
@@ -81,6 +82,28 @@ static void test_reset_keeps_the_largest_block(void **state)
     assert_int_equal(arena.reserved_bytes, 0);
 }
 
+/* Where an arena has become large its blocks are huge pages. */
+static void test_large_arenas(void **state)
+{
+    (void)state;
+    enum { PIECES = 4000, PIECE_BYTES = 10000 };
+    static unsigned char *pieces[PIECES];
+    struct arena arena;
+    arena_init(&arena);
+    for (int i = 0; i < PIECES; i++) {
+        pieces[i] = arena_alloc(&arena, PIECE_BYTES);
+        assert_non_null(pieces[i]);
+        memset(pieces[i], i % 251, PIECE_BYTES);
+    }
+    for (int i = 0; i < PIECES; i++)
+        assert_true(pieces[i][0] == i % 251 && pieces[i][PIECE_BYTES - 1] == i % 251);
+    assert_true(arena.reserved_bytes >= (size_t)PIECES * PIECE_BYTES);
+    assert_true(arena.reserved_bytes < (size_t)PIECES * PIECE_BYTES * 11 / 10);
+    arena_reset(&arena);
+    assert_true(arena.reserved_bytes <= PAGES_HUGE_BYTES);
+    arena_deinit(&arena);
+}
+
 static void test_empty_arenas_are_accepted(void **state)
 {
     (void)state;
@@ -109,6 +132,7 @@ int main(void)
         cmocka_unit_test(test_memory_never_moves_nor_overlaps),
         cmocka_unit_test(test_copy_is_terminated),
         cmocka_unit_test(test_reset_keeps_the_largest_block),
+        cmocka_unit_test(test_large_arenas),
         cmocka_unit_test(test_empty_arenas_are_accepted),
         cmocka_unit_test(test_absurd_sizes_are_refused),
     };

@@ -188,6 +188,28 @@ static const struct source_field time_fields[] = {
 static const struct source by_text = SOURCE(0, TIME_RFC3339, time_fields);
 static const struct source by_number = SOURCE(1, TIME_EPOCH_S, time_fields);
 
+/* Texts of neighbours are remembered: by the byte, for each field, and only where they are times.
+ */
+static void test_times_that_repeat(void **state)
+{
+    (void)state;
+    struct event_parser *parser = parser_for(&typed);
+    static const char *const texts[] = {
+        "\"1970-01-01T00:00:01Z\"",      "\"1970-01-01T00:00:01Z\"",
+        "\"1970-01-01T00:00:02Z\"",      "\"1970-01-01T00:00:02.5Z\"",
+        "\"1970-01-01T00:00:02.5z\"",    "\"1970-01-01T00:00:01Z\"",
+        "\"1970-01-01T00:00:01+00:00\"", "\"1970-01-01T00:00:01.00000000000000000000000000Z\""};
+    static const int64_t times[] = {1000000, 1000000, 2000000, 2500000,
+                                    2500000, 1000000, 1000000, 1000000};
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        assert_true(typed_value(parser, FIELD_R, texts[i])->timestamp_us == times[i]);
+        typed_reject(parser, FIELD_R, "\"1970-01-01T00:00:0xZ\"", "not an RFC 3339 time");
+        typed_reject(parser, FIELD_R, "\"\"", "not an RFC 3339 time");
+        assert_true(typed_value(parser, FIELD_R, texts[i])->timestamp_us == times[i]);
+    }
+    event_parser_destroy(parser);
+}
+
 static void test_event_times(void **state)
 {
     (void)state;
@@ -359,6 +381,7 @@ static int run_all(void)
         cmocka_unit_test(test_decimals),
         cmocka_unit_test(test_booleans_and_strings),
         cmocka_unit_test(test_timestamps),
+        cmocka_unit_test(test_times_that_repeat),
         cmocka_unit_test(test_event_times),
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_nested_objects),
