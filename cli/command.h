@@ -24,6 +24,7 @@ struct command {
 extern const struct command command_init;
 extern const struct command command_validate;
 extern const struct command command_produce;
+extern const struct command command_generate;
 extern const struct command command_query;
 extern const struct command command_verify;
 extern const struct command command_status;

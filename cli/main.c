@@ -8,9 +8,10 @@
 #include "cli/command.h"
 
 static const struct command *const commands[] = {
-    &command_init,         &command_validate, &command_produce,  &command_query, &command_verify,
-    &command_status,       &command_runs,     &command_versions, &command_diff,  &command_drop,
-    &command_dead_letters, &command_resume,   &command_archive,  &command_token, &command_export,
+    &command_init,    &command_validate, &command_produce,      &command_query,
+    &command_verify,  &command_status,   &command_runs,         &command_versions,
+    &command_diff,    &command_drop,     &command_dead_letters, &command_resume,
+    &command_archive, &command_token,    &command_export,       &command_generate,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -21,6 +22,7 @@ static const char main_help[] =
     "  init               create or migrate the database's tables, missing topics, register views\n"
     "  validate           check configuration, sources and views\n"
     "  produce            send JSON lines to a source's topic\n"
+    "  generate           send made-up events of a source, at a rate\n"
     "  query              ask a view: batch and speed layer, merged\n"
     "  verify             recompute a view from the raw records and compare every value\n"
     "  status             positions, lag and ledger of partitions; runs and freshness of views\n"

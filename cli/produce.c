@@ -7,18 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/command.h"
+#include "cli/sending.h"
 #include "core/input/lines.h"
-#include "core/kafka/kafka.h"
 #include "core/records/event_parser.h"
 #include "core/records/record_key.h"
-
-enum {
-    FLUSH_STEP_MS = 500,
-    STOP_WAIT_US = 5000000,
-    KAFKA_TIMEOUT_MS = 15000,
-    PROGRESS_EVERY = 4096,
-};
 
 struct arguments {
     const char *source;
@@ -31,15 +23,12 @@ struct arguments {
 
 struct producing {
     const struct arguments *arguments;
-    const struct config *config;
     const struct source *source;
-    struct kafka_producer *producer;
+    struct sending sending;
     struct lines *lines;
     struct event_parser *parser; /* only for --key */
     size_t key_field;
     struct arena arena; /* the key's text */
-    int64_t sent;
-    int64_t start_us;
 };
 
 enum option { OPTION_KEY, OPTION_RATE, OPTION_PARTITION, OPTION_OFFSETS };
@@ -118,19 +107,6 @@ static enum status find_key(struct producing *producing, const char *line, size_
     return record_key_text(&event, producing->key_field, &producing->arena, key, key_length, error);
 }
 
-/* Waits until `sent` records are due. */
-static void keep_rate(const struct producing *producing)
-{
-    int64_t rate = producing->arguments->rate;
-    if (rate == 0)
-        return;
-    int64_t due_us = producing->start_us + producing->sent / rate * 1000000 +
-                     producing->sent % rate * 1000000 / rate;
-    int64_t left_us = due_us - program_monotonic_us();
-    if (left_us >= 1000)
-        (void)program_wait_ms(left_us / 1000); /* the loop sees the stop */
-}
-
 static enum status send_lines(struct producing *producing, struct error *error)
 {
     for (;;) {
@@ -138,7 +114,7 @@ static enum status send_lines(struct producing *producing, struct error *error)
         const char *key;
         size_t length;
         size_t key_length;
-        keep_rate(producing);
+        sending_keep_rate(&producing->sending);
         enum status status = lines_next(producing->lines, &line, &length, error);
         if (status != STATUS_OK || line == NULL)
             return status;
@@ -146,99 +122,48 @@ static enum status send_lines(struct producing *producing, struct error *error)
             continue;
         status = find_key(producing, line, length, &key, &key_length, error);
         if (status == STATUS_OK)
-            status = kafka_producer_send(producing->producer, producing->source->topic,
-                                         producing->arguments->partition < 0
-                                             ? RD_KAFKA_PARTITION_UA
-                                             : (int32_t)producing->arguments->partition,
-                                         key, key_length, line, length, NULL, error);
+            status = sending_send(&producing->sending, (int32_t)producing->arguments->partition,
+                                  key, key_length, line, length, error);
         if (status != STATUS_OK)
             return status;
-        if (++producing->sent % PROGRESS_EVERY == 0)
-            command_progress("%" PRId64 " records", producing->sent);
     }
-}
-
-/* As long as the brokers take; message.timeout.ms ends it, and, some seconds later, SIGTERM. */
-static enum status flush(struct producing *producing, struct error *error)
-{
-    enum status status;
-    int64_t stop_us = 0; /* when the stop was noticed */
-    do {
-        status = kafka_producer_flush(producing->producer, FLUSH_STEP_MS, error);
-        command_progress("%" PRId64 " of %" PRId64 " records acknowledged",
-                         kafka_producer_acknowledged(producing->producer), producing->sent);
-        if (program_stopping() && stop_us == 0)
-            stop_us = program_monotonic_us();
-    } while (status == STATUS_RETRY &&
-             (stop_us == 0 || program_monotonic_us() - stop_us < STOP_WAIT_US));
-    command_progress_end();
-    return status;
-}
-
-/* {"topic": [next offsets]}, as the at_least parameter of a query takes it. */
-static enum status print_offsets(const struct producing *producing, struct error *error)
-{
-    const char *topic = producing->source->topic;
-    struct kafka_consumer *consumer = NULL;
-    int count = 0;
-    enum status status =
-        kafka_topic_partitions(producing->config->kafka, topic, KAFKA_TIMEOUT_MS, &count, error);
-    if (status == STATUS_OK)
-        status = kafka_consumer_assign(producing->config->kafka, NULL, 0, &consumer, error);
-    if (status == STATUS_OK)
-        printf("{\"%s\": [", topic);
-    for (int32_t i = 0; status == STATUS_OK && i < count; i++) {
-        int64_t low;
-        int64_t high;
-        status =
-            kafka_consumer_watermarks(consumer, topic, i, KAFKA_TIMEOUT_MS, &low, &high, error);
-        if (status == STATUS_OK)
-            printf("%s%" PRId64, i > 0 ? ", " : "", high);
-    }
-    if (status == STATUS_OK)
-        puts("]}");
-    kafka_consumer_close(consumer);
-    return status;
 }
 
 static enum status produce(struct producing *producing, struct error *error)
 {
     const struct arguments *arguments = producing->arguments;
+    struct sending *sending = &producing->sending;
     enum status status = lines_open(arguments->file, &producing->lines, error);
     if (status == STATUS_OK && arguments->key != NULL)
         status = event_parser_create(producing->source, &producing->parser, error);
     if (status == STATUS_OK && producing->parser != NULL)
         event_parser_unmask(producing->parser); /* the record that is sent has the value, too */
     if (status == STATUS_OK)
-        status = kafka_producer_create(producing->config->kafka, &producing->producer, error);
+        status = sending_start(sending, error);
     if (status != STATUS_OK)
         return status;
-    producing->start_us = program_monotonic_us();
-    status = send_lines(producing, error);
-    struct error flush_error = {0};
-    enum status flushed = flush(producing, &flush_error); /* what was sent counts, whatever came */
-    if (status == STATUS_OK && flushed != STATUS_OK) {
-        *error = flush_error;
-        status = flushed;
-    }
-    printf("produced %" PRId64 " records\n", kafka_producer_acknowledged(producing->producer));
-    if (status == STATUS_OK && arguments->offsets)
-        status = print_offsets(producing, error);
-    return status;
+    status = sending_finish(sending, send_lines(producing, error), error);
+    printf("produced %" PRId64 " records\n", kafka_producer_acknowledged(sending->producer));
+    return status == STATUS_OK && arguments->offsets ? sending_print_offsets(sending, error)
+                                                     : status;
 }
 
 static int run_with(const struct arguments *arguments, const struct config *config,
                     const struct source *source)
 {
     struct error error = {0};
-    struct producing producing = {.arguments = arguments, .config = config, .source = source};
+    struct producing producing = {
+        .arguments = arguments,
+        .source = source,
+        .sending = {.config = config, .topic = source->topic, .rate = arguments->rate},
+    };
     if (arguments->key != NULL && !record_key_field(source, arguments->key, &producing.key_field)) {
         command_complain("--key: source %s has no field %s", source->name, arguments->key);
         return PROGRAM_USAGE;
     }
     arena_init(&producing.arena);
     enum status status = produce(&producing, &error);
-    kafka_producer_destroy(producing.producer);
+    sending_end(&producing.sending);
     event_parser_destroy(producing.parser);
     lines_close(producing.lines);
     arena_deinit(&producing.arena);
@@ -257,14 +182,8 @@ static int run(const struct program_arguments *program)
     int code = session_load_config(&session, program);
     if (code == PROGRAM_OK)
         code = command_load_definitions(session.config, &definitions);
-    for (size_t i = 0; code == PROGRAM_OK && i < definitions.source_count; i++)
-        if (strcmp(definitions.sources[i]->name, arguments.source) == 0)
-            source = definitions.sources[i];
-    if (code == PROGRAM_OK && source == NULL) {
-        command_complain("there is no source %s in %s/sources", arguments.source,
-                         session.config->schemas);
-        code = PROGRAM_USAGE;
-    }
+    if (code == PROGRAM_OK)
+        source = sending_find_source(&definitions, session.config, arguments.source, &code);
     if (code == PROGRAM_OK)
         code = run_with(&arguments, session.config, source);
     definitions_deinit(&definitions);
