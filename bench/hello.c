@@ -26,7 +26,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     static char mark;
     const struct body *body = context;
     (void)url, (void)method, (void)version, (void)upload, (void)upload_bytes;
-    if (*seen == NULL) { /* queued on the second call: see serving/http.c */
+    if (*seen == NULL) { /* queued on the second call: see core/http/http.c */
         *seen = &mark;
         return MHD_YES;
     }

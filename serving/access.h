@@ -7,7 +7,7 @@
 
 #include "core/program/config.h"
 #include "core/query/query.h"
-#include "serving/http.h"
+#include "core/http/http.h"
 
 /* What a route asks for. */
 enum access_need {

@@ -4,7 +4,7 @@
 #define DOVETAIL_SERVING_CATALOGUE_H
 
 #include "core/catalog/catalog.h"
-#include "serving/http.h"
+#include "core/http/http.h"
 
 /* One loaded catalogue. Good until it is released. */
 struct catalogue {

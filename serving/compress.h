@@ -2,7 +2,7 @@
 #ifndef DOVETAIL_SERVING_COMPRESS_H
 #define DOVETAIL_SERVING_COMPRESS_H
 
-#include "serving/http.h"
+#include "core/http/http.h"
 
 /* Compresses the body of a 200 where the client takes gzip and it is worth while, and says in Vary
  * that this depends on the client. Leaves alone what is short, coded already, or has a strong ETag,

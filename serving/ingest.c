@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "serving/upload.h"
+#include "core/http/upload.h"
 
 struct ingest {
     struct kafka_writer *writer;

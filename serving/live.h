@@ -9,7 +9,7 @@
 #ifndef DOVETAIL_SERVING_LIVE_H
 #define DOVETAIL_SERVING_LIVE_H
 
-#include "serving/http.h"
+#include "core/http/http.h"
 
 enum {
     LIVE_INTERVAL_MS = 100,   /* between two looks */

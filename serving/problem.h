@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "serving/http.h"
+#include "core/http/http.h"
 
 /* Fills *response. `parameter` (may be NULL) names the parameter at fault. A 429 or 503 gets Retry-After.
  */

@@ -249,17 +249,22 @@ enum status server_start(const struct config *config, struct server **out, struc
     if (status == STATUS_OK && ingest_is_configured(config))
         status = ingest_create(config, &server->ingest, error);
     if (status == STATUS_OK) {
+        bool anybody_may = config->serving_token_count > 0 ||
+                           config->serving_tls_client_ca != NULL ||
+                           config->serving_allow_unauthenticated;
         const struct http_options options = {
             .listen = config->serving_listen,
+            .key = "serving.listen",
             .threads = threads,
             .tls = server->tls,
             .connections = (int)config->serving_connections,
             .connections_per_address = (int)config->serving_connections_per_address,
             .receive_timeout_ms = config->serving_receive_timeout_ms,
             .respond_timeout_ms = config->serving_respond_timeout_ms,
-            .loopback_only = config->serving_token_count == 0 &&
-                             config->serving_tls_client_ca == NULL &&
-                             !config->serving_allow_unauthenticated,
+            .loopback_only = anybody_may ? NULL
+                                         : "whoever reaches it could read every view: configure "
+                                           "serving.tokens or serving.tls_client_ca, or say that "
+                                           "this is meant with serving.allow_unauthenticated",
             .handler = handle,
             .admit = admit,
             .body_memory_bytes = (size_t)config->serving_ingest_memory_bytes,

@@ -8,12 +8,12 @@
 #include "serving/access.h"
 #include "serving/cache.h"
 #include "serving/catalogue.h"
-#include "serving/http.h"
+#include "core/http/http.h"
 #include "serving/ingest.h"
 #include "serving/live.h"
 #include "serving/metrics.h"
 #include "serving/pool.h"
-#include "serving/tls.h"
+#include "core/http/tls.h"
 #include "serving/wait.h"
 
 struct server {

@@ -4,7 +4,7 @@
 #ifndef DOVETAIL_SERVING_WAIT_H
 #define DOVETAIL_SERVING_WAIT_H
 
-#include "serving/http.h"
+#include "core/http/http.h"
 #include "serving/pool.h"
 
 enum { WAIT_REQUEST_MAX = 256, WAIT_INTERVAL_MS = 20 };

@@ -1,5 +1,5 @@
-/* TLS: see serving/tls.h. */
-#include "serving/tls.h"
+/* TLS: see core/http/tls.h. */
+#include "core/http/tls.h"
 
 #include <errno.h>
 #include <gnutls/gnutls.h>

@@ -1,6 +1,6 @@
 /* Bodies of requests that are wanted, as they come: bounded each, and all together. */
-#ifndef DOVETAIL_SERVING_UPLOAD_H
-#define DOVETAIL_SERVING_UPLOAD_H
+#ifndef DOVETAIL_UPLOAD_H
+#define DOVETAIL_UPLOAD_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

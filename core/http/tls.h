@@ -2,8 +2,8 @@
  *
  * GnuTLS, because libmicrohttpd speaks TLS with it. Errors name the key of the configuration, never
  * a path or anything of a file: a path may have come from ${...}. */
-#ifndef DOVETAIL_SERVING_TLS_H
-#define DOVETAIL_SERVING_TLS_H
+#ifndef DOVETAIL_TLS_H
+#define DOVETAIL_TLS_H
 
 #include "core/program/config.h"
 

@@ -1,11 +1,11 @@
-/* libmicrohttpd, wrapped: see serving/http.h.
+/* libmicrohttpd, wrapped: see core/http/http.h.
  *
  * Invariant: a request object lives from the moment its address is known (on_uri) until
  * libmicrohttpd has sent the response or lost the connection (on_completed); both are always called
  * in pairs. Addresses are decoded here, from the raw text, because the library accepts broken
  * escapes and cuts values at %00. The response is queued on the second call of the access handler:
  * on the first one the library would close the connection after each response. */
-#include "serving/http.h"
+#include "core/http/http.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -21,8 +21,8 @@
 
 #include "core/program/program.h"
 #include "core/base/utf8.h"
-#include "serving/deadline.h"
-#include "serving/tls.h"
+#include "core/http/deadline.h"
+#include "core/http/tls.h"
 
 enum {
     CONNECTION_MEMORY_BYTES = 32 * 1024, /* address, headers and their bookkeeping */
@@ -538,20 +538,18 @@ static enum status open_socket(struct http_server *server, const struct addrinfo
         if (fd >= 0)
             close(fd);
         return error_set(error, cause == EADDRNOTAVAIL ? STATUS_REJECT : STATUS_FATAL,
-                         "serving.listen: cannot listen on %s: %s", listen_text, strerror(cause));
+                         "%s: cannot listen on %s: %s", server->options.key, listen_text,
+                         strerror(cause));
     }
     server->loopback = is_loopback((struct sockaddr *)&bound);
-    if (server->options.loopback_only && !server->loopback) {
+    if (server->options.loopback_only != NULL && !server->loopback) {
         close(fd);
-        return error_set(error, STATUS_REJECT,
-                         "serving.listen: %s is no loopback address, and whoever reaches it could "
-                         "read every view: configure serving.tokens or serving.tls_client_ca, or "
-                         "say that this is meant with serving.allow_unauthenticated",
-                         listen_text);
+        return error_set(error, STATUS_REJECT, "%s: %s is no loopback address, and %s",
+                         server->options.key, listen_text, server->options.loopback_only);
     }
     if (listen(fd, LISTEN_BACKLOG) != 0) {
         close(fd);
-        return error_set(error, STATUS_FATAL, "serving.listen: cannot listen on %s: %s",
+        return error_set(error, STATUS_FATAL, "%s: cannot listen on %s: %s", server->options.key,
                          listen_text, strerror(errno));
     }
     snprintf(server->url, sizeof server->url, strchr(host, ':') ? "%s://[%s]:%s" : "%s://%s:%s",
@@ -569,14 +567,15 @@ static enum status open_listener(struct http_server *server, const char *listen_
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     if (strlen(listen_text) >= sizeof copy)
-        return error_set(error, STATUS_REJECT, "serving.listen: is too long");
+        return error_set(error, STATUS_REJECT, "%s: is too long", server->options.key);
     snprintf(copy, sizeof copy, "%s", listen_text);
     if (!split_listen(copy, &host, &port) || port[strspn(port, "0123456789")] != '\0' ||
         strlen(port) > 5 || atoi(port) > 65535)
-        return error_set(error, STATUS_REJECT, "serving.listen: host:port is expected");
+        return error_set(error, STATUS_REJECT, "%s: host:port is expected", server->options.key);
     int code = getaddrinfo(host, port, &hints, &found);
     if (code != 0)
-        return error_set(error, STATUS_REJECT, "serving.listen: %s: %s", host, gai_strerror(code));
+        return error_set(error, STATUS_REJECT, "%s: %s: %s", server->options.key, host,
+                         gai_strerror(code));
     enum status status = open_socket(server, found, listen_text, out, error);
     freeaddrinfo(found);
     return status;

@@ -1,10 +1,10 @@
-/* Absolute deadlines: see serving/deadline.h.
+/* Absolute deadlines: see core/http/deadline.h.
  *
  * Invariant: the thread is awake no later than the earliest deadline: it sleeps until `wake_us`,
  * and whoever sets an earlier one wakes it. The lock guards the list and `closing`; moments are
  * atomic, because each request sets two. Deadlines mostly move to later, so hardly any request
  * takes the lock. */
-#include "serving/deadline.h"
+#include "core/http/deadline.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

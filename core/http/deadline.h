@@ -4,8 +4,8 @@
  * ever. Here each connection is either receiving a request (or waiting for one) or responding, and
  * has until a fixed moment for it. One that is late is shut down; the library then sees its end and
  * closes it. Any thread. */
-#ifndef DOVETAIL_SERVING_DEADLINE_H
-#define DOVETAIL_SERVING_DEADLINE_H
+#ifndef DOVETAIL_DEADLINE_H
+#define DOVETAIL_DEADLINE_H
 
 #include <stdint.h>
 

@@ -3,15 +3,15 @@
  * A fixed number of threads serve all connections, each with an event loop of its own. A handler
  * runs in one of them and may block for a bounded time; a request that has to wait longer is
  * suspended, which costs no thread. Every request is bounded: address, headers, body, parameters,
- * connections, and the time it takes to come and to be answered (serving/deadline.h). */
-#ifndef DOVETAIL_SERVING_HTTP_H
-#define DOVETAIL_SERVING_HTTP_H
+ * connections, and the time it takes to come and to be answered (core/http/deadline.h). */
+#ifndef DOVETAIL_HTTP_H
+#define DOVETAIL_HTTP_H
 
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "core/base/error.h"
-#include "serving/upload.h"
+#include "core/http/upload.h"
 
 enum {
     HTTP_URI_MAX_BYTES = 8192,
@@ -97,9 +97,10 @@ struct http_server;
 
 struct http_options {
     const char *listen; /* host:port, [host]:port for IPv6; port 0 = any free one */
+    const char *key;    /* of the configuration, that `listen` is from: for messages */
     int threads;
-    bool loopback_only;    /* refuse any other address */
-    const struct tls *tls; /* NULL: plain HTTP; outlives the server */
+    const char *loopback_only; /* refuse any other address, and say how to permit it; or NULL */
+    const struct tls *tls;     /* NULL: plain HTTP; outlives the server */
     int connections;
     int connections_per_address; /* 0: no such bound */
     int64_t receive_timeout_ms;

@@ -1,9 +1,9 @@
-/* Bodies: see serving/upload.h.
+/* Bodies: see core/http/upload.h.
  *
  * Invariant: what is held of a body is taken from the budget before it is allocated. A body that is
  * refused in the middle is read on, because a response cannot come before its request has; what
  * comes is dropped, and not more than EXCESS of it is waited for. */
-#include "serving/upload.h"
+#include "core/http/upload.h"
 
 #include <stdlib.h>
 #include <string.h>
