@@ -9,14 +9,19 @@
 #include "batch_layer/recompute_internal.h"
 
 #include <stdlib.h>
-#include <xxhash.h>
+
+enum { PREFETCH_GROUPS = 16, PREFETCH_SLOTS = 8 }; /* ahead of the group that is merged */
+
+/* The upper bits: a table finds its slots by the lower ones. */
+static size_t shard_of(size_t table_count, uint64_t hash)
+{
+    return (size_t)(hash >> 32) % table_count;
+}
 
 size_t recompute_shard(size_t table_count, int64_t window_start_us, const unsigned char *key,
                        size_t key_length)
 {
-    if (table_count == 1)
-        return 0;
-    return XXH3_64bits_withSeed(key, key_length, (XXH64_hash_t)window_start_us) % table_count;
+    return shard_of(table_count, groups_hash(window_start_us, key, key_length));
 }
 
 static enum status list_add(struct group_list *list, struct group *group, struct error *error)
@@ -38,11 +43,12 @@ enum status recompute_step_split(struct worker *worker, struct error *error)
     struct job *job = worker->job;
     for (size_t slot = 0; slot < job->catalog->version_count * RECOMPUTE_PARTS; slot++) {
         struct group *group;
+        uint64_t hash;
         if (worker->groups[slot] == NULL)
             continue;
-        for (size_t cursor = 0; (group = groups_next(worker->groups[slot], &cursor)) != NULL;) {
-            size_t table = recompute_shard(job->worker_count, group->window_start_us, group->key,
-                                           group->key_length);
+        for (size_t cursor = 0;
+             (group = groups_next_hashed(worker->groups[slot], &cursor, &hash)) != NULL;) {
+            size_t table = shard_of(job->worker_count, hash);
             if (table == worker->index)
                 continue; /* is where it belongs */
             enum status status =
@@ -56,10 +62,7 @@ enum status recompute_step_split(struct worker *worker, struct error *error)
 
 enum status recompute_add_states(struct groups *into, const struct group *from, struct error *error)
 {
-    struct group *group;
-    enum status status =
-        groups_find_or_add(into, from->window_start_us, from->key, from->key_length, &group, error);
-    return status == STATUS_OK ? groups_merge_states(into, group, from->state, error) : status;
+    return groups_add(into, from, error);
 }
 
 static enum status merge_list(struct worker *worker, size_t slot, const struct group_list *list,
@@ -69,8 +72,14 @@ static enum status merge_list(struct worker *worker, size_t slot, const struct g
     enum status status = STATUS_OK;
     if (list->count > 0 && worker->groups[slot] == NULL)
         status = groups_create(view, &worker->groups[slot], error);
-    for (size_t i = 0; status == STATUS_OK && i < list->count; i++)
-        status = recompute_add_states(worker->groups[slot], list->items[i], error);
+    for (size_t i = 0; status == STATUS_OK && i < list->count; i++) {
+        /* Both are far away: the group in memory that another thread wrote, the slot anywhere. */
+        if (i + PREFETCH_GROUPS < list->count)
+            __builtin_prefetch(list->items[i + PREFETCH_GROUPS]);
+        if (i + PREFETCH_SLOTS < list->count)
+            groups_prefetch(worker->groups[slot], list->items[i + PREFETCH_SLOTS]);
+        status = groups_add(worker->groups[slot], list->items[i], error);
+    }
     return status;
 }
 

@@ -127,7 +127,7 @@ const struct view *groups_view(const struct groups *groups)
     return groups->view;
 }
 
-static uint64_t hash_of(int64_t window_start_us, const unsigned char *key, size_t key_length)
+uint64_t groups_hash(int64_t window_start_us, const unsigned char *key, size_t key_length)
 {
     static const char salt;
     uint64_t seed = (uint64_t)(uintptr_t)&salt ^ (uint64_t)window_start_us;
@@ -240,14 +240,14 @@ enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
                                const unsigned char *key, size_t key_length, struct group **out,
                                struct error *error)
 {
-    return find_or_add_hashed(groups, hash_of(window_start_us, key, key_length), window_start_us,
-                              key, key_length, out, error);
+    return find_or_add_hashed(groups, groups_hash(window_start_us, key, key_length),
+                              window_start_us, key, key_length, out, error);
 }
 
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length)
 {
-    uint64_t hash = hash_of(window_start_us, key, key_length);
+    uint64_t hash = groups_hash(window_start_us, key, key_length);
     return groups->slots[find_slot(groups, hash, window_start_us, key, key_length)].group;
 }
 
@@ -398,7 +398,7 @@ enum status groups_fold(struct groups *groups, const struct event *event,
         return status;
     }
     int64_t start_us = pane_of(groups, event->time_us);
-    uint64_t hash = hash_of(start_us, groups->key, key_length);
+    uint64_t hash = groups_hash(start_us, groups->key, key_length);
     /* Rarely in a cache: fetched from memory while the measures are prepared. */
     __builtin_prefetch(&groups->slots[hash & (groups->slot_count - 1)]);
     status = prepare_measures(groups, event, error);
@@ -441,36 +441,48 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
     return STATUS_OK;
 }
 
+enum status groups_add(struct groups *into, const struct group *from, struct error *error)
+{
+    struct group *group;
+    enum status status = find_or_add_hashed(into, from->hash, from->window_start_us, from->key,
+                                            from->key_length, &group, error);
+    return status == STATUS_OK ? groups_merge_states(into, group, from->state, error) : status;
+}
+
+void groups_prefetch(const struct groups *into, const struct group *from)
+{
+    __builtin_prefetch(&into->slots[from->hash & (into->slot_count - 1)]);
+}
+
 enum status groups_merge(struct groups *into, const struct groups *from, struct error *error)
 {
-    for (size_t i = 0; i < from->slot_count; i++) {
-        const struct group *group = from->slots[i].group;
-        struct group *target;
-        if (group == NULL) {
-            continue;
-        }
-        enum status status = find_or_add_hashed(into, group->hash, group->window_start_us,
-                                                group->key, group->key_length, &target, error);
-        status =
-            status == STATUS_OK ? groups_merge_states(into, target, group->state, error) : status;
-        if (status != STATUS_OK) {
-            return status;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < from->slot_count; i++) {
+        if (from->slots[i].group != NULL) {
+            status = groups_add(into, from->slots[i].group, error);
         }
     }
-    return STATUS_OK;
+    return status;
 }
 
 /* --- walking --- */
 
-struct group *groups_next(const struct groups *groups, size_t *cursor)
+struct group *groups_next_hashed(const struct groups *groups, size_t *cursor, uint64_t *hash)
 {
     while (*cursor < groups->slot_count) {
-        struct group *group = groups->slots[(*cursor)++].group;
-        if (group != NULL) {
-            return group;
+        const struct slot *slot = &groups->slots[(*cursor)++];
+        if (slot->group != NULL) {
+            *hash = slot->hash;
+            return slot->group;
         }
     }
     return NULL;
+}
+
+struct group *groups_next(const struct groups *groups, size_t *cursor)
+{
+    uint64_t hash;
+    return groups_next_hashed(groups, cursor, &hash);
 }
 
 void group_keys(const struct view *view, const struct group *group, struct value *out)

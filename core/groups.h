@@ -45,6 +45,9 @@ enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length);
 
+/* group->hash: the same in all tables of the process, and in no other process. */
+uint64_t groups_hash(int64_t window_start_us, const unsigned char *key, size_t key_length);
+
 /* What one record did to one view. */
 enum fold_outcome { FOLD_COUNTED, FOLD_FILTERED };
 
@@ -57,6 +60,12 @@ enum status groups_fold(struct groups *groups, const struct event *event,
 /* Merges states of `view->state_count` measures into a group's (same view). Marks it changed. */
 enum status groups_merge_states(struct groups *groups, struct group *into,
                                 const unsigned char *state, struct error *error) MUST_CHECK;
+/* Merges a group of another table of the same view, which becomes a new one where there was none.
+ */
+enum status groups_add(struct groups *into, const struct group *from,
+                       struct error *error) MUST_CHECK;
+/* Says that `from` will be merged soon: what is wanted of `into` is fetched from memory. */
+void groups_prefetch(const struct groups *into, const struct group *from);
 /* Merges every group of `from` into `into`. */
 enum status groups_merge(struct groups *into, const struct groups *from,
                          struct error *error) MUST_CHECK;
@@ -69,6 +78,8 @@ size_t groups_changed_bytes(const struct groups *groups);
 
 /* Every group, in no particular order: for (i = 0; (g = groups_next(groups, &i)) != NULL;) */
 struct group *groups_next(const struct groups *groups, size_t *cursor);
+/* The same with the group's hash, without a look at the group. */
+struct group *groups_next_hashed(const struct groups *groups, size_t *cursor, uint64_t *hash);
 /* Every group ordered by window, then key values (NULL last). Caller frees the array. */
 enum status groups_sorted(const struct groups *groups, struct group ***out,
                           struct error *error) MUST_CHECK;

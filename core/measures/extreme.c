@@ -1,9 +1,36 @@
 /* min(x) and max(x), over every type but boolean, as in SQL; NULL where no value was there.
  *
- * State: struct kept_value, the winning value. Monoid: the smaller (larger) of two under
- * value_compare, a total order; decimals are trimmed first, so that equal values (1.0 and 1.00) are
- * equal bytes and no result depends on which came first. */
+ * State: the winning value, of integers and timestamps a struct extreme_number, else a struct
+ * kept_value. Monoid: the smaller (larger) of two under value_compare, a total order; decimals are
+ * trimmed first, so that equal values (1.0 and 1.00) are equal bytes and no result depends on which
+ * came first. */
 #include "core/measures/kinds.h"
+
+/* A quarter of what a kept_value takes: groups are many. */
+struct extreme_number {
+    int64_t number;
+    bool is_set;
+};
+
+static bool is_number(const struct measure *measure)
+{
+    return measure->argument_type == VALUE_INTEGER || measure->argument_type == VALUE_TIMESTAMP;
+}
+
+/* The winning value, or NULL. */
+static struct value winner(const struct measure *measure, const void *state)
+{
+    const struct extreme_number *extreme = state;
+
+    if (!is_number(measure)) {
+        return ((const struct kept_value *)state)->value;
+    }
+    if (!extreme->is_set) {
+        return value_null(measure->argument_type);
+    }
+    return measure->argument_type == VALUE_INTEGER ? value_integer(extreme->number)
+                                                   : value_timestamp(extreme->number);
+}
 
 static enum status extreme_bind(struct measure *measure, struct error *error)
 {
@@ -14,7 +41,8 @@ static enum status extreme_bind(struct measure *measure, struct error *error)
         return error_set(error, STATUS_REJECT, "has no meaning for booleans, as in SQL");
     }
     measure->result_type = measure->argument_type;
-    measure->state_bytes = sizeof(struct kept_value);
+    measure->state_bytes =
+        is_number(measure) ? sizeof(struct extreme_number) : sizeof(struct kept_value);
     measure->columns[0] =
         (struct measure_column){.oid = value_type_oid(measure->argument_type),
                                 .sql_type = value_type_sql(measure->argument_type)};
@@ -24,16 +52,35 @@ static enum status extreme_bind(struct measure *measure, struct error *error)
 
 static void extreme_init(const struct measure *measure, void *state)
 {
-    *(struct kept_value *)state = (struct kept_value){.value = value_null(measure->argument_type)};
+    if (is_number(measure)) {
+        *(struct extreme_number *)state = (struct extreme_number){0};
+    } else {
+        *(struct kept_value *)state =
+            (struct kept_value){.value = value_null(measure->argument_type)};
+    }
+}
+
+static inline void offer_number(struct extreme_number *extreme, int64_t number, int sign)
+{
+    bool wins = sign > 0 ? number > extreme->number : number < extreme->number;
+    if (wins || !extreme->is_set) {
+        *extreme = (struct extreme_number){.number = number, .is_set = true};
+    }
 }
 
 /* `sign` is 1 for max, -1 for min. */
-static enum status offer(struct kept_value *extreme, const struct value *value, int sign,
-                         struct arena *arena, struct error *error)
+static inline enum status offer(const struct measure *measure, void *state,
+                                const struct value *value, int sign, struct arena *arena,
+                                struct error *error)
 {
     if (value->is_null) {
         return STATUS_OK;
     }
+    if (is_number(measure)) {
+        offer_number(state, value->integer, sign); /* a timestamp lies in the same place */
+        return STATUS_OK;
+    }
+    struct kept_value *extreme = state;
     if (!extreme->value.is_null) {
         int order = value_compare(value, &extreme->value);
         if (sign > 0 ? order <= 0 : order >= 0) {
@@ -43,41 +90,48 @@ static enum status offer(struct kept_value *extreme, const struct value *value, 
     return kept_value_set(extreme, value, arena, error);
 }
 
+static inline enum status merge(const struct measure *measure, void *into, const void *from,
+                                int sign, struct arena *arena, struct error *error)
+{
+    const struct value value = winner(measure, from);
+    return offer(measure, into, &value, sign, arena, error);
+}
+
 static enum status min_fold(const struct measure *measure, void *state,
                             const struct value *arguments, const struct measure_origin *origin,
                             struct arena *arena, struct error *error)
 {
-    (void)measure, (void)origin;
-    return offer(state, &arguments[0], -1, arena, error);
+    (void)origin;
+    return offer(measure, state, &arguments[0], -1, arena, error);
 }
 
 static enum status max_fold(const struct measure *measure, void *state,
                             const struct value *arguments, const struct measure_origin *origin,
                             struct arena *arena, struct error *error)
 {
-    (void)measure, (void)origin;
-    return offer(state, &arguments[0], 1, arena, error);
+    (void)origin;
+    return offer(measure, state, &arguments[0], 1, arena, error);
 }
 
 static enum status min_merge(const struct measure *measure, void *into, const void *from,
                              struct arena *arena, struct error *error)
 {
-    (void)measure;
-    return offer(into, &((const struct kept_value *)from)->value, -1, arena, error);
+    return merge(measure, into, from, -1, arena, error);
 }
 
 static enum status max_merge(const struct measure *measure, void *into, const void *from,
                              struct arena *arena, struct error *error)
 {
-    (void)measure;
-    return offer(into, &((const struct kept_value *)from)->value, 1, arena, error);
+    return merge(measure, into, from, 1, arena, error);
 }
 
 static enum status extreme_encode(const struct measure *measure, const void *state,
                                   struct pgbinary_writer *writer, struct error *error)
 {
-    (void)measure, (void)error;
-    pgbinary_put_value(writer, &((const struct kept_value *)state)->value);
+    const struct value value = winner(measure, state);
+
+    (void)error;
+    pgbinary_put_value(writer, &value);
     return STATUS_OK;
 }
 
@@ -92,6 +146,11 @@ static enum status extreme_decode(const struct measure *measure, void *state,
     if (status != STATUS_OK || value.is_null) {
         return status;
     }
+    if (is_number(measure)) {
+        *(struct extreme_number *)state =
+            (struct extreme_number){.number = value.integer, .is_set = true};
+        return STATUS_OK;
+    }
     return kept_value_set(state, &value, arena, error);
 }
 
@@ -99,9 +158,9 @@ static enum status extreme_finish(const struct measure *measure, const void *sta
                                   struct arena *arena, struct value *out, const char **wide_text,
                                   struct error *error)
 {
-    (void)measure, (void)arena, (void)error;
+    (void)arena, (void)error;
     *wide_text = NULL;
-    *out = ((const struct kept_value *)state)->value;
+    *out = winner(measure, state);
     return STATUS_OK;
 }
 
