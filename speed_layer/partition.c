@@ -231,7 +231,7 @@ static enum status learn(struct partition *partition, const struct record *recor
 {
     if (record->offset >= partition->check_offset) {
         bool foreign = record->offset == partition->check_offset &&
-                       record->timestamp_ms != partition->check_timestamp_ms;
+                       record->timestamp_ms != partition->newest_timestamp_ms;
         partition->check_offset = -1;
         if (foreign) {
             *outcome = RECORD_FOREIGN;
@@ -364,6 +364,7 @@ enum status partition_fold(struct partition *partition, const struct record *rec
     partition->next_offset = partition->recall_offset = record->offset + 1;
     partition->last_offset = record->offset;
     partition->newest_timestamp_ms = record->timestamp_ms;
+    partition->check_offset = -1; /* it would have come before */
     return STATUS_OK;
 }
 

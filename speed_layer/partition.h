@@ -60,11 +60,10 @@ struct partition {
     int64_t look_us;           /* when to ask again, unless it is one of the first two */
     char trouble[512];         /* why it is halted, as it was told */
 
-    /* The record that was the last one below P when the partition was claimed, as far as the log
-     * still has it: another one there is another log's. */
+    /* To be compared before anything is read on: the last record below P, last_offset, as far as
+     * the log still has it. Another one there is another log's. */
     int64_t check_offset; /* -1 = there is nothing to check, or it was checked */
-    int64_t check_timestamp_ms;
-    bool foreign; /* there was another one */
+    bool foreign;         /* there was another one */
 
     struct feed *feed;
     struct partition_view *views;

@@ -205,6 +205,14 @@ static void wait_for_growth(struct speed *speed, struct partition *partition)
     set_supply(speed, partition, SUPPLY_WAITING);
 }
 
+/* Has the last record below P compared with what the log has there, from `low` on. */
+static void check_last(struct partition *partition, int64_t low)
+{
+    if (partition->last_offset >= low && partition->newest_timestamp_ms >= 0 &&
+        partition->last_offset < partition->next_offset)
+        partition->check_offset = partition->last_offset;
+}
+
 /* Decides. No gap begins where the partition is to be read from. */
 static enum status decide(struct speed *speed, struct partition *partition,
                           struct findings *findings, struct error *error)
@@ -218,6 +226,8 @@ static enum status decide(struct speed *speed, struct partition *partition,
         return STATUS_OK;
     }
     if (next >= findings->low && next <= findings->high) {
+        /* The log may have been shorter meanwhile, and filled again with other records. */
+        check_last(partition, findings->low);
         go_on(speed, partition);
         set_supply(speed, partition, SUPPLY_KAFKA);
         return ownership_restart_consumer(speed, error);
@@ -237,7 +247,7 @@ static enum status look(struct speed *speed, struct partition *partition, struct
 {
     struct findings findings = {0};
     recovery_forget(partition);
-    partition->check_offset = -1; /* the log may not have it any more: nothing to compare with */
+    partition->check_offset = -1;
     enum status status = find(speed, partition, &findings, error);
     if (status == STATUS_OK && findings.fenced) {
         /* Beginning anew also forgets the ids of what an operator gave up. */
@@ -326,10 +336,9 @@ enum status recovery_claimed(struct speed *speed, struct error *error)
             continue;
         if (partition_read_offset(partition) < begins)
             partition->supply = SUPPLY_UNKNOWN;
-        partition->check_timestamp_ms = postgres_int64(result, row, 3);
-        if (postgres_int64(result, row, 2) >= begins && partition->check_timestamp_ms >= 0 &&
-            postgres_int64(result, row, 2) < partition->next_offset)
-            partition->check_offset = postgres_int64(result, row, 2);
+        partition->last_offset = postgres_int64(result, row, 2);
+        partition->newest_timestamp_ms = postgres_int64(result, row, 3);
+        check_last(partition, begins);
     }
     PQclear(result);
     return status;

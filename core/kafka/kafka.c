@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "core/kafka/kafka_client.h"
+#include "core/kafka/kafka_offsets.h"
 #include "core/kafka/kafka_nudge.h"
 #include "core/program/program.h"
 
@@ -466,13 +467,7 @@ enum status kafka_consumer_watermarks(struct kafka_consumer *consumer, const cha
                                       int32_t partition, int timeout_ms, int64_t *low,
                                       int64_t *high, struct error *error)
 {
-    rd_kafka_resp_err_t code =
-        rd_kafka_query_watermark_offsets(consumer->rk, topic, partition, low, high, timeout_ms);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        return STATUS_OK;
-    return kafka_client_error(error, STATUS_RETRY, code,
-                              "Kafka: offsets of topic %s partition %d: %s", topic, (int)partition,
-                              rd_kafka_err2str(code));
+    return kafka_offsets_of_log(consumer->rk, topic, partition, timeout_ms, low, high, error);
 }
 
 int64_t kafka_consumer_known_end(struct kafka_consumer *consumer, const char *topic,

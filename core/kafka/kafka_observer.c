@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/kafka/kafka_client.h"
+#include "core/kafka/kafka_offsets.h"
 #include "core/program/program.h"
 
 struct kafka_observer {
@@ -118,40 +119,16 @@ enum status kafka_observer_partitions(struct kafka_observer *observer, const cha
     return STATUS_OK;
 }
 
-/* rd_kafka_offsets_for_times passes a time on as it is, and the protocol's "latest" and "earliest"
- * are such. */
-static enum status ask_offsets(struct kafka_observer *observer, int64_t which,
-                               struct kafka_position *positions, size_t count, int timeout_ms,
-                               struct error *error)
-{
-    if (count == 0)
-        return STATUS_OK;
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
-    for (size_t i = 0; i < count; i++)
-        rd_kafka_topic_partition_list_add(list, positions[i].topic, positions[i].partition)
-            ->offset = which;
-    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(observer->rk, list, timeout_ms);
-    for (size_t i = 0; i < count; i++) {
-        const rd_kafka_topic_partition_t *answer = &list->elems[i];
-        bool known = code == RD_KAFKA_RESP_ERR_NO_ERROR &&
-                     answer->err == RD_KAFKA_RESP_ERR_NO_ERROR && answer->offset >= 0;
-        positions[i].offset = known ? answer->offset : -1;
-    }
-    rd_kafka_topic_partition_list_destroy(list);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        return STATUS_OK;
-    return kafka_client_error(error, STATUS_RETRY, code,
-                              "Kafka: asking where logs begin or end: %s", rd_kafka_err2str(code));
-}
-
 enum status kafka_observer_ends(struct kafka_observer *observer, struct kafka_position *positions,
                                 size_t count, int timeout_ms, struct error *error)
 {
-    return ask_offsets(observer, RD_KAFKA_OFFSET_END, positions, count, timeout_ms, error);
+    return kafka_offsets_ask(observer->rk, RD_KAFKA_OFFSET_END, positions, count, timeout_ms,
+                             error);
 }
 
 enum status kafka_observer_starts(struct kafka_observer *observer, struct kafka_position *positions,
                                   size_t count, int timeout_ms, struct error *error)
 {
-    return ask_offsets(observer, RD_KAFKA_OFFSET_BEGINNING, positions, count, timeout_ms, error);
+    return kafka_offsets_ask(observer->rk, RD_KAFKA_OFFSET_BEGINNING, positions, count, timeout_ms,
+                             error);
 }

@@ -123,7 +123,7 @@ static void test_open_transaction(void **state)
     assert_true(broker_transaction_begin(producer));
     produce(producer, 0, 5);
     assert_offsets(0, 0, 0, 0);
-    assert_true(broker_transaction_end(producer, true));
+    assert_int_equal(broker_transaction_end(producer, true), BROKER_COMMITTED);
     assert_offsets(0, 6, 0, 0); /* with the marker */
     broker_producer_destroy(producer);
 }

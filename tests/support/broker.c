@@ -11,12 +11,18 @@
 
 #include "tests/support/stack.h"
 
-enum { STEP_MS = 100, REQUEST_MS = 30000, TOPICS_MAX = 256 };
+enum {
+    STEP_MS = 100,
+    REQUEST_MS = 30000,
+    AWAY_MS = 240000, /* for which brokers may be away */
+    TOPICS_MAX = 256,
+};
 
 struct broker_producer {
     rd_kafka_t *client;
     broker_delivered *delivered;
     int64_t timestamp_ms; /* 0: now */
+    bool transactional;
     char problem[512];
 };
 
@@ -31,7 +37,7 @@ static rd_kafka_conf_t *new_conf(void)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     set(conf, "bootstrap.servers", stack_kafka());
-    set(conf, "log_level", "3");
+    set(conf, "log_level", "2"); /* brokers go away on purpose */
     return conf;
 }
 
@@ -52,7 +58,8 @@ static void on_delivery(rd_kafka_t *client, const rd_kafka_message_t *message, v
     const char *error =
         message->err == RD_KAFKA_RESP_ERR_NO_ERROR ? NULL : rd_kafka_err2str(message->err);
     (void)client;
-    if (error != NULL && producer->problem[0] == '\0' &&
+    /* In a transaction the end tells. */
+    if (error != NULL && producer->problem[0] == '\0' && !producer->transactional &&
         message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
         message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
         snprintf(producer->problem, sizeof producer->problem, "delivery: %s", error);
@@ -81,6 +88,7 @@ struct broker_producer *broker_producer_create(const char *transactional_id,
     set(conf, "enable.idempotence", "true");
     set(conf, "linger.ms", "2");
     set(conf, "message.max.bytes", "8000000");
+    producer->transactional = transactional_id != NULL;
     if (transactional_id != NULL)
         set(conf, "transactional.id", transactional_id);
     rd_kafka_conf_set_opaque(conf, producer);
@@ -129,6 +137,10 @@ bool broker_produce(struct broker_producer *producer, const char *topic, int32_t
             rd_kafka_poll(producer->client, STEP_MS);
             continue;
         }
+        if (error != NULL && producer->transactional) { /* it must be aborted: its end tells */
+            rd_kafka_error_destroy(error);
+            return false;
+        }
         return took(producer, error, "produce");
     }
 }
@@ -140,7 +152,7 @@ void broker_poll(struct broker_producer *producer, int timeout_ms)
 
 bool broker_flush(struct broker_producer *producer)
 {
-    if (rd_kafka_flush(producer->client, REQUEST_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_flush(producer->client, AWAY_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
         return producer->problem[0] == '\0';
     if (producer->problem[0] == '\0')
         snprintf(producer->problem, sizeof producer->problem, "flush: not acknowledged in time");
@@ -152,19 +164,44 @@ bool broker_transaction_begin(struct broker_producer *producer)
     return took(producer, rd_kafka_begin_transaction(producer->client), "begin");
 }
 
-bool broker_transaction_end(struct broker_producer *producer, bool commit)
+/* True: done. False: *aborts where it must be aborted now, else there is a problem. */
+static bool end_transaction(struct broker_producer *producer, bool commit, bool *aborts)
 {
+    int64_t deadline = stack_now_ms() + AWAY_MS;
+    *aborts = false;
+    for (;;) {
+        rd_kafka_error_t *error = commit ? rd_kafka_commit_transaction(producer->client, REQUEST_MS)
+                                         : rd_kafka_abort_transaction(producer->client, REQUEST_MS);
+        if (error != NULL && rd_kafka_error_is_retriable(error) && stack_now_ms() < deadline) {
+            rd_kafka_error_destroy(error);
+            rd_kafka_poll(producer->client, STEP_MS);
+            continue;
+        }
+        *aborts = error != NULL && commit && rd_kafka_error_txn_requires_abort(error);
+        if (*aborts)
+            rd_kafka_error_destroy(error);
+        else if (took(producer, error, commit ? "commit" : "abort"))
+            return true;
+        return false;
+    }
+}
+
+enum broker_outcome broker_transaction_end(struct broker_producer *producer, bool commit)
+{
+    bool aborts;
     /* What is aborted must be in the log first: Kafka 4 refuses to abort a transaction that it has
      * heard nothing of. */
     if (!broker_flush(producer))
-        return false;
-    if (!took(producer,
-              commit ? rd_kafka_commit_transaction(producer->client, REQUEST_MS)
-                     : rd_kafka_abort_transaction(producer->client, REQUEST_MS),
-              commit ? "commit" : "abort"))
-        return false;
-    rd_kafka_poll(producer->client, 0);
-    return true;
+        return BROKER_IN_DOUBT;
+    if (end_transaction(producer, commit, &aborts)) {
+        rd_kafka_poll(producer->client, 0);
+        return commit ? BROKER_COMMITTED : BROKER_ABORTED;
+    }
+    if (aborts && end_transaction(producer, false, &aborts)) {
+        rd_kafka_poll(producer->client, 0);
+        return BROKER_ABORTED;
+    }
+    return BROKER_IN_DOUBT;
 }
 
 const char *broker_problem(const struct broker_producer *producer)

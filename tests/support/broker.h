@@ -34,7 +34,10 @@ void broker_poll(struct broker_producer *producer, int timeout_ms);
 /* Until every record is acknowledged. */
 bool broker_flush(struct broker_producer *producer);
 bool broker_transaction_begin(struct broker_producer *producer);
-bool broker_transaction_end(struct broker_producer *producer, bool commit);
+/* What became of it: Kafka may have aborted what was to be committed, such as when it took too
+ * long. Brokers that are away are waited for. */
+enum broker_outcome { BROKER_COMMITTED, BROKER_ABORTED, BROKER_IN_DOUBT };
+enum broker_outcome broker_transaction_end(struct broker_producer *producer, bool commit);
 /* The first failure, or an empty text. */
 const char *broker_problem(const struct broker_producer *producer);
 

@@ -182,14 +182,16 @@ static struct pending *send_one(struct traffic *traffic, struct broker_producer 
     if (!broker_produce(producer, traffic->topic, partition,
                         record.key_length > 0 ? record.key : NULL, record.key_length,
                         record.has_value ? record.value : NULL, record.length, NULL, pending)) {
-        note_problem(traffic, "%s", broker_problem(producer));
+        if (!in_transaction)
+            note_problem(traffic, "%s", broker_problem(producer));
         settle(pending, false);
         return NULL;
     }
     return pending;
 }
 
-/* A few records that all count or all do not, with others between them. */
+/* A few records that all count or all do not, with others between them. One that the producer does
+ * not take, because its transaction must be aborted, is settled by the end of that. */
 static void send_transaction(struct traffic *traffic, struct orders_generator *generator)
 {
     struct broker_producer *transactional = traffic->transactional;
@@ -204,14 +206,15 @@ static void send_transaction(struct traffic *traffic, struct orders_generator *g
         if (i % 3 == 0)
             (void)send_one(traffic, traffic->plain, generator, false);
     }
-    good = good && broker_transaction_end(transactional, commit);
-    if (!good)
+    enum broker_outcome outcome =
+        good ? broker_transaction_end(transactional, commit) : BROKER_IN_DOUBT;
+    if (outcome == BROKER_IN_DOUBT)
         note_problem(traffic, "%s", broker_problem(transactional));
     for (size_t i = 0; i < count; i++) {
-        while (good && !pendings[i]->delivered)
+        while (outcome != BROKER_IN_DOUBT && !pendings[i]->delivered)
             broker_poll(transactional, 10);
-        if (good)
-            settle(pendings[i], commit);
+        if (outcome != BROKER_IN_DOUBT)
+            settle(pendings[i], outcome == BROKER_COMMITTED);
     }
 }
 
