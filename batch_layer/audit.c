@@ -1,5 +1,4 @@
-/* Comparing: see audit.h. Main thread. group->stored says that the other side has the group; it is
- * cleared again. */
+/* Comparing: see audit.h. Main thread. Both sides come sorted by group, and go side by side. */
 #include "batch_layer/audit.h"
 
 #include <inttypes.h>
@@ -7,12 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "batch_layer/row_key.h"
+#include "batch_layer/store.h"
 #include "core/program/program.h"
 #include "core/records/mask.h"
 #include "core/time/timestamp.h"
-
-enum { ROW_HEADER_BYTES = 2, STOP_CHECK_ROWS = 4096 };
 
 struct comparison {
     struct audit *audit;
@@ -21,14 +18,17 @@ struct comparison {
     size_t index;
     enum recompute_part part;
     const char *with; /* "rows of run 4", "speed rows" */
+    struct row_stream *ours;
+    struct row our_row;
+    bool ours_ended;
+    struct row_stream *theirs; /* rows as they are; several of one group follow each other */
+    struct row their_row;
+    bool theirs_ended;
+    /* Of a group of slices. */
     struct pgbinary_field *fields;
-    size_t field_count;
-    struct pgbinary_writer ours;
-    struct pgbinary_writer theirs;
-    struct groups *slices; /* the group that is being merged, alone */
-    struct group *slice;   /* it; NULL: none yet */
-    struct row_key key;
-    int64_t seen;
+    struct groups *slices; /* it, merged, alone */
+    unsigned char key[ROW_KEY_MAX];
+    struct pgbinary_writer encoded;
 };
 
 enum status audit_init(struct audit *audit, struct error *error)
@@ -56,30 +56,30 @@ static json_t *key_json(const struct value *value)
     return json;
 }
 
-/* The keys as JSON: {"shop": "a", ...}; *group is of this version. */
-static json_t *keys_json(const struct view *view, const struct group *group)
+/* The keys as JSON: {"shop": "a", ...}; NULL: they are none that a group can have. */
+static json_t *keys_json(const struct view *view, const struct row *row)
 {
     struct value values[VIEW_KEY_MAX];
-    group_keys(view, group, values);
+    if (view->key_count > 0 && row->key_length == 0)
+        return json_null();
+    group_key_values(view, row->key, values);
     json_t *keys = json_object();
     for (size_t i = 0; i < view->key_count; i++)
         json_object_set_new(keys, view->keys[i].name, key_json(&values[i]));
     return keys;
 }
 
-/* `group` NULL: its keys are none that a group can have. */
-static void tell(struct comparison *comparison, const struct group *group, const char *problem)
+static void tell(struct comparison *comparison, const struct row *row, const char *problem)
 {
     struct audit *audit = comparison->audit;
     const struct view *view = comparison->version->view;
-    char window[TIMESTAMP_TEXT_SIZE] = "?";
+    char window[TIMESTAMP_TEXT_SIZE];
     audit->mismatches++;
     if (json_array_size(audit->examples) >= AUDIT_EXAMPLES)
         return;
-    if (group != NULL)
-        timestamp_format(group->window_start_us, window, sizeof window);
-    json_t *keys = group == NULL ? json_null() : keys_json(view, group);
-    char *text = json_dumps(keys, JSON_COMPACT);
+    timestamp_format(row->window_start_us, window, sizeof window);
+    json_t *keys = keys_json(view, row);
+    char *text = json_dumps(keys, JSON_COMPACT | JSON_ENCODE_ANY);
     program_log(LOG_ERR, "MISMATCH: view %s, version %d, window %s, keys %s: %s (%s)", view->name,
                 comparison->version->version, window, text == NULL ? "?" : text, problem,
                 comparison->with);
@@ -90,209 +90,194 @@ static void tell(struct comparison *comparison, const struct group *group, const
                                     keys, "compared_with", comparison->with, "problem", problem));
 }
 
-/* --- comparing one group --- */
+/* --- going side by side --- */
 
-static enum status encode(const struct comparison *comparison, const struct group *group,
-                          struct pgbinary_writer *writer, struct error *error)
+static enum status next_ours(struct comparison *comparison, struct error *error)
 {
-    pgbinary_writer_clear(writer);
-    return group_encode_row(comparison->version->view, group, writer, error);
+    return row_stream_next(comparison->ours, &comparison->our_row, &comparison->ours_ended, error);
 }
 
-/* `theirs` is the group's row, window_start and all, in PostgreSQL's bytes. */
-static enum status compare_bytes(struct comparison *comparison, struct group *ours,
-                                 const void *theirs, size_t length, struct error *error)
+static enum status next_theirs(struct comparison *comparison, struct error *error)
+{
+    return row_stream_next(comparison->theirs, &comparison->their_row, &comparison->theirs_ended,
+                           error);
+}
+
+/* Whose group is next: <0 ours, >0 theirs, 0 both have it. */
+static int order(const struct comparison *comparison)
+{
+    if (comparison->ours_ended || comparison->theirs_ended)
+        return comparison->ours_ended - comparison->theirs_ended;
+    return row_compare(&comparison->our_row, &comparison->their_row);
+}
+
+static enum status take_ours_alone(struct comparison *comparison, struct error *error)
 {
     comparison->audit->compared++;
-    if (ours->stored) {
-        tell(comparison, ours, "there are two rows of the group");
-        return STATUS_OK;
-    }
-    ours->stored = true;
-    enum status status = encode(comparison, ours, &comparison->ours, error);
-    if (status == STATUS_OK &&
-        (comparison->ours.length != length || memcmp(comparison->ours.data, theirs, length) != 0))
-        tell(comparison, ours, "the states differ");
-    return status;
+    tell(comparison, &comparison->our_row, "the recompute has it alone");
+    return next_ours(comparison, error);
+}
+
+static bool is_equal(const struct row *ours, const void *fields, size_t length)
+{
+    return ours->length == length && memcmp(ours->fields, fields, length) == 0;
 }
 
 /* Not decoded: what is no state at all is a mismatch, too, and must not stop the run. */
-static enum status compare_row(struct comparison *comparison, const uint8_t *row, size_t length,
-                               struct error *error)
+static enum status take_row(struct comparison *comparison, struct error *error)
 {
-    const struct row_key *key = &comparison->key;
-    struct group *group =
-        key->length == SIZE_MAX
-            ? NULL
-            : recompute_part_find(comparison->recompute, comparison->index, comparison->part,
-                                  key->window_start_us, key->bytes, key->length);
-    if (group != NULL)
-        return compare_bytes(comparison, group, row, length, error);
-    comparison->audit->compared++;
-    size_t known = key->length == SIZE_MAX ? 0 : key->length;
-    enum status status = STATUS_OK;
-    if (known > 0 || comparison->version->view->key_count == 0)
-        status = groups_find_or_add(comparison->slices, key->window_start_us, key->bytes, known,
-                                    &group, error);
-    if (status == STATUS_OK)
-        tell(comparison, group, "the recompute has no such group");
-    groups_clear(comparison->slices);
-    return status;
-}
-
-/* The group that has been merged is complete. */
-static enum status finish_slice(struct comparison *comparison, struct error *error)
-{
-    if (comparison->slice == NULL)
-        return STATUS_OK;
-    const struct group *slice = comparison->slice;
-    struct group *ours =
-        recompute_part_find(comparison->recompute, comparison->index, comparison->part,
-                            slice->window_start_us, slice->key, slice->key_length);
-    enum status status = STATUS_OK;
-    if (ours == NULL) {
-        comparison->audit->compared++;
-        tell(comparison, slice, "the recompute has no such group");
-    } else {
-        status = encode(comparison, slice, &comparison->theirs, error);
-        if (status == STATUS_OK)
-            status = compare_bytes(comparison, ours, comparison->theirs.data,
-                                   comparison->theirs.length, error);
+    struct audit *audit = comparison->audit;
+    const struct row *ours = &comparison->our_row;
+    const struct row *theirs = &comparison->their_row;
+    audit->compared++;
+    if (order(comparison) > 0) {
+        tell(comparison, theirs, "the recompute has no such group");
+        return next_theirs(comparison, error);
     }
+    if (!is_equal(ours, theirs->fields, theirs->length))
+        tell(comparison, ours, "the states differ");
+    for (;;) {
+        enum status status = next_theirs(comparison, error);
+        if (status != STATUS_OK || comparison->theirs_ended || row_compare(ours, theirs) != 0)
+            return status == STATUS_OK ? next_ours(comparison, error) : status;
+        audit->compared++;
+        tell(comparison, ours, "there are two rows of the group");
+    }
+}
+
+/* Merges the slices' rows of one group; *readable: all of them are states. */
+static enum status merge_slices(struct comparison *comparison, const struct row *ours,
+                                struct group **merged, bool *readable, struct error *error)
+{
+    const size_t columns = view_row_columns(comparison->version->view);
     groups_clear(comparison->slices);
-    comparison->slice = NULL;
+    *readable = true;
+    for (;;) {
+        const struct row *row = &comparison->their_row;
+        struct error trouble;
+        if (*readable && (pgbinary_split_fields(row->fields, row->length, comparison->fields,
+                                                columns, &trouble) != STATUS_OK ||
+                          groups_merge_row(comparison->slices, comparison->fields, merged,
+                                           &trouble) != STATUS_OK)) {
+            program_log(LOG_ERR, "%s", trouble.text);
+            *readable = false;
+        }
+        enum status status = next_theirs(comparison, error);
+        if (status != STATUS_OK || comparison->theirs_ended || row_compare(ours, row) != 0)
+            return status;
+    }
+}
+
+/* All rows of a group that we do not have. */
+static enum status pass_group(struct comparison *comparison, struct error *error)
+{
+    const struct row *row = &comparison->their_row;
+    const struct row first = {.window_start_us = row->window_start_us,
+                              .key = comparison->key,
+                              .key_length = row->key_length};
+    memcpy(comparison->key, row->key, row->key_length);
+    enum status status;
+    do
+        status = next_theirs(comparison, error);
+    while (status == STATUS_OK && !comparison->theirs_ended && row_compare(&first, row) == 0);
     return status;
 }
 
-static bool is_same_group(const struct group *group, const struct row_key *key)
+/* As a batch row, a speed row that is no state must not stop the run that would do without it. */
+static enum status take_slices(struct comparison *comparison, struct error *error)
 {
-    return group->window_start_us == key->window_start_us && group->key_length == key->length &&
-           memcmp(group->key, key->bytes, key->length) == 0;
-}
-
-/* As such rows, a speed row that is no state must not stop the run that would do without it. */
-static enum status tell_unreadable(struct comparison *comparison, struct error *error)
-{
-    const struct row_key *key = &comparison->key;
-    struct group *ours = NULL;
-    if (key->length != SIZE_MAX)
-        ours = recompute_part_find(comparison->recompute, comparison->index, comparison->part,
-                                   key->window_start_us, key->bytes, key->length);
-    program_log(LOG_ERR, "%s", error->text);
+    const struct row ours = comparison->our_row;
+    struct group *merged = NULL;
+    bool readable;
     comparison->audit->compared++;
-    tell(comparison, ours, "a row cannot be read");
-    if (ours != NULL)
-        ours->stored = true;
-    groups_clear(comparison->slices);
-    comparison->slice = NULL;
-    return STATUS_OK;
-}
-
-/* Rows come ordered by group, so that all of one group follow each other. */
-static enum status take_row(const uint8_t *row, size_t length, void *context, struct error *error)
-{
-    struct comparison *comparison = context;
-    if (comparison->seen++ % STOP_CHECK_ROWS == 0 && program_stopping())
-        return error_set(error, STATUS_RETRY, "stopped");
-    enum status status =
-        pgbinary_split_row(row, length, comparison->fields, comparison->field_count, error);
-    if (status == STATUS_OK)
-        status =
-            row_key_read(comparison->version->view, comparison->fields, &comparison->key, error);
+    if (order(comparison) > 0) {
+        tell(comparison, &comparison->their_row, "the recompute has no such group");
+        return pass_group(comparison, error);
+    }
+    enum status status = merge_slices(comparison, &ours, &merged, &readable, error);
+    pgbinary_writer_clear(&comparison->encoded);
+    if (status == STATUS_OK && readable)
+        status = group_encode_row(comparison->version->view, merged, &comparison->encoded, error);
     if (status != STATUS_OK)
         return status;
-    if (comparison->part == RECOMPUTE_OLD)
-        return compare_row(comparison, row + ROW_HEADER_BYTES, length - ROW_HEADER_BYTES, error);
-    if (comparison->slice != NULL && !is_same_group(comparison->slice, &comparison->key))
-        status = finish_slice(comparison, error);
-    if (status == STATUS_OK && groups_merge_row(comparison->slices, comparison->fields,
-                                                &comparison->slice, error) != STATUS_OK)
-        return tell_unreadable(comparison, error);
+    if (!readable)
+        tell(comparison, &ours, "a row cannot be read");
+    else if (!is_equal(&ours, comparison->encoded.data, comparison->encoded.length))
+        tell(comparison, &ours, "the states differ");
+    return next_ours(comparison, error);
+}
+
+static enum status compare_all(struct comparison *comparison, struct error *error)
+{
+    enum status status = next_ours(comparison, error);
+    if (status == STATUS_OK)
+        status = next_theirs(comparison, error);
+    while (status == STATUS_OK && !(comparison->ours_ended && comparison->theirs_ended)) {
+        if (order(comparison) < 0)
+            status = take_ours_alone(comparison, error);
+        else if (comparison->part == RECOMPUTE_OLD)
+            status = take_row(comparison, error);
+        else
+            status = take_slices(comparison, error);
+    }
     return status;
 }
 
-/* What the other side does not have; and group->stored is as it was. */
-static void find_missing(struct comparison *comparison)
-{
-    size_t table = 0;
-    size_t cursor = 0;
-    struct group *group;
-    while ((group = recompute_part_next(comparison->recompute, comparison->index, comparison->part,
-                                        &table, &cursor)) != NULL) {
-        if (!group->stored) {
-            comparison->audit->compared++;
-            tell(comparison, group, "the recompute has it alone");
-        }
-        group->stored = false;
-    }
-}
-
-static enum status compare(struct comparison *comparison, struct postgres *postgres,
-                           const char *sql, struct error *error)
+static enum status compare(struct comparison *comparison, const struct row_sorter *theirs,
+                           struct error *error)
 {
     const struct view *view = comparison->version->view;
-    comparison->field_count = view_row_columns(view);
-    comparison->fields = calloc(comparison->field_count, sizeof *comparison->fields);
-    pgbinary_writer_init(&comparison->ours);
-    pgbinary_writer_init(&comparison->theirs);
+    comparison->fields = calloc(view_row_columns(view), sizeof *comparison->fields);
+    pgbinary_writer_init(&comparison->encoded);
     enum status status = comparison->fields == NULL ? error_no_memory(error) : STATUS_OK;
     if (status == STATUS_OK)
         status = groups_create(view, &comparison->slices, error);
     if (status == STATUS_OK)
-        status = postgres_copy_out(postgres, sql, take_row, comparison, error);
+        status = recompute_rows(comparison->recompute, comparison->index, comparison->part,
+                                &comparison->ours, error);
     if (status == STATUS_OK)
-        status = finish_slice(comparison, error);
+        status = row_sorter_rows(theirs, &comparison->theirs, error);
     if (status == STATUS_OK)
-        find_missing(comparison);
+        status = compare_all(comparison, error);
+    row_stream_destroy(comparison->ours);
+    row_stream_destroy(comparison->theirs);
     groups_destroy(comparison->slices);
-    pgbinary_writer_deinit(&comparison->ours);
-    pgbinary_writer_deinit(&comparison->theirs);
+    pgbinary_writer_deinit(&comparison->encoded);
     free(comparison->fields);
     return status;
 }
 
 /* --- the two --- */
 
+/* The open rows: the base run has written them (reuse.h), so they are what is visible under it. */
 static enum status compare_rows(struct comparison *comparison, struct postgres *postgres,
-                                int64_t base, const char *columns, struct error *error)
+                                int64_t base, struct row_sorter **rows, struct error *error)
 {
-    char *sql = NULL;
     char with[64];
-    char table[CATALOG_NAME_BYTES];
-    catalog_batch_table(comparison->version->version, table);
     snprintf(with, sizeof with, "rows of run %" PRId64, base);
     comparison->with = with;
     comparison->part = RECOMPUTE_OLD;
-    if (asprintf(&sql,
-                 "COPY (SELECT %s FROM %s WHERE _run_from <= %" PRId64 " AND %" PRId64
-                 " < _run_to) TO STDOUT (FORMAT binary)",
-                 columns, table, base, base) < 0)
-        return error_no_memory(error);
-    enum status status = compare(comparison, postgres, sql, error);
-    free(sql);
-    return status;
-}
-
-static void write_order(FILE *out, const struct view *view)
-{
-    fputs(" ORDER BY \"window_start\"", out);
-    for (size_t i = 0; i < view->key_count; i++)
-        fprintf(out, ", \"%s\"", view->keys[i].name);
+    enum status status =
+        store_read_rows(postgres, comparison->recompute, comparison->index, rows, error);
+    return status == STATUS_OK ? compare(comparison, *rows, error) : status;
 }
 
 /* The slices between C_B and C of the partitions that are covered. NULL: there are none. */
 static enum status speed_sql(const struct comparison *comparison, const struct reuse *reuse,
-                             const struct cut *cuts, const char *columns, char **sql,
-                             struct error *error)
+                             const struct cut *cuts, char **sql, struct error *error)
 {
     char table[CATALOG_NAME_BYTES];
     size_t size = 0;
     size_t partitions = 0;
+    char *columns = catalog_state_columns(comparison->version->view, "");
     catalog_speed_table(comparison->version->version, table);
-    FILE *out = open_memstream(sql, &size);
-    if (out == NULL)
+    FILE *out = columns == NULL ? NULL : open_memstream(sql, &size);
+    if (out == NULL) {
+        free(columns);
         return error_no_memory(error);
+    }
     fprintf(out, "COPY (SELECT %s FROM %s WHERE ", columns, table);
+    free(columns);
     for (size_t i = 0; i < reuse->cut_count; i++)
         if (reuse->covered[comparison->index * reuse->cut_count + i])
             fprintf(out,
@@ -300,7 +285,6 @@ static enum status speed_sql(const struct comparison *comparison, const struct r
                     " AND _slice_start < %" PRId64 ")",
                     partitions++ > 0 ? " OR " : "", cuts[i].partition, cuts[i].reused_offset,
                     cuts[i].offset);
-    write_order(out, comparison->version->view);
     fputs(") TO STDOUT (FORMAT binary)", out);
     if (fclose(out) != 0 || *sql == NULL)
         return error_no_memory(error);
@@ -313,14 +297,25 @@ static enum status speed_sql(const struct comparison *comparison, const struct r
 
 static enum status compare_speed(struct comparison *comparison, struct postgres *postgres,
                                  const struct reuse *reuse, const struct cut *cuts,
-                                 const char *columns, struct error *error)
+                                 struct error *error)
 {
     char *sql = NULL;
+    struct row_sorter *slices = NULL;
+    struct spill *spill = comparison->recompute->spill;
+    const size_t memory_bytes = spill_memory(spill) / 8;
     comparison->with = "speed rows";
     comparison->part = RECOMPUTE_SPEED;
-    enum status status = speed_sql(comparison, reuse, cuts, columns, &sql, error);
-    if (status == STATUS_OK && sql != NULL)
-        status = compare(comparison, postgres, sql, error);
+    enum status status = speed_sql(comparison, reuse, cuts, &sql, error);
+    if (status != STATUS_OK || sql == NULL)
+        return status;
+    status = row_sorter_create(comparison->version->view, spill, memory_bytes, &slices, error);
+    if (status == STATUS_OK)
+        status = row_sorter_read(slices, postgres, sql, false, error);
+    if (status == STATUS_OK)
+        status = row_sorter_finish(slices, memory_bytes, error);
+    if (status == STATUS_OK)
+        status = compare(comparison, slices, error);
+    row_sorter_destroy(slices);
     free(sql);
     return status;
 }
@@ -350,7 +345,8 @@ static enum status is_masked_alike(const struct catalog *catalog,
 
 enum status audit_version(struct audit *audit, struct postgres *postgres,
                           const struct recompute *recompute, const struct reuse *reuse,
-                          const struct cut *cuts, size_t index, struct error *error)
+                          const struct cut *cuts, size_t index, struct row_sorter **rows,
+                          struct error *error)
 {
     int64_t begun_us = program_monotonic_us();
     const struct comparison blank = {.audit = audit,
@@ -368,14 +364,12 @@ enum status audit_version(struct audit *audit, struct postgres *postgres,
                     blank.version->view->name, blank.version->version);
         return STATUS_OK;
     }
-    char *columns = catalog_state_columns(blank.version->view, "");
-    enum status status = columns == NULL ? error_no_memory(error) : STATUS_OK;
-    if (status == STATUS_OK && reuse->versions[index].kind == REUSE_COMPARE)
-        status = compare_rows(&comparison, postgres, reuse->base, columns, error);
+    enum status status = STATUS_OK;
+    if (reuse->versions[index].kind == REUSE_COMPARE)
+        status = compare_rows(&comparison, postgres, reuse->base, rows, error);
     comparison = blank;
     if (status == STATUS_OK)
-        status = compare_speed(&comparison, postgres, reuse, cuts, columns, error);
-    free(columns);
+        status = compare_speed(&comparison, postgres, reuse, cuts, error);
     audit->ms += (double)(program_monotonic_us() - begun_us) / 1e3;
     if (status != STATUS_OK)
         error_wrap(error, "comparing view %s, version %d", blank.version->view->name,

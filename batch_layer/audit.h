@@ -10,14 +10,16 @@
  * incremental one, rows(C_B) ⊕ new with rows(C_B) ⊕ slices. Both are stricter than comparing the
  * sums, where a maximum, say, can hide a difference. Equal states have equal bytes.
  *
- * In the transaction that publishes, before it writes. Memory does not grow with what is compared:
- * rows come one at a time, slices ordered by group. */
+ * In the transaction that publishes, before it writes. What PostgreSQL has is sorted as the run's
+ * groups are, on disk where it is much (row_sorter.h), and both go side by side: memory does not
+ * grow with what is compared. */
 #ifndef DOVETAIL_BATCH_AUDIT_H
 #define DOVETAIL_BATCH_AUDIT_H
 
 #include <jansson.h>
 
 #include "batch_layer/recompute.h"
+#include "batch_layer/row_sorter.h"
 
 enum { AUDIT_EXAMPLES = 10 };
 
@@ -32,9 +34,11 @@ struct audit {
 enum status audit_init(struct audit *audit, struct error *error) MUST_CHECK;
 void audit_deinit(struct audit *audit);
 
-/* One version, before its parts are joined. Logs each example. */
+/* One version. Logs each example. Where its rows are compared, *rows receives them, for
+ * store_version, so that they are read once; the caller destroys them, also after a failure. */
 enum status audit_version(struct audit *audit, struct postgres *postgres,
                           const struct recompute *recompute, const struct reuse *reuse,
-                          const struct cut *cuts, size_t index, struct error *error) MUST_CHECK;
+                          const struct cut *cuts, size_t index, struct row_sorter **rows,
+                          struct error *error) MUST_CHECK;
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "batch_layer/import.h"
+#include "batch_layer/memory.h"
 #include "batch_layer/run.h"
 #include "batch_layer/schedule.h"
 #include "batch_layer/session.h"
@@ -126,6 +127,7 @@ int main(int argc, char **argv)
 {
     struct program_arguments arguments;
     int exit_code;
+    memory_return_what_is_freed();
     if (!program_start(argc, argv, "dovetail-batch", help, &arguments, &exit_code))
         return exit_code;
     if (arguments.rest_count == 0)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch_layer/memory.h"
 #include "core/catalog/migrations.h"
 #include "core/program/program.h"
 #include "core/time/timestamp.h"
@@ -37,14 +38,14 @@ static enum status list_versions(struct postgres *postgres, PGresult **versions,
 
 static enum status audit_versions(struct postgres *postgres, const PGresult *versions,
                                   const struct publish_request *request, struct audit *audit,
-                                  bool *held, struct error *error)
+                                  struct row_sorter **rows, bool *held, struct error *error)
 {
     const struct recompute *recompute = request->recompute;
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < recompute->catalog->version_count; i++)
         if (is_listed(versions, recompute->catalog->versions[i].version))
-            status =
-                audit_version(audit, postgres, recompute, request->reuse, request->cuts, i, error);
+            status = audit_version(audit, postgres, recompute, request->reuse, request->cuts, i,
+                                   &rows[i], error);
     if (status != STATUS_OK || audit->mismatches == 0)
         return status;
     program_log(LOG_ERR,
@@ -72,20 +73,21 @@ static enum status note_rows(struct postgres *postgres, int version, int64_t run
 }
 
 static enum status store_versions(struct postgres *postgres, const PGresult *versions,
-                                  const struct publish_request *request, struct progress *progress,
-                                  struct store_counts *counts, struct error *error)
+                                  const struct publish_request *request, struct row_sorter **rows,
+                                  struct progress *progress, struct store_counts *counts,
+                                  struct error *error)
 {
-    struct recompute *recompute = request->recompute;
+    const struct recompute *recompute = request->recompute;
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < recompute->catalog->version_count; i++) {
         int version = recompute->catalog->versions[i].version;
         const struct reuse_version *reuse = &request->reuse->versions[i];
         if (!is_listed(versions, version))
             continue;
-        status = recompute_join(recompute, i, error);
-        if (status == STATUS_OK)
-            status = store_version(postgres, recompute, i, reuse->kind == REUSE_ROWS, request->run,
-                                   progress, counts, error);
+        status = store_version(postgres, recompute, i, reuse->kind == REUSE_ROWS, &rows[i],
+                               request->run, progress, counts, error);
+        row_sorter_destroy(rows[i]);
+        rows[i] = NULL;
         if (status == STATUS_OK)
             status = catalog_mark_built(postgres, version, request->run, error);
         if (status == STATUS_OK)
@@ -150,7 +152,8 @@ static enum status finish_run(struct postgres *postgres, const struct recompute 
                               int64_t run, const struct publish_stats *stats,
                               const struct store_counts *counts, struct error *error)
 {
-    char texts[7][NUMBER_BYTES];
+    enum { PARAMETERS = 10 };
+    char texts[PARAMETERS][NUMBER_BYTES];
     snprintf(texts[0], NUMBER_BYTES, "%" PRId64, run);
     snprintf(texts[1], NUMBER_BYTES, "%" PRId64, recompute->counts.read);
     snprintf(texts[2], NUMBER_BYTES, "%" PRId64, counts->closed + counts->inserted);
@@ -158,15 +161,20 @@ static enum status finish_run(struct postgres *postgres, const struct recompute 
     snprintf(texts[4], NUMBER_BYTES, "%.3f", stats->prepare_ms);
     snprintf(texts[5], NUMBER_BYTES, "%.3f", stats->process_ms);
     snprintf(texts[6], NUMBER_BYTES, "%.3f", stats->store_ms);
-    const char *parameters[7];
-    for (size_t i = 0; i < 7; i++)
+    snprintf(texts[7], NUMBER_BYTES, "%" PRId64, stats->spilled.bytes);
+    snprintf(texts[8], NUMBER_BYTES, "%" PRId64, stats->spilled.runs);
+    snprintf(texts[9], NUMBER_BYTES, "%" PRId64, stats->peak_bytes);
+    const char *parameters[PARAMETERS];
+    for (size_t i = 0; i < PARAMETERS; i++)
         parameters[i] = texts[i];
-    return postgres_run(postgres,
-                        "UPDATE dovetail_internal.run SET state = 'published',"
-                        " finished_at = clock_timestamp(), records = $2, rows_changed = $3,"
-                        " load_ms = $4, prepare_ms = $5, process_ms = $6, store_ms = $7"
-                        " WHERE run = $1",
-                        7, parameters, error);
+    return postgres_run(
+        postgres,
+        "UPDATE dovetail_internal.run SET state = 'published',"
+        " finished_at = clock_timestamp(), records = $2, rows_changed = $3,"
+        " load_ms = $4, prepare_ms = $5, process_ms = $6, store_ms = $7,"
+        " spilled_bytes = $8, spilled_runs = $9, peak_bytes = nullif($10, 0::bigint)"
+        " WHERE run = $1",
+        PARAMETERS, parameters, error);
 }
 
 enum status publish_note_audit(struct postgres *postgres, int64_t run, const struct audit *audit,
@@ -293,18 +301,21 @@ static enum status switch_run(struct postgres *postgres, const struct publish_re
 }
 
 static enum status store(struct postgres *postgres, const PGresult *versions,
-                         const struct publish_request *request, struct publish_stats *stats,
-                         struct store_counts *counts, const struct audit *audit,
-                         struct error *error)
+                         const struct publish_request *request, struct row_sorter **rows,
+                         struct publish_stats *stats, struct store_counts *counts,
+                         const struct audit *audit, struct error *error)
 {
     struct progress progress;
     progress_begin(&progress, "store", "rows", 0);
-    enum status status = store_versions(postgres, versions, request, &progress, counts, error);
+    enum status status =
+        store_versions(postgres, versions, request, rows, &progress, counts, error);
     for (size_t i = 0; status == STATUS_OK && i < request->cut_count; i++)
         status = insert_cutoff(postgres, &request->cuts[i], request->run, error);
     if (status == STATUS_OK)
         status = hold_topics(postgres, request, error);
     stats->store_ms = (double)(program_monotonic_us() - progress.begun_us) / 1e3;
+    stats->spilled = spill_counts(request->recompute->spill);
+    stats->peak_bytes = memory_peak_bytes();
     if (status == STATUS_OK)
         status = finish_run(postgres, request->recompute, request->run, stats, counts, error);
     if (status == STATUS_OK)
@@ -331,17 +342,24 @@ enum status publish_run(struct postgres *postgres, const struct publish_request 
     PGresult *versions = NULL;
     *counts = (struct store_counts){0};
     *held = false;
+    const size_t count = request->recompute->catalog->version_count;
+    struct row_sorter **rows = calloc(count + 1, sizeof(struct row_sorter *));
+    if (rows == NULL)
+        return error_no_memory(error);
     enum status status = postgres_execute(postgres, "BEGIN", error);
     if (status == STATUS_OK)
         status = list_versions(postgres, &versions, error);
     if (status == STATUS_OK)
         status = migrations_check(postgres, error);
     if (status == STATUS_OK)
-        status = audit_versions(postgres, versions, request, audit, held, error);
+        status = audit_versions(postgres, versions, request, audit, rows, held, error);
     if (status == STATUS_OK)
-        status = store(postgres, versions, request, stats, counts, audit, error);
+        status = store(postgres, versions, request, rows, stats, counts, audit, error);
     if (status != STATUS_OK)
         (void)!postgres_execute(postgres, "ROLLBACK", &ignored);
+    for (size_t i = 0; i < count; i++)
+        row_sorter_destroy(rows[i]);
+    free(rows);
     PQclear(versions);
     return status;
 }

@@ -18,11 +18,14 @@ struct publish_stats {
     double load_ms;
     double prepare_ms;
     double process_ms;
-    double store_ms; /* filled by publish_run */
+    /* Filled by publish_run. */
+    double store_ms;
+    struct spill_counts spilled;
+    int64_t peak_bytes;
 };
 
 struct publish_request {
-    struct recompute *recompute; /* its parts are joined */
+    const struct recompute *recompute;
     const struct reuse *reuse;
     const struct cut *cuts;
     size_t cut_count;

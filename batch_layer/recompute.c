@@ -1,7 +1,8 @@
 /* Recompute: see recompute.h.
  *
- * Three steps, each on all threads, with a join between them: fold (recompute_fold.c), split and
- * merge (recompute_merge.c). */
+ * Steps, each on all threads, with a join between them: fold (recompute_fold.c); split and merge
+ * (recompute_merge.c), where there is memory for it; or spill, where little is left
+ * (recompute_spill.c); and sort. */
 #include "batch_layer/recompute_internal.h"
 
 #include <stdlib.h>
@@ -114,12 +115,16 @@ static enum status worker_init(struct job *job, size_t index, struct error *erro
     worker->ids = calloc(job->reading_count + 1, sizeof *worker->ids);
     worker->groups = calloc(slots + 1, sizeof *worker->groups);
     worker->scratch = calloc(slots + 1, sizeof *worker->scratch);
+    worker->slot_bytes = calloc(slots + 1, sizeof *worker->slot_bytes);
+    worker->sources = calloc(slots + 1, sizeof *worker->sources);
+    worker->share_bytes = spill_memory(job->spill) / 4 * 3 / job->worker_count;
     worker->lists = calloc(slots * job->worker_count + 1, sizeof *worker->lists);
     worker->watermarks = calloc(job->cut_count + 1, sizeof *worker->watermarks);
     worker->ledgers = calloc(job->cut_count + 1, sizeof *worker->ledgers);
     if (worker->parsers == NULL || worker->masks == NULL || worker->ids == NULL ||
         worker->groups == NULL || worker->scratch == NULL || worker->lists == NULL ||
-        worker->watermarks == NULL || worker->ledgers == NULL)
+        worker->slot_bytes == NULL || worker->sources == NULL || worker->watermarks == NULL ||
+        worker->ledgers == NULL)
         return error_no_memory(error);
     for (size_t i = 0; i < job->cut_count; i++)
         worker->watermarks[i] = WATERMARK_NONE;
@@ -130,6 +135,13 @@ static enum status worker_init(struct job *job, size_t index, struct error *erro
         if (job->readings[i].source->mask_count > 0)
             status = mask_create(job->readings[i].source, &worker->masks[i], error);
     return status;
+}
+
+static void source_deinit(struct recompute_source *source)
+{
+    groups_destroy(source->groups);
+    free(source->sorted);
+    row_runs_deinit(&source->runs);
 }
 
 static void worker_deinit(struct worker *worker)
@@ -147,6 +159,11 @@ static void worker_deinit(struct worker *worker)
         groups_destroy(worker->scratch[i]);
     for (size_t i = 0; worker->lists != NULL && i < slots * worker->job->worker_count; i++)
         free(worker->lists[i].items);
+    for (size_t i = 0; worker->sources != NULL && i < slots; i++)
+        source_deinit(&worker->sources[i]);
+    spill_file_destroy(worker->file);
+    free(worker->slot_bytes);
+    free(worker->sources);
     free(worker->parsers);
     free(worker->masks);
     free(worker->ids);
@@ -211,46 +228,73 @@ static void collect(const struct job *job, struct recompute_counts *counts)
     }
 }
 
-/* Takes the workers' tables over as the result. */
-static enum status take_tables(struct job *job, struct recompute **out, struct error *error)
+/* Takes over as the result what the workers have. */
+static enum status take_sources(struct job *job, struct recompute **out, struct error *error)
 {
     size_t slots = job->catalog->version_count * RECOMPUTE_PARTS;
     struct recompute *recompute = calloc(1, sizeof *recompute);
     if (recompute == NULL)
         return error_no_memory(error);
     recompute->catalog = job->catalog;
-    recompute->table_count = job->worker_count;
-    recompute->tables = calloc(slots + 1, sizeof *recompute->tables);
-    recompute->joined = calloc(job->catalog->version_count + 1, sizeof *recompute->joined);
-    bool failed = recompute->tables == NULL || recompute->joined == NULL;
-    for (size_t s = 0; !failed && s < slots; s++) {
-        recompute->tables[s] = calloc(job->worker_count, sizeof **recompute->tables);
-        failed = recompute->tables[s] == NULL;
-        for (size_t w = 0; !failed && w < job->worker_count; w++) {
-            recompute->tables[s][w] = job->workers[w].groups[s];
-            job->workers[w].groups[s] = NULL;
-        }
-    }
-    if (failed) {
+    recompute->spill = job->spill;
+    recompute->worker_count = job->worker_count;
+    recompute->sources = calloc(slots * job->worker_count + 1, sizeof *recompute->sources);
+    recompute->files = calloc(job->worker_count, sizeof(struct spill_file *));
+    if (recompute->sources == NULL || recompute->files == NULL) {
         recompute_destroy(recompute);
         return error_no_memory(error);
     }
-    for (size_t v = 0; v < job->catalog->version_count; v++)
-        recompute->joined[v] = RECOMPUTE_REST;
+    for (size_t w = 0; w < job->worker_count; w++) {
+        struct worker *worker = &job->workers[w];
+        for (size_t s = 0; s < slots; s++) {
+            struct recompute_source *source = &recompute->sources[s * job->worker_count + w];
+            *source = worker->sources[s];
+            source->groups = worker->groups[s];
+            worker->sources[s] = (struct recompute_source){0};
+            worker->groups[s] = NULL;
+        }
+        recompute->files[w] = worker->file;
+        worker->file = NULL;
+    }
     collect(job, &recompute->counts);
     *out = recompute;
     return STATUS_OK;
 }
 
+/* What the workers have folded is kept in memory where that is half of what there is, because
+ * storing needs some, too; and where it is a quarter, and all of it, they merge it among
+ * themselves, for which each copies what the others have of its shard. */
+static enum status arrange(struct job *job, struct progress *progress, struct error *error)
+{
+    size_t bytes = 0;
+    bool spilled = false;
+    for (size_t w = 0; w < job->worker_count; w++) {
+        bytes += job->workers[w].memory_bytes;
+        spilled = spilled || job->workers[w].file != NULL;
+    }
+    enum status status = STATUS_OK;
+    if (bytes > spill_memory(job->spill) / 2) {
+        status = run_step(job, recompute_step_spill, progress, error);
+    } else if (!spilled && bytes <= spill_memory(job->spill) / 4 && job->worker_count > 1) {
+        status = run_step(job, recompute_step_split, progress, error);
+        if (status == STATUS_OK)
+            status = run_step(job, recompute_step_merge, progress, error);
+        job->merged = true;
+    }
+    return status == STATUS_OK ? run_step(job, recompute_step_sort, progress, error) : status;
+}
+
 enum status recompute_run(const struct config *config, const struct catalog *catalog,
                           const struct segments *segments, struct cut *cuts, size_t cut_count,
-                          const struct reuse *reuse, struct recompute **out, struct error *error)
+                          const struct reuse *reuse, struct spill *spill, struct recompute **out,
+                          struct error *error)
 {
     *out = NULL;
     struct job job = {.config = config,
                       .catalog = catalog,
                       .segments = segments,
                       .reuse = reuse,
+                      .spill = spill,
                       .cuts = cuts,
                       .cut_count = cut_count};
     struct progress progress;
@@ -258,12 +302,10 @@ enum status recompute_run(const struct config *config, const struct catalog *cat
     progress_begin(&progress, "process", "records", job.wanted_records);
     if (status == STATUS_OK)
         status = run_step(&job, recompute_step_fold, &progress, error);
-    if (status == STATUS_OK && job.worker_count > 1)
-        status = run_step(&job, recompute_step_split, &progress, error);
-    if (status == STATUS_OK && job.worker_count > 1)
-        status = run_step(&job, recompute_step_merge, &progress, error);
     if (status == STATUS_OK)
-        status = take_tables(&job, out, error);
+        status = arrange(&job, &progress, error);
+    if (status == STATUS_OK)
+        status = take_sources(&job, out, error);
     progress_end(&progress, status == STATUS_OK ? (*out)->counts.read : 0);
     job_deinit(&job);
     return status;
@@ -273,120 +315,57 @@ void recompute_destroy(struct recompute *recompute)
 {
     if (recompute == NULL)
         return;
-    size_t slots = recompute->catalog->version_count * RECOMPUTE_PARTS;
-    for (size_t s = 0; recompute->tables != NULL && s < slots; s++) {
-        for (size_t t = 0; recompute->tables[s] != NULL && t < recompute->table_count; t++)
-            groups_destroy(recompute->tables[s][t]);
-        free(recompute->tables[s]);
-    }
-    free(recompute->tables);
-    free(recompute->joined);
+    size_t count = recompute->catalog->version_count * RECOMPUTE_PARTS * recompute->worker_count;
+    for (size_t i = 0; recompute->sources != NULL && i < count; i++)
+        source_deinit(&recompute->sources[i]);
+    for (size_t w = 0; recompute->files != NULL && w < recompute->worker_count; w++)
+        spill_file_destroy(recompute->files[w]);
+    free(recompute->sources);
+    free(recompute->files);
     free(recompute);
 }
 
 /* --- the result --- */
 
-size_t recompute_table(const struct recompute *recompute, int64_t window_start_us,
-                       const unsigned char *key, size_t key_length)
+/* What the threads have of a part follows each other, and so do the parts. */
+static const struct recompute_source *sources_of(const struct recompute *recompute, size_t index,
+                                                 enum recompute_part part, size_t *count)
 {
-    return recompute_shard(recompute->table_count, window_start_us, key, key_length);
+    bool all = part == RECOMPUTE_PARTS;
+    size_t slot = index * RECOMPUTE_PARTS + (all ? 0 : part);
+    *count = recompute->worker_count * (all ? RECOMPUTE_PARTS : 1);
+    return &recompute->sources[slot * recompute->worker_count];
 }
 
-static struct groups **tables_of(const struct recompute *recompute, size_t index,
-                                 enum recompute_part part)
+static enum status add_source(struct row_stream *stream, const struct recompute_source *source,
+                              struct error *error)
 {
-    return recompute->tables[index * RECOMPUTE_PARTS + part];
+    enum status status = row_stream_add_groups(stream, source->sorted, source->count, error);
+    return status == STATUS_OK ? row_stream_add_runs(stream, &source->runs, error) : status;
 }
 
-struct group *recompute_part_next(const struct recompute *recompute, size_t index,
-                                  enum recompute_part part, size_t *table, size_t *cursor)
+enum status recompute_rows(const struct recompute *recompute, size_t index,
+                           enum recompute_part part, struct row_stream **out, struct error *error)
 {
-    for (; *table < recompute->table_count; (*table)++, *cursor = 0) {
-        const struct groups *groups = tables_of(recompute, index, part)[*table];
-        struct group *group;
-        while (groups != NULL && (group = groups_next(groups, cursor)) != NULL)
-            if (recompute_table(recompute, group->window_start_us, group->key, group->key_length) ==
-                *table)
-                return group;
-    }
-    return NULL;
-}
-
-struct group *recompute_part_find(const struct recompute *recompute, size_t index,
-                                  enum recompute_part part, int64_t window_start_us,
-                                  const unsigned char *key, size_t key_length)
-{
-    size_t table = recompute_table(recompute, window_start_us, key, key_length);
-    const struct groups *groups = tables_of(recompute, index, part)[table];
-    return groups == NULL ? NULL : groups_find(groups, window_start_us, key, key_length);
-}
-
-struct group *recompute_next(const struct recompute *recompute, size_t index, size_t *table,
-                             size_t *cursor)
-{
-    return recompute_part_next(recompute, index, recompute->joined[index], table, cursor);
-}
-
-struct group *recompute_find(const struct recompute *recompute, size_t index,
-                             int64_t window_start_us, const unsigned char *key, size_t key_length)
-{
-    return recompute_part_find(recompute, index, recompute->joined[index], window_start_us, key,
-                               key_length);
-}
-
-struct groups *recompute_groups(const struct recompute *recompute, size_t index,
-                                const struct group *group)
-{
-    return tables_of(recompute, index, recompute->joined[index])[recompute_table(
-        recompute, group->window_start_us, group->key, group->key_length)];
-}
-
-/* --- joining --- */
-
-static size_t part_size(const struct recompute *recompute, size_t index, enum recompute_part part)
-{
-    size_t size = 0;
-    for (size_t t = 0; t < recompute->table_count; t++)
-        if (tables_of(recompute, index, part)[t] != NULL)
-            size += groups_count(tables_of(recompute, index, part)[t]);
-    return size;
-}
-
-static enum status join_part(struct recompute *recompute, size_t index, enum recompute_part part,
-                             struct error *error)
-{
-    struct groups **into = tables_of(recompute, index, recompute->joined[index]);
-    size_t table = 0;
-    size_t cursor = 0;
-    struct group *group;
-    enum status status = STATUS_OK;
-    while (status == STATUS_OK &&
-           (group = recompute_part_next(recompute, index, part, &table, &cursor)) != NULL) {
-        if (into[table] == NULL)
-            status = groups_create(recompute->catalog->versions[index].view, &into[table], error);
-        if (status == STATUS_OK)
-            status = recompute_add_states(into[table], group, error);
+    size_t count;
+    const struct recompute_source *sources = sources_of(recompute, index, part, &count);
+    enum status status =
+        row_stream_create(recompute->catalog->versions[index].view, true, out, error);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++)
+        status = add_source(*out, &sources[i], error);
+    if (status != STATUS_OK) {
+        row_stream_destroy(*out);
+        *out = NULL;
     }
     return status;
 }
 
-enum status recompute_join(struct recompute *recompute, size_t index, struct error *error)
+bool recompute_is_empty(const struct recompute *recompute, size_t index)
 {
-    /* Into the largest: as a rule the others are what is new. */
-    enum recompute_part largest = RECOMPUTE_REST;
-    for (enum recompute_part part = 0; part < RECOMPUTE_PARTS; part++)
-        if (part_size(recompute, index, part) > part_size(recompute, index, largest))
-            largest = part;
-    recompute->joined[index] = largest;
-    enum status status = STATUS_OK;
-    for (enum recompute_part part = 0; status == STATUS_OK && part < RECOMPUTE_PARTS; part++) {
-        if (part == largest)
-            continue;
-        status = join_part(recompute, index, part, error);
-        for (size_t t = 0; status == STATUS_OK && t < recompute->table_count; t++) {
-            groups_destroy(tables_of(recompute, index, part)[t]);
-            tables_of(recompute, index, part)[t] = NULL;
-        }
-    }
-    return status;
+    size_t count;
+    const struct recompute_source *sources = sources_of(recompute, index, RECOMPUTE_PARTS, &count);
+    for (size_t i = 0; i < count; i++)
+        if (sources[i].count > 0 || sources[i].runs.count > 0)
+            return false;
+    return true;
 }

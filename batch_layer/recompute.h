@@ -7,14 +7,14 @@
  * it; anything else is STATUS_FATAL.
  *
  * A version's states are in parts first, so that each can be compared with what somebody else says
- * of the same records (audit.h); recompute_join makes them one. Each part is split over
- * `table_count` tables by shards: a group belongs to the table recompute_table names. (Merging so
- * runs on all threads without a lock.) */
+ * of the same records (audit.h). Each part is what every thread has of it, in memory or on disk
+ * (recompute_spill.c); reading a part, or all of them, merges that group by group. */
 #ifndef DOVETAIL_BATCH_RECOMPUTE_H
 #define DOVETAIL_BATCH_RECOMPUTE_H
 
 #include "batch_layer/cut.h"
 #include "batch_layer/reuse.h"
+#include "batch_layer/row_stream.h"
 #include "batch_layer/segments.h"
 #include "core/archive/archive.h"
 #include "core/catalog/catalog.h"
@@ -35,14 +35,23 @@ enum recompute_part {
     RECOMPUTE_OLD,   /* below the base run's cut-offs, to be compared with its rows */
     RECOMPUTE_SPEED, /* from there on, where the speed layer has rows of the same records */
     RECOMPUTE_REST,  /* everything else */
-    RECOMPUTE_PARTS
+    RECOMPUTE_PARTS  /* also: all of them, merged */
+};
+
+/* What one thread has of one part of a version. */
+struct recompute_source {
+    struct groups *groups; /* NULL: none in memory */
+    struct row_entry *sorted;
+    size_t count;
+    struct row_runs runs;
 };
 
 struct recompute {
     const struct catalog *catalog; /* borrowed */
-    size_t table_count;
-    struct groups ***tables;     /* [version * RECOMPUTE_PARTS + part][table]; NULL: empty */
-    enum recompute_part *joined; /* [version]: the part that has it all after recompute_join */
+    struct spill *spill;           /* borrowed */
+    size_t worker_count;
+    struct recompute_source *sources; /* [(version * RECOMPUTE_PARTS + part) * worker_count + w] */
+    struct spill_file **files;        /* [worker]; NULL: nothing was spilled */
     struct recompute_counts counts;
 };
 
@@ -50,33 +59,15 @@ struct recompute {
  * `reuse` NULL: everything in full, as RECOMPUTE_REST. */
 enum status recompute_run(const struct config *config, const struct catalog *catalog,
                           const struct segments *segments, struct cut *cuts, size_t cut_count,
-                          const struct reuse *reuse, struct recompute **out,
+                          const struct reuse *reuse, struct spill *spill, struct recompute **out,
                           struct error *error) MUST_CHECK;
 void recompute_destroy(struct recompute *recompute); /* accepts NULL */
 
-/* Merges the parts of version `index`; until then the functions below know RECOMPUTE_REST only. */
-enum status recompute_join(struct recompute *recompute, size_t index,
+/* The rows of version `index`, sorted: one for each group of a part, or of all parts together. Any
+ * number of times, also at a time; the memory of one stream is a part of batch.memory. */
+enum status recompute_rows(const struct recompute *recompute, size_t index,
+                           enum recompute_part part, struct row_stream **out,
                            struct error *error) MUST_CHECK;
-
-/* The table that a group of these bytes belongs to. */
-size_t recompute_table(const struct recompute *recompute, int64_t window_start_us,
-                       const unsigned char *key, size_t key_length);
-
-/* Every group of version `index`: begin with *table = *cursor = 0. */
-struct group *recompute_next(const struct recompute *recompute, size_t index, size_t *table,
-                             size_t *cursor);
-/* NULL: there is none. */
-struct group *recompute_find(const struct recompute *recompute, size_t index,
-                             int64_t window_start_us, const unsigned char *key, size_t key_length);
-/* The groups that hold one of recompute_find. */
-struct groups *recompute_groups(const struct recompute *recompute, size_t index,
-                                const struct group *group);
-
-/* The same for one part. */
-struct group *recompute_part_next(const struct recompute *recompute, size_t index,
-                                  enum recompute_part part, size_t *table, size_t *cursor);
-struct group *recompute_part_find(const struct recompute *recompute, size_t index,
-                                  enum recompute_part part, int64_t window_start_us,
-                                  const unsigned char *key, size_t key_length);
+bool recompute_is_empty(const struct recompute *recompute, size_t index);
 
 #endif

@@ -12,7 +12,7 @@
 #include "core/program/program.h"
 #include "core/time/watermark.h"
 
-enum { STOP_CHECK_RECORDS = 4096, SCRATCH_BYTES = 16 << 20 };
+enum { STOP_CHECK_RECORDS = 4096, SCRATCH_SHARE = 8 };
 
 /* What became of one record, over all definitions of its topic. */
 struct verdict {
@@ -32,24 +32,28 @@ struct passage {
     size_t reading_count;
 };
 
-/* The version's groups for a record at this offset; *out NULL: it is not to be folded. */
+/* The version's groups for a record at this offset; *out NULL: it is not to be folded. *slot is
+ * theirs in worker->groups, or SIZE_MAX: what is in them is not kept. */
 static enum status find_groups(struct worker *worker, size_t version, size_t cut, int64_t offset,
-                               struct groups **out, struct error *error)
+                               struct groups **out, size_t *slot, struct error *error)
 {
     const struct job *job = worker->job;
     const struct route *route = &job->routes[version * job->cut_count + cut];
     const struct view *view = job->catalog->versions[version].view;
     struct groups **groups;
     *out = NULL;
+    *slot = SIZE_MAX;
     if (offset < route->from && route->skips) {
         if (!job->reuse->recount[cut])
             return STATUS_OK;
         groups = &worker->scratch[version];
-        if (*groups != NULL && groups_memory_bytes(*groups) > SCRATCH_BYTES)
+        if (*groups != NULL && groups_peak_bytes(*groups) > worker->share_bytes / SCRATCH_SHARE /
+                                                                job->catalog->version_count)
             groups_clear(*groups);
     } else {
         enum recompute_part part = offset < route->from ? route->below : route->above;
-        groups = &worker->groups[version * RECOMPUTE_PARTS + part];
+        *slot = version * RECOMPUTE_PARTS + part;
+        groups = &worker->groups[*slot];
     }
     if (*groups == NULL) {
         enum status status = groups_create(view, groups, error);
@@ -67,8 +71,9 @@ static enum status fold_event(struct worker *worker, const struct reading *readi
     for (size_t i = 0; i < reading->version_count; i++) {
         enum fold_outcome outcome;
         struct groups *groups;
+        size_t slot;
         enum status status =
-            find_groups(worker, reading->versions[i], cut, origin->offset, &groups, error);
+            find_groups(worker, reading->versions[i], cut, origin->offset, &groups, &slot, error);
         if (status != STATUS_OK)
             return status;
         if (groups == NULL)
@@ -77,10 +82,15 @@ static enum status fold_event(struct worker *worker, const struct reading *readi
         if (status != STATUS_OK && status != STATUS_REJECT)
             return status;
         bool counted = status == STATUS_OK && outcome == FOLD_COUNTED;
-        worker->counts.rejected += status == STATUS_REJECT;
+        bool rejected = status == STATUS_REJECT;
+        if (counted && slot != SIZE_MAX)
+            status = recompute_note_growth(worker, slot, error);
+        if (status != STATUS_OK && !rejected)
+            return status;
+        worker->counts.rejected += rejected;
         worker->counts.counted += counted;
-        worker->counts.filtered += status == STATUS_OK && !counted;
-        verdict->rejected = verdict->rejected || status == STATUS_REJECT;
+        worker->counts.filtered += !rejected && !counted;
+        verdict->rejected = verdict->rejected || rejected;
         verdict->counted = verdict->counted || counted;
     }
     return STATUS_OK;

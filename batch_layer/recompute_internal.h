@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "batch_layer/recompute.h"
+#include "batch_layer/row_stream.h"
 #include "core/records/event_parser.h"
 #include "core/records/mask.h"
 #include "core/records/recent_ids.h"
@@ -54,6 +55,8 @@ struct job {
     const struct catalog *catalog;
     const struct segments *segments;
     const struct reuse *reuse; /* NULL: everything in full */
+    struct spill *spill;
+    bool merged; /* the threads' groups are, by shard */
     struct cut *cuts;
     size_t cut_count;
     struct route *routes; /* [version * cut_count + cut] */
@@ -84,9 +87,14 @@ struct worker {
     struct recent_ids **ids;       /* one for each reading that compares ids, in a stretch */
     struct groups **groups;        /* [version * RECOMPUTE_PARTS + part]; NULL: none yet */
     struct groups **scratch;       /* [version]: what is folded for the ledger only; NULL: none */
-    struct group_list *lists;      /* [(version * RECOMPUTE_PARTS + part) * workers + table] */
-    int64_t *watermarks;           /* one for each cut */
-    struct cut_ledger *ledgers;    /* one for each cut; of imported records */
+    size_t *slot_bytes;            /* of these groups: recompute_spill.c */
+    size_t memory_bytes;           /* all of them */
+    size_t share_bytes;            /* bound of that */
+    struct spill_file *file;       /* NULL: nothing was spilled */
+    struct recompute_source *sources; /* for each slot of `groups`: runs, and these sorted */
+    struct group_list *lists;         /* [(version * RECOMPUTE_PARTS + part) * workers + table] */
+    int64_t *watermarks;              /* one for each cut */
+    struct cut_ledger *ledgers;       /* one for each cut; of imported records */
     struct recompute_counts counts;
     enum status status;
     struct error error;
@@ -104,6 +112,13 @@ void recompute_divide(struct job *job);
 enum status recompute_step_fold(struct worker *worker, struct error *error) MUST_CHECK;
 enum status recompute_step_split(struct worker *worker, struct error *error) MUST_CHECK;
 enum status recompute_step_merge(struct worker *worker, struct error *error) MUST_CHECK;
+enum status recompute_step_spill(struct worker *worker, struct error *error) MUST_CHECK;
+enum status recompute_step_sort(struct worker *worker, struct error *error) MUST_CHECK;
+
+/* recompute_spill.c: after a record was folded into worker->groups[slot], which may be NULL then.
+ */
+enum status recompute_note_growth(struct worker *worker, size_t slot,
+                                  struct error *error) MUST_CHECK;
 
 /* recompute_merge.c */
 size_t recompute_shard(size_t table_count, int64_t window_start_us, const unsigned char *key,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch_layer/memory.h"
 #include "batch_layer/retention.h"
 #include "core/program/program.h"
 
@@ -24,6 +25,7 @@ struct attempt {
     const struct run_request *request;
     struct segments segments;
     struct reuse *reuse;
+    struct spill *spill;
     struct recompute *recompute;
 };
 
@@ -308,13 +310,28 @@ static enum status prepare(struct attempt *attempt, struct error *error)
 
 /* --- process, store --- */
 
+/* "~" is in no topic's name. */
+static enum status make_spill(struct attempt *attempt, struct error *error)
+{
+    const struct config *config = attempt->batch->config;
+    char *path = NULL;
+    if (config->batch_spill == NULL && asprintf(&path, "%s/~spill", config->batch_archive) < 0)
+        return error_no_memory(error);
+    enum status status = spill_create(path != NULL ? path : config->batch_spill,
+                                      config->batch_memory_bytes, &attempt->spill, error);
+    free(path);
+    return status;
+}
+
 static enum status process(struct attempt *attempt, struct error *error)
 {
     struct batch *batch = attempt->batch;
     int64_t begun_us = program_monotonic_us();
-    enum status status =
-        recompute_run(batch->config, attempt->catalog, &attempt->segments, attempt->cuts,
-                      attempt->cut_count, attempt->reuse, &attempt->recompute, error);
+    enum status status = make_spill(attempt, error);
+    if (status == STATUS_OK)
+        status = recompute_run(batch->config, attempt->catalog, &attempt->segments, attempt->cuts,
+                               attempt->cut_count, attempt->reuse, attempt->spill,
+                               &attempt->recompute, error);
     attempt->report->stats.process_ms = elapsed_ms(begun_us);
     if (status == STATUS_OK)
         attempt->report->folded = attempt->recompute->counts;
@@ -395,6 +412,7 @@ static enum status execute(struct attempt *attempt, bool *held, struct error *er
 static void attempt_deinit(struct attempt *attempt)
 {
     recompute_destroy(attempt->recompute);
+    spill_destroy(attempt->spill);
     reuse_destroy(attempt->reuse);
     archive_segments_free(attempt->segments.items, attempt->segments.count);
     free(attempt->cuts);
@@ -407,6 +425,7 @@ enum status run_execute(struct batch *batch, const struct run_request *request,
     *report = (struct run_report){0};
     bool held = false;
     struct attempt attempt = {.batch = batch, .request = request, .report = report};
+    memory_begin_peak();
     enum status status = begin_run(batch->postgres, request->reason, &report->run, error);
     if (status != STATUS_OK)
         return status;
@@ -465,6 +484,11 @@ void run_print(const struct run_report *report)
                 report->folded.raw_bytes);
     print_stage("audit", report->audit.ms, report->audit.compared, "groups", 0);
     print_stage("store", stats->store_ms, stored->inserted + stored->closed, "rows", stored->bytes);
+    printf("memory   %10.1f MiB at the most", (double)stats->peak_bytes / (1 << 20));
+    if (stats->spilled.runs > 0)
+        printf(", %" PRId64 " bytes spilled in %" PRId64 " runs", stats->spilled.bytes,
+               stats->spilled.runs);
+    putchar('\n');
     if (report->folded.dead + report->folded.rejected > 0)
         printf("%" PRId64 " records are no events, %" PRId64 " were rejected by a view\n",
                report->folded.dead, report->folded.rejected);

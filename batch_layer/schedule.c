@@ -139,10 +139,12 @@ static void run_once(struct scheduler *scheduler)
         program_log(LOG_INFO,
                     "run %" PRId64
                     " published (%s): load %.0f ms, prepare %.0f ms, process %.0f ms,"
-                    " audit %.0f ms, store %.0f ms; %" PRId64 " records, %" PRId64 " rows written",
+                    " audit %.0f ms, store %.0f ms; %" PRId64 " records, %" PRId64
+                    " rows written; %.0f MiB at the most, %" PRId64 " bytes spilled",
                     report.run, report.incremental ? "incremental" : "full", report.stats.load_ms,
                     report.stats.prepare_ms, report.stats.process_ms, report.audit.ms,
-                    report.stats.store_ms, report.folded.read, report.stored.inserted);
+                    report.stats.store_ms, report.folded.read, report.stored.inserted,
+                    (double)report.stats.peak_bytes / (1 << 20), report.stats.spilled.bytes);
     else if (!program_stopping())
         program_log(LOG_ERR, "run %" PRId64 " failed: %s", report.run, error.text);
     if (full)

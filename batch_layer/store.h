@@ -10,6 +10,7 @@
 
 #include "batch_layer/progress.h"
 #include "batch_layer/recompute.h"
+#include "batch_layer/row_sorter.h"
 #include "core/postgres/postgres.h"
 
 struct store_counts {
@@ -20,9 +21,15 @@ struct store_counts {
     int64_t bytes; /* sent */
 };
 
-/* In the caller's transaction, after recompute_join. Adds to *counts. */
+/* The open rows of a version. Where it fails *out may be there; the caller destroys it. */
+enum status store_read_rows(struct postgres *postgres, const struct recompute *recompute,
+                            size_t index, struct row_sorter **out, struct error *error) MUST_CHECK;
+
+/* In the caller's transaction. *rows is what store_read_rows gave, or NULL: then what is wanted of
+ * them is read; either way it is the caller's. Adds to *counts. */
 enum status store_version(struct postgres *postgres, const struct recompute *recompute,
-                          size_t index, bool reuses_rows, int64_t run, struct progress *progress,
-                          struct store_counts *counts, struct error *error) MUST_CHECK;
+                          size_t index, bool reuses_rows, struct row_sorter **rows, int64_t run,
+                          struct progress *progress, struct store_counts *counts,
+                          struct error *error) MUST_CHECK;
 
 #endif

@@ -18,7 +18,8 @@
     " round(extract(epoch FROM r.finished_at - r.started_at) * 1000)::bigint AS ms, r.records,"    \
     " r.rows_changed, round(r.load_ms)::bigint AS load_ms,"                                        \
     " round(r.prepare_ms)::bigint AS prepare_ms, round(r.process_ms)::bigint AS process_ms,"       \
-    " round(r.audit_ms)::bigint AS audit_ms, round(r.store_ms)::bigint AS store_ms, "
+    " round(r.audit_ms)::bigint AS audit_ms, round(r.store_ms)::bigint AS store_ms,"               \
+    " r.spilled_bytes, r.peak_bytes, "
 #define RUN_TABLES                                                                                 \
     " FROM dovetail_internal.run AS r CROSS JOIN dovetail_internal.current_run AS c "              \
     "ORDER BY r.run DESC"
@@ -33,7 +34,7 @@ static const char table_sql[] =
                 " COALESCE(r.message, 'recomputed: ' || r.why)" RUN_TABLES;
 
 static const char json_sql[] =
-    RUN_COLUMNS " r.audited, r.mismatched, r.mismatches,"
+    RUN_COLUMNS " r.spilled_runs, r.audited, r.mismatched, r.mismatches,"
                 " (SELECT json_object_agg(k.topic, k.offsets) FROM ("
                 "   SELECT topic, json_agg(next_offset ORDER BY partition) AS offsets"
                 "   FROM dovetail_internal.run_cutoff WHERE run = r.run AND partition >= 0"
@@ -45,9 +46,9 @@ static const char json_sql[] =
 static bool print_table(const PGresult *result)
 {
     static const char *const columns[] = {
-        ">run",      "state",    "kind",     "reason",      "started",     ">ms",
-        ">records",  ">changed", ">load ms", ">prepare ms", ">process ms", ">audit ms",
-        ">store ms", "compared", "below",    "message",     NULL};
+        ">run",     "state",    "kind",        "reason",      "started",   ">ms",       ">records",
+        ">changed", ">load ms", ">prepare ms", ">process ms", ">audit ms", ">store ms", ">spilled",
+        ">peak",    "compared", "below",       "message",     NULL};
     struct table *table = table_create(columns);
     if (table == NULL)
         return false;

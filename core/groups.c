@@ -117,6 +117,18 @@ size_t groups_memory_bytes(const struct groups *groups)
     return groups->arena.reserved_bytes + groups->slot_count * sizeof *groups->slots;
 }
 
+/* Whether the next group makes the table double. */
+static bool is_filled(const struct groups *groups)
+{
+    return groups->group_count >= groups->slot_count / 4 * 3;
+}
+
+size_t groups_peak_bytes(const struct groups *groups)
+{
+    size_t grown = is_filled(groups) ? 2 * groups->slot_count * sizeof *groups->slots : 0;
+    return groups_memory_bytes(groups) + groups->scratch.reserved_bytes + grown;
+}
+
 struct arena *groups_arena(struct groups *groups)
 {
     return &groups->arena;
@@ -222,7 +234,7 @@ static enum status find_or_add_hashed(struct groups *groups, uint64_t hash, int6
         *out = groups->slots[slot].group;
         return STATUS_OK;
     }
-    if (groups->group_count >= groups->slot_count / 4 * 3) {
+    if (is_filled(groups)) {
         enum status status = grow(groups, error);
         if (status != STATUS_OK) {
             return status;
@@ -487,7 +499,12 @@ struct group *groups_next(const struct groups *groups, size_t *cursor)
 
 void group_keys(const struct view *view, const struct group *group, struct value *out)
 {
-    const unsigned char *next = group->key;
+    group_key_values(view, group->key, out);
+}
+
+void group_key_values(const struct view *view, const unsigned char *key, struct value *out)
+{
+    const unsigned char *next = key;
 
     for (size_t i = 0; i < view->key_count; i++) {
         next += value_key_decode(view->keys[i].type, next, &out[i]);

@@ -37,6 +37,9 @@ void groups_clear(struct groups *groups);
 
 size_t groups_count(const struct groups *groups);
 size_t groups_memory_bytes(const struct groups *groups);
+/* What they take at the most while one more group is added: growing keeps two tables for a while.
+ */
+size_t groups_peak_bytes(const struct groups *groups);
 
 /* The group of (window, key), made with initial states where it is new. */
 enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
@@ -89,6 +92,7 @@ const struct view *groups_view(const struct groups *groups);
 
 /* The keys of a group as values (strings borrowed from it): `out` has view->key_count. */
 void group_keys(const struct view *view, const struct group *group, struct value *out);
+void group_key_values(const struct view *view, const unsigned char *key, struct value *out);
 
 /* --- rows of states, as the tables of speed and batch have them ---
  *

@@ -28,6 +28,7 @@ static const char runs_sql[] =
     "SELECT c.run, a.failed, a.held, a.mismatched, a.full_at,"
     " r.load_ms / 1000, r.prepare_ms / 1000, r.process_ms / 1000, r.audit_ms / 1000,"
     " r.store_ms / 1000, r.records, r.rows_changed, r.audited, r.mismatched,"
+    " r.spilled_bytes, r.spilled_runs, r.peak_bytes,"
     " extract(epoch FROM r.finished_at)"
     " FROM dovetail_internal.current_run c"
     " CROSS JOIN (SELECT count(*) FILTER (WHERE state = 'failed') AS failed,"
@@ -78,6 +79,9 @@ static const struct {
     {"dovetail_run_rows_changed", "gauge", "Rows that the last run closed and wrote.", NULL},
     {"dovetail_run_compared_groups", "gauge", "Groups that the last run compared.", NULL},
     {"dovetail_run_mismatched_groups", "gauge", "Groups that differed in the last run.", NULL},
+    {"dovetail_run_spilled_bytes", "gauge", "What the last run wrote to batch.spill.", NULL},
+    {"dovetail_run_spilled_runs", "gauge", "In how many sorted runs.", NULL},
+    {"dovetail_run_peak_bytes", "gauge", "The largest resident size of the last run.", NULL},
     {"dovetail_run_timestamp_seconds", "gauge", "When the last run was published.", NULL},
 };
 

@@ -75,6 +75,8 @@ static const char status_sql[] =
     "    'finished_at', " TIME("r.finished_at") ", 'records', r.records,"
     "    'rows_changed', r.rows_changed, 'load_ms', r.load_ms, 'prepare_ms', r.prepare_ms,"
     "    'process_ms', r.process_ms, 'audit_ms', r.audit_ms, 'store_ms', r.store_ms,"
+    "    'spilled_bytes', r.spilled_bytes, 'spilled_runs', r.spilled_runs,"
+    "    'peak_bytes', r.peak_bytes,"
     "    'kind', r.kind, 'why', r.why, 'audited', r.audited, 'mismatched', r.mismatched,"
     "    'mismatches', r.mismatches, 'message', r.message)"
     "    ORDER BY r.run DESC), '[]'::json)"

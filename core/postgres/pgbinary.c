@@ -101,6 +101,16 @@ void pgbinary_put_copy_trailer(struct pgbinary_writer *writer)
     put_int16(writer, -1);
 }
 
+void pgbinary_put_fields(struct pgbinary_writer *writer, const void *data, size_t length)
+{
+    put(writer, data, length);
+}
+
+char *pgbinary_put_room(struct pgbinary_writer *writer, size_t length)
+{
+    return reserve(writer, length);
+}
+
 void pgbinary_put_null(struct pgbinary_writer *writer)
 {
     put_int32(writer, -1);
@@ -236,13 +246,18 @@ static uint64_t load64(const uint8_t *bytes)
 enum status pgbinary_split_row(const uint8_t *row, size_t length, struct pgbinary_field *fields,
                                size_t count, struct error *error)
 {
-    const uint8_t *next = row;
-    const uint8_t *end = row + length;
-
-    if (length < 2 || ((size_t)next[0] << 8 | next[1]) != count) {
+    if (length < 2 || ((size_t)row[0] << 8 | row[1]) != count) {
         return error_set(error, STATUS_FATAL, "a row from PostgreSQL has not %zu columns", count);
     }
-    next += 2;
+    return pgbinary_split_fields(row + 2, length - 2, fields, count, error);
+}
+
+enum status pgbinary_split_fields(const uint8_t *data, size_t length, struct pgbinary_field *fields,
+                                  size_t count, struct error *error)
+{
+    const uint8_t *next = data;
+    const uint8_t *end = data + length;
+
     for (size_t i = 0; i < count; i++) {
         if (end - next < 4) {
             return error_set(error, STATUS_FATAL, "a row from PostgreSQL ends in column %zu",

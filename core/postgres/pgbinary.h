@@ -61,6 +61,10 @@ void pgbinary_put_timestamp(struct pgbinary_writer *writer, int64_t timestamp_us
 void pgbinary_put_decimal(struct pgbinary_writer *writer, const struct decimal *decimal);
 void pgbinary_put_decimal_wide(struct pgbinary_writer *writer, const struct decimal_wide *decimal);
 void pgbinary_put_value(struct pgbinary_writer *writer, const struct value *value);
+/* Fields that were written so before. */
+void pgbinary_put_fields(struct pgbinary_writer *writer, const void *data, size_t length);
+/* Their place, which the caller fills; NULL: no memory. */
+char *pgbinary_put_room(struct pgbinary_writer *writer, size_t length);
 
 /* A field that is an array of one dimension without NULLs: begin, `count` elements as above, end.
  * begin returns what end wants. (array_send in src/backend/utils/adt/arrayfuncs.c) */
@@ -76,6 +80,10 @@ struct pgbinary_field {
 /* One row of COPY BINARY data: splits it into `count` fields. STATUS_FATAL when it is malformed. */
 enum status pgbinary_split_row(const uint8_t *row, size_t length, struct pgbinary_field *fields,
                                size_t count, struct error *error) MUST_CHECK;
+
+/* The same without the count before the fields. */
+enum status pgbinary_split_fields(const uint8_t *data, size_t length, struct pgbinary_field *fields,
+                                  size_t count, struct error *error) MUST_CHECK;
 
 /* STATUS_FATAL when the field is NULL or has the wrong size or content. */
 enum status pgbinary_get_int8(const struct pgbinary_field *field, int64_t *out,

@@ -26,6 +26,8 @@ struct config {
     const char *batch_full_schedule; /* the same, default nightly, or "off" */
     const char *batch_on_mismatch;   /* "publish" (default) or "hold" */
     int64_t batch_threads;           /* 0..256, 0 = one for each processor */
+    int64_t batch_memory_bytes;      /* groups of a run, default 1 GiB */
+    const char *batch_spill;         /* directory; NULL: "~spill" in batch_archive */
     int64_t batch_segment_bytes;     /* raw bytes of one segment, default 64 MiB */
     int64_t batch_compression_level; /* 1..19, default 3 */
     int64_t batch_retained_runs;     /* 1..1000, default 3 */

@@ -118,6 +118,26 @@ const struct option config_options[] = {
      FIELD(batch_threads),
      .help = "Threads that recompute; 0 is one for each processor."},
     {.section = "batch",
+     .name = "memory",
+     .type = OPTION_SIZE,
+     .minimum = 4 * MIB,
+     .maximum = TIB,
+     .number = GIB,
+     FIELD(batch_memory_bytes),
+     .help = "Bound of what a run keeps in memory of its groups: their keys, states, sketches and "
+             "sets, the hash tables, and the rows that they are compared with. What exceeds it is "
+             "sorted and written to `batch.spill`; the result is the same. Not in it: about 64 MiB "
+             "for the program, for each of `batch.threads` a compressed segment, and the ids of "
+             "`dedupe`."},
+    {.section = "batch",
+     .name = "spill",
+     .type = OPTION_PATH,
+     FIELD(batch_spill),
+     .help = "Directory for what `batch.memory` does not hold, on a disk with room for the rows of "
+             "the largest run twice; not in memory (tmpfs). Default: `~spill` in `batch.archive`. "
+             "Files there vanish with the process, however it ends. Where it is full the run "
+             "fails, and nothing has changed."},
+    {.section = "batch",
      .name = "segment_size",
      .type = OPTION_SIZE,
      .minimum = 4 * KIB,

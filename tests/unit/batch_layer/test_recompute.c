@@ -1,5 +1,6 @@
-/* Recompute without servers: the same archive gives the same states on any number of threads, equal
- * to folding the records below C one after the other. ThreadSanitizer runs this too. */
+/* Recompute without servers: the same archive gives the same states on any number of threads and
+ * with any bound of memory, equal to folding the records below C one after the other.
+ * ThreadSanitizer runs this too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -133,54 +134,97 @@ static int teardown(void **state)
     return system(command);
 }
 
-static void check_version(const struct recompute *recompute, size_t index)
+/* Of all parts together, every group once, in order, and none else. */
+static void check_rows(const struct recompute *recompute, size_t index, struct groups *wanted)
 {
-    struct pgbinary_writer got;
-    struct pgbinary_writer wanted;
-    pgbinary_writer_init(&got);
-    pgbinary_writer_init(&wanted);
+    struct pgbinary_writer encoded;
+    struct row_stream *rows;
+    struct row row;
+    bool end;
     size_t count = 0;
-    size_t table = 0;
-    size_t cursor = 0;
-    struct group *group;
-    while ((group = recompute_next(recompute, index, &table, &cursor)) != NULL) {
-        const struct view *view = versions[index].view;
+    int64_t window_start_us = INT64_MIN;
+    unsigned char key[ROW_KEY_MAX];
+    size_t key_length = 0;
+    pgbinary_writer_init(&encoded);
+    assert_ok(recompute_rows(recompute, index, RECOMPUTE_PARTS, &rows, &error));
+    for (;;) {
+        assert_ok(row_stream_next(rows, &row, &end, &error));
+        if (end)
+            break;
+        struct row last = {
+            .window_start_us = window_start_us, .key = key, .key_length = key_length};
+        assert_true(row_compare(&last, &row) < 0);
+        window_start_us = row.window_start_us;
+        memcpy(key, row.key, row.key_length);
+        key_length = row.key_length;
         const struct group *same =
-            groups_find(expected[index], group->window_start_us, group->key, group->key_length);
+            groups_find(wanted, row.window_start_us, row.key, row.key_length);
         assert_non_null(same);
-        assert_ptr_equal(
-            recompute_find(recompute, index, group->window_start_us, group->key, group->key_length),
-            group);
-        pgbinary_writer_clear(&got);
-        pgbinary_writer_clear(&wanted);
-        assert_ok(group_encode_row(view, group, &got, &error));
-        assert_ok(group_encode_row(view, same, &wanted, &error));
-        assert_int_equal(got.length, wanted.length);
-        assert_memory_equal(got.data, wanted.data, got.length);
+        pgbinary_writer_clear(&encoded);
+        assert_ok(group_encode_row(versions[index].view, same, &encoded, &error));
+        assert_int_equal(row.length, encoded.length);
+        assert_memory_equal(row.fields, encoded.data, encoded.length);
         count++;
     }
-    assert_int_equal(count, groups_count(expected[index]));
+    assert_int_equal(count, groups_count(wanted));
     assert_true(count > 100);
-    pgbinary_writer_deinit(&got);
-    pgbinary_writer_deinit(&wanted);
+    assert_false(recompute_is_empty(recompute, index));
+    row_stream_destroy(rows);
+    pgbinary_writer_deinit(&encoded);
 }
+
+/* Twice: a stream leaves its sources as they were. */
+static void check_version(const struct recompute *recompute, size_t index)
+{
+    check_rows(recompute, index, expected[index]);
+    check_rows(recompute, index, expected[index]);
+}
+
+static int64_t spill_files(void)
+{
+    char path[100];
+    char line[20] = "";
+    snprintf(path, sizeof path, "ls %s/spill 2>/dev/null | wc -l", directory);
+    FILE *in = popen(path, "r");
+    assert_non_null(in);
+    assert_non_null(fgets(line, sizeof line, in));
+    pclose(in);
+    return atoll(line);
+}
+
+static struct spill *make_spill(int64_t memory_bytes)
+{
+    struct spill *spill;
+    char path[100];
+    snprintf(path, sizeof path, "%s/spill", directory);
+    assert_ok(spill_create(path, memory_bytes, &spill, &error));
+    return spill;
+}
+
+static const int64_t memories[] = {1 << 30, 200 << 10, 40 << 10, 0};
+enum { MEMORIES = sizeof memories / sizeof memories[0] };
 
 static void test_any_number_of_threads(void **state)
 {
     (void)state;
     static const int threads[] = {1, 2, 3, 5, 12, 40};
     struct segments list = {.items = segments, .count = SEGMENT_COUNT};
-    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
-        struct config config = {.batch_archive = directory, .batch_threads = threads[i]};
+    for (size_t i = 0; i < sizeof threads / sizeof threads[0] * MEMORIES; i++) {
+        int64_t memory_bytes = memories[i % MEMORIES];
+        struct config config = {.batch_archive = directory, .batch_threads = threads[i / MEMORIES]};
+        struct spill *spill = make_spill(memory_bytes);
         struct recompute *recompute;
-        assert_ok(
-            recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, &recompute, &error));
+        assert_ok(recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, spill, &recompute,
+                                &error));
         assert_int_equal(recompute->counts.read, below_c);
         assert_int_equal(recompute->counts.counted, counted);
         assert_int_equal(recompute->counts.rejected, rejected);
         for (size_t v = 0; v < VERSIONS; v++)
             check_version(recompute, v);
+        assert_int_equal(spill_files(), 0);
+        assert_true((spill_counts(spill).runs > 0) == (memory_bytes < 1 << 30));
         recompute_destroy(recompute);
+        spill_destroy(spill);
     }
     for (size_t p = 0; p < PARTITIONS; p++)
         assert_true(cuts[p].has_watermark);
@@ -196,11 +240,17 @@ static void set_base(struct cut *base)
 
 static size_t part_count(const struct recompute *recompute, size_t index, enum recompute_part part)
 {
+    struct row_stream *rows;
+    struct row row;
+    bool end = false;
     size_t count = 0;
-    size_t table = 0;
-    size_t cursor = 0;
-    while (recompute_part_next(recompute, index, part, &table, &cursor) != NULL)
-        count++;
+    assert_ok(recompute_rows(recompute, index, part, &rows, &error));
+    for (;; count++) {
+        assert_ok(row_stream_next(rows, &row, &end, &error));
+        if (end)
+            break;
+    }
+    row_stream_destroy(rows);
     return count;
 }
 
@@ -220,24 +270,43 @@ static void test_parts(void **state)
                           .cut_count = PARTITIONS,
                           .covered = covered,
                           .recount = recount};
-    for (int threads = 1; threads <= 4; threads += 3) {
-        struct config config = {.batch_archive = directory, .batch_threads = threads};
+    for (size_t i = 0; i < 2 * MEMORIES; i++) {
+        struct config config = {.batch_archive = directory, .batch_threads = i % 2 == 0 ? 1 : 4};
+        struct spill *spill = make_spill(memories[i / 2]);
         struct recompute *recompute;
         set_base(base);
-        assert_ok(
-            recompute_run(&config, &catalog, &list, base, PARTITIONS, &reuse, &recompute, &error));
+        assert_ok(recompute_run(&config, &catalog, &list, base, PARTITIONS, &reuse, spill,
+                                &recompute, &error));
         assert_int_equal(recompute->counts.read, below_c);
         assert_true(part_count(recompute, 0, RECOMPUTE_OLD) > 0);
         assert_true(part_count(recompute, 0, RECOMPUTE_SPEED) > 0);
         assert_true(part_count(recompute, 0, RECOMPUTE_REST) > 0);
         assert_int_equal(part_count(recompute, 1, RECOMPUTE_OLD), 0);
         assert_int_equal(part_count(recompute, 2, RECOMPUTE_SPEED), 0);
-        for (size_t v = 0; v < VERSIONS; v++) {
-            assert_ok(recompute_join(recompute, v, &error));
+        for (size_t v = 0; v < VERSIONS; v++)
             check_version(recompute, v);
-        }
         recompute_destroy(recompute);
+        spill_destroy(spill);
     }
+}
+
+static void merge_rows(const struct recompute *recompute, size_t index, struct groups *into)
+{
+    struct pgbinary_field fields[16];
+    struct row_stream *rows;
+    struct row row;
+    bool end;
+    assert_true(view_row_columns(versions[index].view) <= 16);
+    assert_ok(recompute_rows(recompute, index, RECOMPUTE_PARTS, &rows, &error));
+    for (;;) {
+        assert_ok(row_stream_next(rows, &row, &end, &error));
+        if (end)
+            break;
+        assert_ok(pgbinary_split_fields(row.fields, row.length, fields,
+                                        view_row_columns(versions[index].view), &error));
+        assert_ok(groups_merge_row(into, fields, NULL, &error));
+    }
+    row_stream_destroy(rows);
 }
 
 /* What was folded below C_B and what is folded from there on is everything, each record once. */
@@ -246,6 +315,7 @@ static void test_only_what_is_new(void **state)
     (void)state;
     struct segments list = {.items = segments, .count = SEGMENT_COUNT};
     struct config config = {.batch_archive = directory, .batch_threads = 3};
+    struct spill *spill = make_spill(100 << 10);
     struct cut base[PARTITIONS];
     struct reuse_version kinds[VERSIONS] = {
         {.kind = REUSE_ROWS}, {.kind = REUSE_ROWS}, {.kind = REUSE_ROWS}};
@@ -263,29 +333,43 @@ static void test_only_what_is_new(void **state)
     int64_t reused = 0;
     for (size_t p = 0; p < PARTITIONS; p++)
         reused += base[p].reused_offset;
-    assert_ok(recompute_run(&config, &catalog, &list, base, PARTITIONS, &reuse, &delta, &error));
+    assert_ok(
+        recompute_run(&config, &catalog, &list, base, PARTITIONS, &reuse, spill, &delta, &error));
     assert_int_equal(delta->counts.read, below_c - reused);
     for (size_t p = 0; p < PARTITIONS; p++)
         base[p].offset = base[p].reused_offset;
-    assert_ok(recompute_run(&config, &catalog, &list, base, PARTITIONS, NULL, &whole, &error));
+    assert_ok(
+        recompute_run(&config, &catalog, &list, base, PARTITIONS, NULL, spill, &whole, &error));
     assert_int_equal(whole->counts.read, reused);
     for (size_t v = 0; v < VERSIONS; v++) {
-        size_t table = 0;
-        size_t cursor = 0;
+        struct groups *groups;
+        assert_ok(groups_create(versions[v].view, &groups, &error));
+        merge_rows(delta, v, groups);
+        merge_rows(whole, v, groups);
+        struct pgbinary_writer got;
+        struct pgbinary_writer wanted;
+        pgbinary_writer_init(&got);
+        pgbinary_writer_init(&wanted);
+        assert_int_equal(groups_count(groups), groups_count(expected[v]));
         struct group *group;
-        while ((group = recompute_next(delta, v, &table, &cursor)) != NULL) {
-            struct group *into;
-            size_t home =
-                recompute_table(whole, group->window_start_us, group->key, group->key_length);
-            struct groups *groups = whole->tables[v * RECOMPUTE_PARTS + RECOMPUTE_REST][home];
-            assert_ok(groups_find_or_add(groups, group->window_start_us, group->key,
-                                         group->key_length, &into, &error));
-            assert_ok(groups_merge_states(groups, into, group->state, &error));
+        for (size_t cursor = 0; (group = groups_next(groups, &cursor)) != NULL;) {
+            const struct group *same =
+                groups_find(expected[v], group->window_start_us, group->key, group->key_length);
+            assert_non_null(same);
+            pgbinary_writer_clear(&got);
+            pgbinary_writer_clear(&wanted);
+            assert_ok(group_encode_row(versions[v].view, group, &got, &error));
+            assert_ok(group_encode_row(versions[v].view, same, &wanted, &error));
+            assert_int_equal(got.length, wanted.length);
+            assert_memory_equal(got.data, wanted.data, got.length);
         }
-        check_version(whole, v);
+        pgbinary_writer_deinit(&got);
+        pgbinary_writer_deinit(&wanted);
+        groups_destroy(groups);
     }
     recompute_destroy(delta);
     recompute_destroy(whole);
+    spill_destroy(spill);
 }
 
 /* The segments that somebody else would have folded have another fingerprint. */
@@ -322,13 +406,35 @@ static void test_failures(void **state)
     (void)state;
     struct config config = {.batch_archive = directory, .batch_threads = 4};
     struct segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct spill *spill = make_spill(40 << 10);
     struct recompute *recompute;
     segments[5].checksum[0] = segments[5].checksum[0] == '0' ? '1' : '0';
     assert_int_equal(
-        recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, &recompute, &error),
+        recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, spill, &recompute, &error),
         STATUS_FATAL);
     assert_non_null(strstr(error.text, segments[5].file));
     assert_null(recompute);
+    spill_destroy(spill);
+    segments[5].checksum[0] = segments[5].checksum[0] == '0' ? '1' : '0';
+}
+
+/* A directory that cannot be made: the error names it. */
+static void test_no_directory(void **state)
+{
+    (void)state;
+    struct config config = {.batch_archive = directory, .batch_threads = 4};
+    struct segments list = {.items = segments, .count = SEGMENT_COUNT};
+    struct recompute *recompute;
+    struct spill *spill;
+    char path[100];
+    snprintf(path, sizeof path, "%s/missing/spill", directory);
+    assert_ok(spill_create(path, 40 << 10, &spill, &error));
+    assert_int_equal(
+        recompute_run(&config, &catalog, &list, cuts, PARTITIONS, NULL, spill, &recompute, &error),
+        STATUS_FATAL);
+    assert_non_null(strstr(error.text, path));
+    assert_non_null(strstr(error.text, "batch.spill"));
+    spill_destroy(spill);
 }
 
 int main(void)
@@ -339,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_only_what_is_new),
         cmocka_unit_test(test_fingerprints),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_no_directory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -100,6 +100,8 @@ static void test_defaults(void **state)
     assert_below_directory(config->batch_archive, "archive");
     assert_string_equal(config->batch_schedule, "*/10 * * * *");
     assert_int_equal(config->batch_threads, 0);
+    assert_int_equal(config->batch_memory_bytes, 1 << 30);
+    assert_null(config->batch_spill);
     assert_int_equal(config->batch_segment_bytes, 64 * 1024 * 1024);
     assert_int_equal(config->batch_compression_level, 3);
     assert_int_equal(config->batch_retained_runs, 3);
@@ -126,6 +128,7 @@ static void test_every_key(void **state)
              "  \"batch\": { \"archive\": \"/var/lib/dovetail/archive\", \"schedule\": \"5 4 * * "
              "MON-FRI\","
              "               \"threads\": 8, \"segment_size\": 8192,"
+             "               \"memory\": \"4 MiB\", \"spill\": \"scratch\","
              "               \"compression_level\": 19, \"retained_runs\": 1000 },"
              "  \"serving\": { \"listen\": \"[::1]:0\", \"threads\": 2, \"row_limit\": 10 } }");
     assert_below_directory(config->schemas, "../definitions");
@@ -135,6 +138,8 @@ static void test_every_key(void **state)
     assert_string_equal(config->batch_archive, "/var/lib/dovetail/archive");
     assert_string_equal(config->batch_schedule, "5 4 * * MON-FRI");
     assert_int_equal(config->batch_threads, 8);
+    assert_int_equal(config->batch_memory_bytes, 4 << 20);
+    assert_below_directory(config->batch_spill, "scratch");
     assert_int_equal(config->batch_segment_bytes, 8192);
     assert_int_equal(config->batch_compression_level, 19);
     assert_int_equal(config->batch_retained_runs, 1000);
