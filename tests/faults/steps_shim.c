@@ -157,6 +157,18 @@ ssize_t read(int fd, void *data, size_t length)
     return is_ours(fd) && step(READS, "read", "") ? -1 : real(fd, data, length);
 }
 
+ssize_t pread(int fd, void *data, size_t length, off_t offset)
+{
+    NEXT(ssize_t, "pread", int, void *, size_t, off_t);
+    return is_ours(fd) && step(READS, "pread", "") ? -1 : real(fd, data, length, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t length, off_t offset)
+{
+    NEXT(ssize_t, "pread64", int, void *, size_t, off_t);
+    return is_ours(fd) && step(READS, "pread", "") ? -1 : real(fd, data, length, offset);
+}
+
 ssize_t write(int fd, const void *data, size_t length)
 {
     NEXT(ssize_t, "write", int, const void *, size_t);

@@ -216,11 +216,11 @@ static void runs_are_killed_at_every_step(void **state)
 }
 
 /* Repeats a program until it is not killed any more. */
-static int kill_until_done(const char *program, const char *const *arguments)
+static int kill_until_done(const char *kind, const char *program, const char *const *arguments)
 {
     for (int at = 1;; at++) {
         assert_true(at < STEPS_MAX);
-        struct child *child = start("changes", at, "kill", program, arguments);
+        struct child *child = start(kind, at, "kill", program, arguments);
         int code = child_wait(child, STACK_WAIT_MS);
         if (code == 0)
             return at - 1;
@@ -236,7 +236,7 @@ static void imports_are_killed_at_every_step(void **state)
     char path[PATH_BYTES];
     write_lines("history.jsonl", 0, 500);
     const char *const arguments[] = {"import", "sales", path_of("history.jsonl", path), NULL};
-    int steps = kill_until_done("dovetail-batch", arguments);
+    int steps = kill_until_done("changes", "dovetail-batch", arguments);
     print_message("%d steps\n", steps);
     assert_true(steps > 20);
     deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
@@ -264,7 +264,7 @@ static void repairs_are_killed_at_every_step(void **state)
     deployment_set(deployment, "batch", "compression_level", json_integer(1));
     spoil();
     deployment_run(deployment, 1, "dovetail", "archive", "verify", NULL);
-    int steps = kill_until_done("dovetail", repair_arguments);
+    int steps = kill_until_done("changes", "dovetail", repair_arguments);
     print_message("%d steps\n", steps);
     assert_true(steps > 10);
     deployment_run(deployment, 0, "dovetail-batch", "run", "--full", NULL);
@@ -274,8 +274,8 @@ static void repairs_are_killed_at_every_step(void **state)
 
 /* --- disks --- */
 
-/* Fails at each step in turn, saying so, and changes nothing that anybody reads. */
-static int fail_until_done(const char *kind, int number, const char *program,
+/* Fails at each step in turn, saying so and where, and changes nothing that anybody reads. */
+static int fail_until_done(const char *kind, int number, const char *place, const char *program,
                            const char *const *arguments)
 {
     char action[20];
@@ -292,7 +292,7 @@ static int fail_until_done(const char *kind, int number, const char *program,
                           strstr(child_output(child), strerror(number)) == NULL))
             fail_msg("step %s: ended with %d: %s%s", last_step(), code, child_output(child),
                      child_errors(child));
-        if (strstr(child_errors(child), "archive: ") == NULL)
+        if (strstr(child_errors(child), place) == NULL)
             fail_msg("step %s: no place in \"%s\"", last_step(), child_errors(child));
         expect_counted(counted);
     }
@@ -305,13 +305,14 @@ static void disks_fail_at_every_step(void **state)
     int steps = 0;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         produce(100);
-        steps += fail_until_done("writes", numbers[i], "dovetail-batch", run_arguments);
+        steps +=
+            fail_until_done("writes", numbers[i], "archive: ", "dovetail-batch", run_arguments);
         expect_counted(lines);
         expect_clean();
     }
     print_message("%d steps of writing\n", steps);
     assert_true(steps > 20);
-    steps = fail_until_done("reads", EIO, "dovetail-batch", full_arguments);
+    steps = fail_until_done("reads", EIO, "archive: ", "dovetail-batch", full_arguments);
     print_message("%d steps of reading\n", steps);
     assert_true(steps > 5);
     expect_clean();
@@ -337,6 +338,79 @@ static void a_disk_is_full_for_a_while(void **state)
     expect_clean();
 }
 
+/* --- spilling --- */
+
+/* More groups than batch.memory holds, each of its own shop. */
+static void produce_shops(int first, int count)
+{
+    char path[PATH_BYTES];
+    char *text = malloc((size_t)count * LINE_BYTES + 1);
+    size_t length = 0;
+    assert_non_null(text);
+    for (int i = first; i < first + count; i++)
+        length += (size_t)snprintf(text + length, LINE_BYTES, "{\"t\": 7, \"shop\": \"s%d\"}\n", i);
+    deployment_write(deployment, "shops", text);
+    free(text);
+    deployment_run(deployment, 0, "dovetail", "produce", "sales", path_of("shops", path), NULL);
+    lines += count;
+}
+
+static int count_spill_files(void)
+{
+    char command[PATH_BYTES + 100];
+    char line[20] = "";
+    snprintf(command, sizeof command, "find '%s/archive' -name 'dovetail-spill-*' | wc -l",
+             deployment->directory);
+    FILE *in = popen(command, "r");
+    assert_non_null(in);
+    assert_non_null(fgets(line, sizeof line, in));
+    pclose(in);
+    return atoi(line);
+}
+
+/* Groups, and the rows that they are compared with, go to disk: whatever becomes of the writes, the
+ * old answer or the new one is served, and no file is left after the next run. */
+static void spills_fail_at_every_step(void **state)
+{
+    (void)state;
+    enum { SHOPS = 16000, MORE = 500 };
+    static const int numbers[] = {ENOSPC, EROFS};
+    deployment_set(deployment, "batch", "memory", json_string("4 MiB"));
+    deployment_set(deployment, "batch", "threads", json_integer(1));
+    produce_shops(0, SHOPS);
+    deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
+    expect_counted(lines);
+    assert_true(deployment_number(deployment, "SELECT spilled_runs FROM dovetail_internal.run"
+                                              " ORDER BY run DESC LIMIT 1") > 0);
+    produce_shops(SHOPS - MORE, 2 * MORE); /* rows are closed, and new ones written */
+    int steps = 0;
+    int left = 0;
+    for (;;) {
+        struct child *child = start("writes", ++steps, "kill", "dovetail-batch", full_arguments);
+        int code = child_wait(child, STACK_WAIT_MS);
+        if (code == 0)
+            break;
+        assert_int_equal(code, -SIGKILL);
+        expect_counted(SHOPS);
+        left += count_spill_files() > 0;
+        assert_true(count_spill_files() <= 1);
+    }
+    expect_counted(lines);
+    assert_true(left > 0); /* else the next line says nothing */
+    assert_int_equal(count_spill_files(), 0);
+    print_message("%d steps of writing, %d with a file left over\n", steps - 1, left);
+    assert_true(steps > 10);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        assert_true(fail_until_done("writes", numbers[i], "batch.spill: ", "dovetail-batch",
+                                    full_arguments) > 5);
+    assert_true(fail_until_done("reads", EIO, strerror(EIO), "dovetail-batch", full_arguments) >
+                10);
+    deployment_run(deployment, 0, "dovetail-batch", "run", "--full", NULL);
+    expect_counted(lines);
+    assert_int_equal(count_spill_files(), 0);
+    expect_clean();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(repairs_are_killed_at_every_step, set_up, tear_down),
         cmocka_unit_test_setup_teardown(disks_fail_at_every_step, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_disk_is_full_for_a_while, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(spills_fail_at_every_step, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
