@@ -182,10 +182,10 @@ static enum status job_init(struct job *job, struct error *error)
     if (status != STATUS_OK)
         return status;
     job->worker_count = thread_count(job->config, job->wanted_segments);
-    recompute_divide(job);
     job->workers = calloc(job->worker_count, sizeof *job->workers);
     if (job->workers == NULL)
         return error_no_memory(error);
+    status = recompute_divide(job, error);
     for (size_t i = 0; status == STATUS_OK && i < job->worker_count; i++)
         status = worker_init(job, i, error);
     return status;

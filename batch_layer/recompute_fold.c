@@ -332,13 +332,9 @@ static enum status fold_stretch(struct worker *worker, const struct stretch *str
 
 enum status recompute_step_fold(struct worker *worker, struct error *error)
 {
-    struct job *job = worker->job;
-    for (;;) {
-        size_t index = atomic_fetch_add(&job->next_stretch, 1);
-        if (index >= job->stretch_count)
-            return STATUS_OK;
-        enum status status = fold_stretch(worker, &job->stretches[index], error);
-        if (status != STATUS_OK)
-            return status;
-    }
+    const struct stretch *stretch;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && (stretch = recompute_take(worker->job, worker->index)) != NULL)
+        status = fold_stretch(worker, stretch, error);
+    return status;
 }

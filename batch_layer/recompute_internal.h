@@ -40,6 +40,13 @@ struct stretch {
     size_t count;
     size_t before; /* segments of the partition below, which are at segments[-1], [-2], ... */
     int64_t raw_bytes;
+    double place; /* of its middle in what is folded of the partition, 0 to 1 */
+};
+
+/* Stretches that one thread has before it: [next, end) of the job's. */
+struct queue {
+    size_t next;
+    size_t end;
 };
 
 struct group_list {
@@ -65,14 +72,14 @@ struct job {
     struct worker *workers;
     size_t worker_count;
     const struct archive_segment **order; /* all segments by partition and offset */
-    struct stretch *stretches;            /* the largest first */
+    struct stretch *stretches;            /* by place */
     size_t stretch_count;
     size_t wanted_segments; /* in stretches */
     int64_t wanted_records; /* in them */
-    atomic_size_t next_stretch;
+    struct queue *queues; /* one for each worker */
     atomic_bool failed;   /* some worker has; the others stop soon */
     atomic_llong folded;  /* records, for the progress bar */
-    pthread_mutex_t lock; /* guards `running` */
+    pthread_mutex_t lock; /* guards `running` and `queues` */
     pthread_cond_t ended;
     size_t running;
 };
@@ -106,7 +113,9 @@ void recompute_plan_deinit(struct job *job);
 /* How far back the definitions of a topic compare ids; 0: none does. */
 int64_t recompute_reach(const struct job *job, const char *topic);
 /* Once the workers are known: what a thread takes at a time. */
-void recompute_divide(struct job *job);
+enum status recompute_divide(struct job *job, struct error *error) MUST_CHECK;
+/* The next stretch for a worker to fold; NULL: none is left. */
+const struct stretch *recompute_take(struct job *job, size_t worker);
 
 /* Steps of the workers. */
 enum status recompute_step_fold(struct worker *worker, struct error *error) MUST_CHECK;

@@ -1,5 +1,5 @@
 /* Who reads what: the readings of the definitions, the routes of records, the stretches of
- * segments.
+ * segments, and the threads' shares of them.
  *
  * Where a definition compares ids (core/records/recent_ids.h), the segments of a partition are
  * folded in stretches: each is several segments that follow each other, folded by one thread in the
@@ -161,12 +161,11 @@ static int compare_places(const void *a, const void *b)
     return left->start_offset < right->start_offset ? -1 : left->start_offset > right->start_offset;
 }
 
-/* The largest first: the last one that is taken from the queue should be a short one. */
-static int compare_sizes(const void *a, const void *b)
+static int compare_stretches(const void *a, const void *b)
 {
     const struct stretch *left = a;
     const struct stretch *right = b;
-    return left->raw_bytes < right->raw_bytes ? 1 : -(left->raw_bytes > right->raw_bytes);
+    return left->place < right->place ? -1 : left->place > right->place;
 }
 
 /* Whether somebody folds records of the segment. */
@@ -185,7 +184,7 @@ static bool is_wanted(const struct job *job, const struct archive_segment *segme
 
 /* One segment each, but for topics whose ids are compared. What is wanted of a partition is its
  * end, so the segments of a stretch follow each other. */
-void recompute_divide(struct job *job)
+static void make_stretches(struct job *job)
 {
     int64_t fair = job->wanted_records / ((int64_t)job->worker_count * STRETCHES_A_THREAD);
     size_t before = 0;
@@ -209,8 +208,73 @@ void recompute_divide(struct job *job)
                  job->order[i]->start_offset - first->start_offset < wanted);
         before += stretch->count;
     }
+}
+
+/* Stretches are in the order of partitions and offsets. */
+static void place_stretches(struct job *job)
+{
+    for (size_t i = 0, next; i < job->stretch_count; i = next) {
+        const struct archive_segment *first = job->stretches[i].segments[0];
+        int64_t bytes = 0;
+        int64_t below = 0;
+        for (next = i;
+             next < job->stretch_count && same_partition(job->stretches[next].segments[0], first);
+             next++)
+            bytes += job->stretches[next].raw_bytes;
+        for (size_t j = i; j < next; j++) {
+            struct stretch *stretch = &job->stretches[j];
+            stretch->place = ((double)below + (double)stretch->raw_bytes / 2) / ((double)bytes + 1);
+            below += stretch->raw_bytes;
+        }
+    }
     if (job->stretch_count > 0)
-        qsort(job->stretches, job->stretch_count, sizeof *job->stretches, compare_sizes);
+        qsort(job->stretches, job->stretch_count, sizeof *job->stretches, compare_stretches);
+}
+
+/* Records mostly come in the order of their time, so the same part of each partition has the same
+ * windows. A thread begins with such a part: then few groups are in the tables of two. */
+enum status recompute_divide(struct job *job, struct error *error)
+{
+    make_stretches(job);
+    place_stretches(job);
+    job->queues = calloc(job->worker_count, sizeof *job->queues);
+    if (job->queues == NULL)
+        return error_no_memory(error);
+    double bytes = 0;
+    double below = 0;
+    size_t next = 0;
+    for (size_t i = 0; i < job->stretch_count; i++)
+        bytes += (double)job->stretches[i].raw_bytes;
+    for (size_t w = 0; w < job->worker_count; w++) {
+        double share = bytes * (double)(w + 1) / (double)job->worker_count;
+        job->queues[w].next = next;
+        for (; next < job->stretch_count; next++) {
+            double half = (double)job->stretches[next].raw_bytes / 2;
+            if (w + 1 < job->worker_count && below + half > share)
+                break;
+            below += 2 * half;
+        }
+        job->queues[w].end = next;
+    }
+    return STATUS_OK;
+}
+
+/* Whoever has done its part helps the one who has most before it, from that part's end. */
+const struct stretch *recompute_take(struct job *job, size_t worker)
+{
+    const struct stretch *stretch = NULL;
+    pthread_mutex_lock(&job->lock);
+    struct queue *own = &job->queues[worker];
+    struct queue *longest = own;
+    for (size_t w = 0; w < job->worker_count; w++)
+        if (job->queues[w].end - job->queues[w].next > longest->end - longest->next)
+            longest = &job->queues[w];
+    if (own->next < own->end)
+        stretch = &job->stretches[own->next++];
+    else if (longest->next < longest->end)
+        stretch = &job->stretches[--longest->end];
+    pthread_mutex_unlock(&job->lock);
+    return stretch;
 }
 
 static enum status order_segments(struct job *job, struct error *error)
@@ -254,4 +318,5 @@ void recompute_plan_deinit(struct job *job)
     free(job->routes);
     free(job->order);
     free(job->stretches);
+    free(job->queues);
 }
