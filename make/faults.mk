@@ -31,3 +31,12 @@ $(NEXT_SCHEMA): $(OUT)/dovetail tests/faults/next_schema/999_next.sql
 	@$(CXX) $(LDFLAGS) -o $@ $(call objects_of,cli) $(@D)/migrations.o $(CORE) $(LDLIBS)
 
 FAULT_TOOLS := $(STEPS_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
+
+# All of tests/faults, in full: each message, allocation and earlier schema, not some of them.
+FAULT_TESTS := $(filter $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
+.PHONY: faults
+faults: deps ## run the fault tests in full, on a real Kafka and PostgreSQL; takes long
+	@$(MAKE) --no-print-directory -j2 $(PROGRAMS:%=$(OUT)/%) $(FAULT_TESTS) $(FAULT_TOOLS)
+	@$(TEST_STACK) docker/local/stack.sh up
+	@DOVETAIL_FAULTS=all DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(FAULT_TESTS); status=$$?; \
+	  $(TEST_STACK) docker/local/stack.sh down; exit $$status

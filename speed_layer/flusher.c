@@ -156,10 +156,7 @@ static enum status ensure_connected(struct flusher *flusher, struct error *error
  * nothing better to do than to wait for the operator. */
 static bool may_pass(const struct error *error)
 {
-    return strncmp(error->sqlstate, "53", 2) == 0 || /* disk full, out of memory */
-           strncmp(error->sqlstate, "57", 2) == 0 || /* cancelled by an operator */
-           strncmp(error->sqlstate, "58", 2) == 0 || /* I/O error */
-           strcmp(error->sqlstate, "25006") == 0;    /* read-only: a standby, for now */
+    return strncmp(error->sqlstate, "57", 2) == 0; /* cancelled by an operator */
 }
 
 static void listen_for_notices(struct flusher *flusher)

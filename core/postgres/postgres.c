@@ -38,16 +38,22 @@ struct postgres {
 bool postgres_sqlstate_is_transient(const char *sqlstate)
 {
     static const char *const transient[] = {
+        "25006", /* read_only_sql_transaction: a replica, before it is promoted */
         "40001", /* serialization_failure */
         "40P01", /* deadlock_detected */
-        "53300", /* too_many_connections */
         "55P03", /* lock_not_available */
         "57P01", /* admin_shutdown */
         "57P02", /* crash_shutdown */
         "57P03", /* cannot_connect_now: starting up, recovering */
     };
-    if (strncmp(sqlstate, "08", 2) == 0) /* connection exceptions */
-        return true;
+    static const char *const classes[] = {
+        "08", /* connection exceptions */
+        "53", /* insufficient resources: disk, memory, connections */
+        "58", /* system errors, such as of I/O */
+    };
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+        if (strncmp(sqlstate, classes[i], 2) == 0)
+            return true;
     for (size_t i = 0; i < sizeof transient / sizeof transient[0]; i++)
         if (strcmp(sqlstate, transient[i]) == 0)
             return true;

@@ -1,8 +1,8 @@
 /* PostgreSQL, behind one header: connections, statements, COPY and notifications over libpq.
  *
  * A connection belongs to one thread at a time. Failures say what to do: STATUS_RETRY (connection
- * lost, serialization failure, deadlock, server starting up or too many connections), STATUS_FATAL
- * (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost connection the
+ * lost, serialization failure, deadlock, a server that starts up, is full, too busy or a replica),
+ * STATUS_FATAL (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost connection the
  * outcome of a COMMIT is unknown: read the state back. A failure inside a transaction leaves it
  * open and aborted: the caller says ROLLBACK. A text holds the first words of the statement and the
  * server's message; the conninfo never appears in one. */

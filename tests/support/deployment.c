@@ -36,11 +36,11 @@ static PGconn *connect_to(const char *conninfo)
     return connection;
 }
 
-static void administer(const char *what, const char *database, const char *how)
+static void administer(const struct deployment *deployment, const char *what, const char *how)
 {
     char sql[256];
-    snprintf(sql, sizeof sql, "%s %s%s", what, database, how);
-    PGconn *connection = connect_to(stack_postgres());
+    snprintf(sql, sizeof sql, "%s %s%s", what, deployment->database, how);
+    PGconn *connection = connect_to(deployment->server);
     PGresult *result = PQexec(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         print_message("%s: %s", sql, PQerrorMessage(connection));
@@ -54,9 +54,9 @@ static void fill_conninfo(struct deployment *deployment)
     char *error = NULL;
     char *out = deployment->postgres;
     size_t size = sizeof deployment->postgres;
-    PQconninfoOption *options = PQconninfoParse(stack_postgres(), &error);
+    PQconninfoOption *options = PQconninfoParse(deployment->server, &error);
     if (options == NULL)
-        fail_msg("DOVETAIL_POSTGRES: %s", error);
+        fail_msg("%s", error);
     size_t length = (size_t)snprintf(out, size, "dbname='%s'", deployment->database);
     for (PQconninfoOption *option = options; option->keyword != NULL; option++)
         if (option->val != NULL && strcmp(option->keyword, "dbname") != 0)
@@ -186,12 +186,13 @@ static void remove_at_exit(void)
     deployment_destroy(alive);
 }
 
-struct deployment *deployment_create(void)
+struct deployment *deployment_create_on(const char *conninfo)
 {
     static bool registered;
     uint64_t number = 0;
     struct deployment *deployment = calloc(1, sizeof *deployment);
     assert_non_null(deployment);
+    deployment->server = conninfo;
     if (getrandom(&number, sizeof number, 0) != sizeof number)
         fail_msg("no random numbers");
     snprintf(deployment->suffix, sizeof deployment->suffix, "-%016llx", (unsigned long long)number);
@@ -211,7 +212,7 @@ struct deployment *deployment_create(void)
     snprintf(deployment->config, sizeof deployment->config, "%s/dovetail.json",
              deployment->directory);
     fill_conninfo(deployment);
-    administer("CREATE DATABASE", deployment->database, "");
+    administer(deployment, "CREATE DATABASE", "");
     make_directory(deployment, "schemas");
     make_directory(deployment, "schemas/sources");
     make_directory(deployment, "schemas/views");
@@ -227,6 +228,11 @@ struct deployment *deployment_create(void)
     return deployment;
 }
 
+struct deployment *deployment_create(void)
+{
+    return deployment_create_on(stack_postgres());
+}
+
 void deployment_destroy(struct deployment *deployment)
 {
     if (deployment == NULL)
@@ -236,7 +242,8 @@ void deployment_destroy(struct deployment *deployment)
     if (getenv("DOVETAIL_KEEP") != NULL) {
         print_message("kept: %s, database %s\n", deployment->directory, deployment->database);
     } else {
-        administer("DROP DATABASE IF EXISTS", deployment->database, " WITH (FORCE)");
+        if (strcmp(deployment->server, stack_postgres()) == 0) /* else it goes with its server */
+            administer(deployment, "DROP DATABASE IF EXISTS", " WITH (FORCE)");
         broker_delete_topics(deployment->suffix);
         nftw(deployment->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     }

@@ -18,6 +18,7 @@ struct deployment {
     char suffix[20]; /* of its topics */
     char database[64];
     char postgres[512]; /* conninfo of the database */
+    const char *server; /* borrowed: conninfo of where databases are made */
     int port;           /* of its serving process, once started */
     json_t *settings;   /* what dovetail.json says */
     struct child *serving;
@@ -25,6 +26,9 @@ struct deployment {
 
 /* Makes directory, database and dovetail.json: short intervals, so that much happens. */
 struct deployment *deployment_create(void);
+/* With the database on another server, a conninfo of somebody who may create databases. It is not
+ * dropped: it goes with the server. */
+struct deployment *deployment_create_on(const char *conninfo);
 void deployment_destroy(struct deployment *deployment); /* accepts NULL */
 
 /* Replaces one setting, such as ("speed", "slice_interval_ms", json_integer(500)): takes `value`.
