@@ -11,6 +11,7 @@
 
 #include "batch_layer/run.h"
 #include "batch_layer/session.h"
+#include "batch_layer/telemetry.h"
 #include "core/program/program.h"
 #include "core/time/timestamp.h"
 
@@ -25,6 +26,7 @@ struct scheduler {
     const struct cron *cron;
     const struct cron *full_cron; /* NULL: off */
     struct batch batch;
+    struct telemetry telemetry;
     int64_t next_us;                /* when the next run is due */
     int64_t next_full_us;           /* when the next full one is, which stands in for both */
     char trouble[ERROR_TEXT_BYTES]; /* the last one that was logged */
@@ -66,6 +68,7 @@ static int64_t due_us(const struct scheduler *scheduler)
 
 static void close_batch(struct scheduler *scheduler)
 {
+    telemetry_forget_archiver(&scheduler->telemetry, scheduler->batch.archiver);
     archiver_destroy(scheduler->batch.archiver);
     scheduler->batch.archiver = NULL;
     postgres_close(scheduler->batch.postgres);
@@ -112,6 +115,7 @@ static enum status follow(struct scheduler *scheduler, struct error *error)
     if (status == STATUS_OK)
         scheduler->trouble[0] = '\0';
     while (status == STATUS_OK && !program_stopping()) {
+        telemetry_write(&scheduler->telemetry, batch->archiver, due_us(scheduler));
         int64_t left_us = due_us(scheduler) - program_clock_us();
         if (left_us <= 0)
             return STATUS_OK;
@@ -134,7 +138,14 @@ static void run_once(struct scheduler *scheduler)
     bool full = scheduler->next_full_us <= program_clock_us();
     struct run_request request = {.reason = "schedule",
                                   .full = full ? "batch.full_schedule" : NULL};
+    struct telemetry *telemetry = &scheduler->telemetry;
+    telemetry->running = true;
+    telemetry_write(telemetry, scheduler->batch.archiver, due_us(scheduler));
     enum status status = run_execute(&scheduler->batch, &request, &report, &error);
+    telemetry->running = false;
+    telemetry_note_run(telemetry, &report, status);
+    if (scheduler->batch.archiver == NULL) /* it went with the run that failed */
+        telemetry_forget_archiver(telemetry, NULL);
     if (status == STATUS_OK)
         program_log(LOG_INFO,
                     "run %" PRId64
@@ -149,6 +160,7 @@ static void run_once(struct scheduler *scheduler)
         program_log(LOG_ERR, "run %" PRId64 " failed: %s", report.run, error.text);
     if (full)
         scheduler->next_full_us = next_of(scheduler->full_cron);
+    telemetry_write(telemetry, scheduler->batch.archiver, due_us(scheduler));
     run_report_deinit(&report);
     if (status != STATUS_OK)
         close_batch(scheduler);
@@ -187,14 +199,20 @@ int schedule_run(const struct config *config, const struct cron *cron, const str
                                   .full_cron = full_cron,
                                   .batch = {.config = config},
                                   .next_full_us = next_of(full_cron)};
+    struct error error;
+    enum status status = telemetry_start(&scheduler.telemetry, config, &error);
+    if (status != STATUS_OK) {
+        program_log(LOG_ERR, "%s", error.text);
+        return status == STATUS_REJECT ? PROGRAM_USAGE : PROGRAM_FAILURE;
+    }
     plan_next(&scheduler);
     while (!program_stopping())
         turn(&scheduler);
-    struct error error;
     if (scheduler.batch.archiver != NULL &&
         archiver_flush(scheduler.batch.archiver, &error) != STATUS_OK)
         program_log(LOG_WARNING, "archiving: %s", error.text);
     close_batch(&scheduler);
+    telemetry_stop(&scheduler.telemetry);
     program_log(LOG_INFO, "stopped");
     return PROGRAM_OK;
 }

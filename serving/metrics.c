@@ -8,15 +8,16 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/program/metrics.h"
+
 static const int statuses[] = {200, 207, 304, 400, 401, 403, 404, 405, 406, 409,
                                413, 414, 415, 422, 429, 500, 503, 504, 0};
-static const int64_t bounds_us[] = {100,     250,     500,     1000,     2500,    5000,
-                                    10000,   25000,   50000,   100000,   250000,  500000,
-                                    1000000, 2500000, 5000000, 10000000, 30000000};
+static const double bounds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30};
 
 enum {
     STATUS_COUNT = sizeof statuses / sizeof statuses[0], /* the last: any other */
-    BOUND_COUNT = sizeof bounds_us / sizeof bounds_us[0],
+    BOUND_COUNT = sizeof bounds / sizeof bounds[0],
     LABELS_SIZE = 160,
 };
 
@@ -53,7 +54,7 @@ void metrics_count(struct metrics *metrics, size_t route, int status, int64_t du
 {
     size_t bound = 0;
     size_t code = 0;
-    while (bound < BOUND_COUNT && duration_us > bounds_us[bound])
+    while (bound < BOUND_COUNT && (double)duration_us / 1e6 > bounds[bound])
         bound++;
     while (code + 1 < STATUS_COUNT && statuses[code] != status)
         code++;
@@ -68,7 +69,7 @@ static uint64_t get(const atomic_uint_fast64_t *counter)
 }
 
 /* A snapshot, so that the lines of one histogram agree with each other. */
-static uint64_t read_counts(const struct histogram *histogram, uint64_t counts[BOUND_COUNT + 1])
+static uint64_t read_counts(const struct histogram *histogram, uint64_t *counts)
 {
     uint64_t total = 0;
     for (size_t i = 0; i <= BOUND_COUNT; i++)
@@ -87,19 +88,11 @@ static void put_labels(char labels[LABELS_SIZE], const char *route, size_t code)
 
 static void write_histogram(const struct histogram *histogram, const char *labels, FILE *out)
 {
-    static const char name[] = "dovetail_http_request_duration_seconds";
-    uint64_t counts[BOUND_COUNT + 1];
-    uint64_t total = read_counts(histogram, counts);
-    uint64_t below = 0;
-    for (size_t i = 0; i < BOUND_COUNT; i++) {
-        below += counts[i];
-        fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", name, labels,
-                (double)bounds_us[i] / 1e6, below);
-    }
-    fprintf(out,
-            "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n%s_sum{%s} %.6f\n%s_count{%s} %" PRIu64 "\n",
-            name, labels, total, name, labels, (double)get(&histogram->sum_us) / 1e6, name, labels,
-            total);
+    struct metrics_histogram copy = {.bounds = bounds,
+                                     .bound_count = BOUND_COUNT,
+                                     .sum_seconds = (double)get(&histogram->sum_us) / 1e6};
+    (void)read_counts(histogram, copy.counts);
+    metrics_write_histogram(out, "dovetail_http_request_duration_seconds", labels, &copy);
 }
 
 /* Each route has its line for 200, so that rates begin at zero; other statuses once they came. */

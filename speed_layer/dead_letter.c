@@ -35,6 +35,44 @@ struct dead_letter {
     size_t omission;             /* index into omissions */
 };
 
+/* --- kinds --- */
+
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* By what core/records/event_parser.c writes. */
+enum dead_letter_kind dead_letter_kind(const struct rejection *rejection)
+{
+    const char *reason = rejection->reason;
+    if (rejection->view_count > 0)
+        return DEAD_LETTER_VIEW;
+    if (begins(reason, "not "))
+        return DEAD_LETTER_NOT_JSON;
+    if (begins(reason, "record too large"))
+        return DEAD_LETTER_TOO_LARGE;
+    const char *said = strstr(reason, "\": ");
+    if (said == NULL)
+        return DEAD_LETTER_VALUE;
+    said += strlen("\": ");
+    if (strcmp(said, "missing") == 0 || begins(said, "null, but "))
+        return DEAD_LETTER_MISSING;
+    return begins(said, "wants ") ? DEAD_LETTER_TYPE : DEAD_LETTER_VALUE;
+}
+
+const char *dead_letter_kind_name(enum dead_letter_kind kind)
+{
+    static const char *const names[DEAD_LETTER_KINDS] = {
+        [DEAD_LETTER_NOT_JSON] = "not_json", [DEAD_LETTER_TOO_LARGE] = "too_large",
+        [DEAD_LETTER_MISSING] = "missing",   [DEAD_LETTER_TYPE] = "type",
+        [DEAD_LETTER_VALUE] = "value",       [DEAD_LETTER_VIEW] = "view",
+    };
+    return names[kind];
+}
+
+/* --- collecting --- */
+
 void dead_letters_clear(struct dead_letters *letters)
 {
     for (size_t i = 0; i < letters->count; i++) {

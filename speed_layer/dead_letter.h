@@ -35,6 +35,21 @@ struct rejection {
     char reason[ERROR_TEXT_BYTES];
 };
 
+/* Kinds of reasons, few and stable: for counting. */
+enum dead_letter_kind {
+    DEAD_LETTER_NOT_JSON,
+    DEAD_LETTER_TOO_LARGE,
+    DEAD_LETTER_MISSING, /* a field that is needed is not there, or null */
+    DEAD_LETTER_TYPE,    /* a field has another type */
+    DEAD_LETTER_VALUE,   /* a field's value is out of range, or a derived field fails */
+    DEAD_LETTER_VIEW,    /* good, but an expression of a view fails */
+    DEAD_LETTER_KINDS
+};
+
+enum dead_letter_kind dead_letter_kind(const struct rejection *rejection);
+/* "not_json" and so on. */
+const char *dead_letter_kind_name(enum dead_letter_kind kind);
+
 struct dead_letter;
 
 struct dead_letters {

@@ -133,6 +133,8 @@ void flush_clear(struct flush *flush)
     flush->commit_in_doubt = false;
     flush->status = STATUS_OK;
     dead_letters_clear(&flush->letters);
+    memset(flush->dead, 0, sizeof flush->dead);
+    flush->slices = 0;
 }
 
 void flush_deinit(struct flush *flush)

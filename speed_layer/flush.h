@@ -70,7 +70,9 @@ struct flush {
     size_t ledger_count;
     size_t ledger_capacity;
     struct dead_letters letters;
-    struct group **scratch; /* of flush_add_groups */
+    int64_t dead[DEAD_LETTER_KINDS]; /* of these, by kind */
+    int64_t slices;                  /* that it closes */
+    struct group **scratch;          /* of flush_add_groups */
     size_t scratch_capacity;
     uint64_t generation;  /* the main thread's: outcomes of another one are ignored */
     bool commit_in_doubt; /* the connection was lost during COMMIT */

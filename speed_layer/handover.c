@@ -87,6 +87,7 @@ enum status handover_begin(struct speed *speed, bool touch, struct error *error)
         return STATUS_OK;
     speed->open->generation = speed->generation;
     flusher_submit(speed->flusher, speed->open);
+    telemetry_note_submitted(speed);
     speed->in_flight = true;
     speed->open = speed->open == &speed->flushes[0] ? &speed->flushes[1] : &speed->flushes[0];
     speed->next_flush_us = speed->now_us + flush_interval_us(speed, behind);
@@ -142,6 +143,7 @@ enum status handover_finish(struct speed *speed, int timeout_ms, struct error *e
     if (flush == NULL)
         return STATUS_OK;
     speed->in_flight = false;
+    telemetry_note_flush(speed, flush);
     enum status status = handle_outcome(speed, flush, error);
     flush_clear(flush);
     return status;

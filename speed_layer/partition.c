@@ -161,6 +161,7 @@ enum status partition_cut(struct partition *partition, struct flush *flush, int6
     partition->slice_began_us = now_us;
     if (partition->next_offset == partition->slice_start)
         return STATUS_OK; /* the open slice begins here already */
+    flush->slices++;
     enum status status = encode_groups(partition, flush, true, error);
     for (size_t i = 0; status == STATUS_OK && i < partition->view_count; i++)
         status = empty_groups(&partition->views[i], error);

@@ -87,6 +87,7 @@ static enum status add_dead_letter(struct speed *speed, const struct partition *
     }
     if (status != STATUS_OK)
         return status;
+    speed->open->dead[dead_letter_kind(rejection)]++;
     return dead_letters_add(&speed->open->letters, feed->source->dead_letter_topic, &origin,
                             &disclosure, rejection, error);
 }
@@ -111,6 +112,7 @@ static enum status fold_record(struct speed *speed, struct partition *partition,
     if (outcome == RECORD_STALE || outcome == RECORD_LEARNED)
         return STATUS_OK;
     speed->records++;
+    speed->telemetry.bytes += (int64_t)record->length;
     if (outcome != RECORD_DEAD)
         return STATUS_OK;
     return add_dead_letter(speed, partition, record, message, &rejection, error);
@@ -229,6 +231,7 @@ static enum status tick(struct speed *speed, struct error *error)
         speed->next_hint_us = now_us + HINT_US;
     }
     tell_progress(speed);
+    telemetry_tick(speed);
     return status;
 }
 
@@ -586,7 +589,9 @@ int speed_run(const struct config *config, const char *instance_name)
 {
     struct speed speed = {.config = config, .instance_name = instance_name, .idle = true};
     struct error error = {0};
-    enum status status = start(&speed, &error);
+    enum status status = telemetry_start(&speed, &error);
+    if (status == STATUS_OK)
+        status = start(&speed, &error);
     while (status == STATUS_OK && !program_stopping())
         status = run_once(&speed, &error);
     if (status == STATUS_OK)
@@ -595,6 +600,7 @@ int speed_run(const struct config *config, const char *instance_name)
         status = STATUS_OK;
     if (status != STATUS_OK)
         program_log(LOG_ERR, "%s", error.text);
+    telemetry_stop(&speed);
     deinit(&speed);
     return status == STATUS_OK       ? PROGRAM_OK
            : status == STATUS_REJECT ? PROGRAM_USAGE

@@ -6,6 +6,7 @@
  *   recovery.c   records that Kafka has no more, from the archive; partitions that are halted
  *   handover.c   filling flushes, their outcomes, memory bounds
  *   watch.c      ends of the logs, partitions that nobody reads
+ *   telemetry.c  the page of metrics
  *
  * The main thread owns all of it; the flusher's thread has the flush that was submitted, until it
  * comes back, and log_ends' thread the question that it asks. */
@@ -18,6 +19,7 @@
 #include "speed_layer/instance.h"
 #include "speed_layer/log_ends.h"
 #include "speed_layer/partition.h"
+#include "speed_layer/telemetry.h"
 
 struct speed {
     const struct config *config;
@@ -50,6 +52,7 @@ struct speed {
     uint64_t generation; /* grows whenever work in memory is thrown away */
 
     struct log_ends *log_ends;
+    struct telemetry telemetry;
 
     /* Monotonic clock; 0 = never. */
     int64_t now_us;

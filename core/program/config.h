@@ -17,9 +17,11 @@ struct config {
     const char *postgres; /* libpq conninfo; secret */
     const char *schemas;  /* directory; relative paths are relative to the configuration file */
 
-    int64_t speed_flush_interval_ms; /* 1..60000, default 100 */
-    int64_t speed_slice_interval_ms; /* 100..86400000, default 60000 */
-    int64_t speed_memory_bytes;      /* states and rows not yet written, default 256 MiB */
+    int64_t speed_flush_interval_ms;          /* 1..60000, default 100 */
+    int64_t speed_slice_interval_ms;          /* 100..86400000, default 60000 */
+    int64_t speed_memory_bytes;               /* states and rows not yet written, default 256 MiB */
+    const char *speed_metrics;                /* host:port of a page of metrics; NULL: none */
+    bool speed_metrics_allow_unauthenticated; /* on an address that is not loopback */
 
     const char *batch_archive;  /* directory; default "archive" beside the configuration file */
     const char *batch_schedule; /* five-field cron expression, default every 10 minutes */
@@ -31,6 +33,8 @@ struct config {
     int64_t batch_segment_bytes;     /* raw bytes of one segment, default 64 MiB */
     int64_t batch_compression_level; /* 1..19, default 3 */
     int64_t batch_retained_runs;     /* 1..1000, default 3 */
+    const char *batch_metrics;       /* host:port of a page of metrics; NULL: none */
+    bool batch_metrics_allow_unauthenticated;
 
     const char *serving_listen;   /* host:port, default 127.0.0.1:8080; port 0 = any free one */
     int64_t serving_threads;      /* 0 = one for each processor, at least four */

@@ -75,6 +75,19 @@ const struct option config_options[] = {
              "dead letters on their way, beyond which consumption pauses. Not in it: about 100 MiB "
              "for the program, with what Kafka's client has fetched (`queued.max.messages.kbytes`, "
              "`queued.min.messages`), and the ids of `dedupe`."},
+    {.section = "speed",
+     .name = "metrics",
+     .type = OPTION_ADDRESS,
+     FIELD(speed_metrics),
+     .help = "Address of a page of metrics for Prometheus, `/metrics`, of this process; without it "
+             "there is none. One that is "
+             "not loopback is refused, unless the next option is set."},
+    {.section = "speed",
+     .name = "metrics_allow_unauthenticated",
+     .type = OPTION_BOOLEAN,
+     FIELD(speed_metrics_allow_unauthenticated),
+     .help = "Lets everybody who reaches an address that is not loopback read the page: names of "
+             "topics, offsets, counts."},
 
     {.section = "batch",
      .name = "archive",
@@ -164,6 +177,19 @@ const struct option config_options[] = {
      .help = "Published runs that are kept, the current one included: how far `dovetail runs "
              "rollback` can go back. As many earlier definitions of each view are kept, for "
              "`dovetail versions switch`."},
+    {.section = "batch",
+     .name = "metrics",
+     .type = OPTION_ADDRESS,
+     FIELD(batch_metrics),
+     .help = "Address of a page of metrics for Prometheus, `/metrics`, of `dovetail-batch "
+             "schedule`; without it there is none. One that is "
+             "not loopback is refused, unless the next option is set."},
+    {.section = "batch",
+     .name = "metrics_allow_unauthenticated",
+     .type = OPTION_BOOLEAN,
+     FIELD(batch_metrics_allow_unauthenticated),
+     .help = "Lets everybody who reaches an address that is not loopback read the page: names of "
+             "topics, offsets, counts."},
 
     {.section = "serving",
      .name = "listen",

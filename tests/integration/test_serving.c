@@ -5,6 +5,8 @@
  * ones publish and stop. */
 #include "tests/support/trips_fixture.h"
 
+#include "tests/support/promtool.h"
+
 /* --- rows --- */
 
 static void test_all_rows_equal_sql(void **state)
@@ -576,28 +578,13 @@ static void test_metrics(void **state)
 static void test_metrics_by_promtool(void **state)
 {
     (void)state;
-    char path[128];
-    char command[256];
-    char verdict[4096] = "";
-    if (system("command -v promtool > /dev/null") != 0) {
+    if (!promtool_is_there()) {
         print_message("skipped: promtool is missing (Debian's package prometheus)\n");
         skip();
     }
     struct reply reply = get("/metrics");
-    snprintf(path, sizeof path, "%s/metrics", directory);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(reply.body, file);
-    assert_int_equal(fclose(file), 0);
-    snprintf(command, sizeof command, "promtool check metrics < %s 2>&1", path);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t length = fread(verdict, 1, sizeof verdict - 1, pipe);
-    int status = pclose(pipe);
-    unlink(path);
+    promtool_check(reply.body);
     free(reply.text);
-    if (status != 0 || length > 0)
-        fail_msg("%s", verdict);
 }
 
 /* The description has exactly the routes that the metrics, hence the server, know. */
