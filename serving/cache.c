@@ -35,6 +35,7 @@ struct receipt_box {
     int32_t version;
     enum query_layer layer;
     int users;
+    int64_t confirmed_us;                /* when it was last asked for, and held; under the lock */
     struct query_partition partitions[]; /* the topic's name follows */
 };
 
@@ -228,7 +229,7 @@ struct kept_receipt *cache_find_receipt(struct cache *cache, int32_t version,
     pthread_mutex_lock(&cache->lock);
     struct receipt_box *box = *slot_of(cache, version, layer);
     if (box != NULL && box->version == version && box->layer == layer &&
-        box->kept.read_us >= since_us)
+        box->confirmed_us >= since_us)
         box->users++;
     else
         box = NULL;
@@ -245,6 +246,15 @@ void cache_release_receipt(struct cache *cache, struct kept_receipt *receipt)
     pthread_mutex_unlock(&cache->lock);
 }
 
+void cache_confirm_receipt(struct cache *cache, struct kept_receipt *receipt, int64_t asked_us)
+{
+    struct receipt_box *box = (struct receipt_box *)receipt;
+    pthread_mutex_lock(&cache->lock);
+    if (box->confirmed_us < asked_us)
+        box->confirmed_us = asked_us;
+    pthread_mutex_unlock(&cache->lock);
+}
+
 void cache_keep_receipt(struct cache *cache, int32_t version, enum query_layer layer,
                         const struct query_receipt *receipt, int64_t read_us)
 {
@@ -252,14 +262,15 @@ void cache_keep_receipt(struct cache *cache, int32_t version, enum query_layer l
     const char *topic = count > 0 ? receipt->partitions[0].topic : "";
     size_t bytes = count * sizeof receipt->partitions[0];
     size_t topic_bytes = strlen(topic) + 1;
-    struct receipt_box *box = cache_is_on(cache) ? malloc(sizeof *box + bytes + topic_bytes) : NULL;
+    struct receipt_box *box = malloc(sizeof *box + bytes + topic_bytes);
     if (box == NULL)
         return;
     *box = (struct receipt_box){
-        .kept = {.state = query_state_hash(receipt), .read_us = read_us, .receipt = *receipt},
+        .kept = {.state = query_state_of(receipt), .read_us = read_us, .receipt = *receipt},
         .version = version,
         .layer = layer,
-        .users = 1};
+        .users = 1,
+        .confirmed_us = read_us};
     char *own_topic = (char *)&box->partitions[count];
     memcpy(own_topic, topic, topic_bytes);
     for (size_t i = 0; i < count; i++) {

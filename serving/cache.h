@@ -1,7 +1,8 @@
 /* Answers that are kept, and where each view stood when PostgreSQL was last asked.
  *
  * Invariant: a kept answer is given again only where its state (run, C, P, what is imported,
- * watermark) is that of a receipt which was read no longer ago than the caller allows. Rows follow
+ * watermark) is that of a receipt which was read, or found to hold still (query_mark_read), no
+ * longer ago than the caller allows. Rows follow
  * from the question, the version of the view and that state, so such an answer is the one that
  * PostgreSQL would have led to when the receipt was read. Receipts are not kept with answers: the
  * one that goes out is the one that was read, with its freshness grown by its age.
@@ -18,10 +19,10 @@ struct cache;
 
 /* An answer's body but for its receipt; immutable. */
 struct kept_answer {
-    uint64_t state;  /* query_state_hash of its receipt */
-    int64_t read_us; /* monotonic, before PostgreSQL was asked */
-    char *head;      /* malloc'd: up to where the receipt goes; all of it where that is no part of
-                        the body */
+    struct query_state state; /* of its receipt */
+    int64_t read_us;          /* monotonic, before PostgreSQL was asked */
+    char *head; /* malloc'd: up to where the receipt goes; all of it where that is no part of
+                   the body */
     size_t head_length;
     char *tail; /* malloc'd: behind the receipt; NULL: the body has no receipt */
     size_t tail_length;
@@ -30,7 +31,7 @@ struct kept_answer {
 
 /* Where a version stood; immutable. */
 struct kept_receipt {
-    uint64_t state;
+    struct query_state state;
     int64_t read_us; /* monotonic, before PostgreSQL was asked */
     struct query_receipt receipt;
 };
@@ -60,11 +61,14 @@ void cache_keep(struct cache *cache, const void *key, size_t key_length,
 void cache_count(struct cache *cache, bool hit);
 void cache_read_counts(struct cache *cache, struct cache_counts *out);
 
-/* The receipt that was read last; NULL where none was at or after `since_us`. */
+/* The receipt that was read last; NULL where it was neither read nor confirmed at or after
+ * `since_us`. */
 struct kept_receipt *cache_find_receipt(struct cache *cache, int32_t version,
                                         enum query_layer layer, int64_t since_us);
 void cache_release_receipt(struct cache *cache, struct kept_receipt *receipt); /* accepts NULL */
-/* Copies; forgets an older one. */
+/* It held still for a question that was put to PostgreSQL at `asked_us`. */
+void cache_confirm_receipt(struct cache *cache, struct kept_receipt *receipt, int64_t asked_us);
+/* Copies; forgets an older one. Receipts are kept whatever limit_bytes is. */
 void cache_keep_receipt(struct cache *cache, int32_t version, enum query_layer layer,
                         const struct query_receipt *receipt, int64_t read_us);
 

@@ -57,7 +57,7 @@ static enum status ask(struct stream *stream, struct postgres *postgres,
         key = rows_request_key(&rows, version, &stream->asked, &key_length);
     if (key != NULL)
         snprintf(id, LIVE_ID_SIZE, "%016" PRIx64 "%016" PRIx64, XXH3_64bits(key, key_length),
-                 query_state_hash(&(*answer)->receipt));
+                 query_state_of(&(*answer)->receipt).low);
     else if (status == STATUS_OK)
         status = error_no_memory(error);
     if (status != STATUS_OK) {

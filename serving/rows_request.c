@@ -183,31 +183,72 @@ static bool is_about_rows(const struct http_parameter *parameter)
     return strcmp(parameter->name, "at_least") != 0 && strcmp(parameter->name, "wait_ms") != 0;
 }
 
+/* Numbers, and texts with their terminators. Nothing is written without `out`. */
+struct key_writer {
+    char *out;
+    size_t length;
+};
+
+static void put_bytes(struct key_writer *writer, const void *data, size_t length)
+{
+    if (writer->out != NULL)
+        memcpy(writer->out + writer->length, data, length);
+    writer->length += length;
+}
+
+static void put_number(struct key_writer *writer, uint64_t number)
+{
+    put_bytes(writer, &number, sizeof number);
+}
+
+static void put_text(struct key_writer *writer, const char *text)
+{
+    put_bytes(writer, text, strlen(text) + 1);
+}
+
+/* All of it, not a hash: what one scope may see is never another's answer. */
+static void put_scope(struct key_writer *writer, const struct query_request *request)
+{
+    put_number(writer, request->scope_count);
+    for (size_t i = 0; i < request->scope_count; i++) {
+        const struct query_filter *filter = &request->scope[i];
+        put_text(writer, filter->key);
+        put_number(writer, filter->kind);
+        put_number(writer, filter->text_count);
+        for (size_t t = 0; t < filter->text_count; t++)
+            put_text(writer, filter->texts[t]);
+    }
+}
+
+static void put_key(struct key_writer *writer, const struct rows_request *rows,
+                    const struct catalog_version *version,
+                    const struct http_parameter *const *parameters, size_t count)
+{
+    put_number(writer, (uint64_t)version->version);
+    put_number(writer, rows->representation);
+    put_scope(writer, &rows->question.request);
+    for (size_t i = 0; i < count; i++) {
+        put_text(writer, parameters[i]->name);
+        put_text(writer, parameters[i]->value);
+    }
+}
+
 char *rows_request_key(const struct rows_request *rows, const struct catalog_version *version,
                        const struct http_request *request, size_t *length)
 {
-    const struct http_parameter *sorted[HTTP_PARAMETER_MAX] = {NULL};
-    const uint64_t scope = query_scope_hash(&rows->question.request);
-    const uint64_t numbers[] = {(uint64_t)version->version, (uint64_t)rows->representation, scope};
+    const struct http_parameter *sorted[HTTP_PARAMETER_MAX];
     size_t count = 0;
-    size_t size = sizeof numbers;
-    for (size_t i = 0; i < request->parameter_count; i++) {
-        const struct http_parameter *parameter = &request->parameters[i];
-        if (!is_about_rows(parameter))
-            continue;
-        sorted[count++] = parameter;
-        size += strlen(parameter->name) + strlen(parameter->value) + 2;
-    }
+    for (size_t i = 0; i < request->parameter_count; i++)
+        if (is_about_rows(&request->parameters[i]))
+            sorted[count++] = &request->parameters[i];
     qsort(sorted, count, sizeof sorted[0], compare_names); /* each name occurs once */
-    char *key = malloc(size);
-    if (key == NULL)
+    struct key_writer writer = {0};
+    put_key(&writer, rows, version, sorted, count);
+    writer.out = malloc(writer.length);
+    if (writer.out == NULL)
         return NULL;
-    memcpy(key, numbers, sizeof numbers);
-    char *out = key + sizeof numbers;
-    for (size_t i = 0; i < count; i++) {
-        out = stpcpy(out, sorted[i]->name) + 1;
-        out = stpcpy(out, sorted[i]->value) + 1;
-    }
-    *length = size;
-    return key;
+    writer.length = 0;
+    put_key(&writer, rows, version, sorted, count);
+    *length = writer.length;
+    return writer.out;
 }

@@ -209,6 +209,18 @@ bool server_take_catalogue(struct server *server, struct postgres **postgres,
     return false;
 }
 
+/* For the glance. A lost connection is renewed by who needs it next. */
+static enum status look(void *context, struct query_mark *out, struct error *error)
+{
+    struct server *server = context;
+    struct postgres *postgres = NULL;
+    enum status status = pool_take(server->pool, &postgres, error);
+    if (status == STATUS_OK)
+        status = query_mark_read(postgres, out, error);
+    pool_give_back(server->pool, postgres);
+    return status;
+}
+
 /* --- start and stop --- */
 
 /* A thread waits for PostgreSQL most of the time, so there are a few more than processors: with
@@ -233,11 +245,13 @@ enum status server_start(const struct config *config, struct server **out, struc
     server->catalogues = catalogue_holder_create();
     server->metrics = metrics_create(ROUTE_COUNT + 1);
     server->cache = cache_create((size_t)config->serving_cache_bytes);
+    server->glance = glance_create(look, server);
     enum status status = STATUS_OK;
-    if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL)
+    if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL ||
+        server->glance == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
-        status = pool_create(config->postgres, threads + 1, STATEMENT_MS, &server->pool, error);
+        status = pool_create(config->postgres, threads + 2, STATEMENT_MS, &server->pool, error);
     if (status == STATUS_OK)
         status = access_create(config, &server->access, error);
     if (status == STATUS_OK)
@@ -297,6 +311,7 @@ void server_stop(struct server *server)
     pool_destroy(server->pool);
     catalogue_holder_destroy(server->catalogues);
     metrics_destroy(server->metrics);
+    glance_destroy(server->glance);
     cache_destroy(server->cache);
     access_destroy(server->access);
     tls_destroy(server->tls);

@@ -9,6 +9,7 @@
 #include "serving/cache.h"
 #include "serving/catalogue.h"
 #include "core/http/http.h"
+#include "serving/glance.h"
 #include "serving/ingest.h"
 #include "serving/live.h"
 #include "serving/metrics.h"
@@ -22,6 +23,7 @@ struct server {
     struct catalogue_holder *catalogues;
     struct metrics *metrics;
     struct cache *cache;
+    struct glance *glance;
     struct waiters *waiters;
     struct live *live;
     struct http_server *http;

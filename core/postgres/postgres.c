@@ -212,6 +212,11 @@ bool postgres_is_connected(const struct postgres *postgres)
     return PQstatus(postgres->connection) == CONNECTION_OK;
 }
 
+const char *postgres_server(const struct postgres *postgres)
+{
+    return postgres->backend.server;
+}
+
 PGconn *postgres_handle(struct postgres *postgres)
 {
     return postgres->connection;

@@ -40,6 +40,14 @@ enum status postgres_reconnect(struct postgres *postgres, struct error *error) M
 bool postgres_is_connected(const struct postgres *postgres);
 PGconn *postgres_handle(struct postgres *postgres); /* for pipeline mode in core/ */
 
+/* When snapshots of different sessions can be compared: both of the same server, and no session was
+ * opened between the two. (A server that crashed gives transaction numbers that it lost to others;
+ * but it ends every session first.) */
+/* Names the server; empty: a standby, or what a pooler chooses. Changes when connecting anew. */
+const char *postgres_server(const struct postgres *postgres);
+/* How many sessions this process has opened until now, in any thread. */
+uint64_t postgres_session_count(void);
+
 /* Statements without result rows; several may be given in one text. */
 enum status postgres_execute(struct postgres *postgres, const char *sql,
                              struct error *error) MUST_CHECK;

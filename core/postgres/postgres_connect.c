@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,11 +244,20 @@ static void receive_notice(void *context, const PGresult *notice)
 static const char session_sql[] =
     "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET tcp_keepalives_idle = 15; "
     "SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 6; SET tcp_user_timeout = 45000; "
-    "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())";
+    "SELECT pid, backend_start, pg_postmaster_start_time(), pg_is_in_recovery()"
+    " FROM pg_stat_get_activity(pg_backend_pid())";
+
+static atomic_uint_fast64_t sessions;
+
+uint64_t postgres_session_count(void)
+{
+    return atomic_load(&sessions);
+}
 
 static enum status prepare_session(PGconn *connection, struct postgres_backend *backend,
                                    struct error *error)
 {
+    (void)atomic_fetch_add(&sessions, 1); /* before anything is read in it */
     PGresult *result = PQexec(connection, session_sql);
     enum status status = STATUS_OK;
     *backend = (struct postgres_backend){0};
@@ -258,6 +268,9 @@ static enum status prepare_session(PGconn *connection, struct postgres_backend *
         /* Otherwise a pooler stands between, and may give the process to somebody else. */
         snprintf(backend->pid, sizeof backend->pid, "%s", PQgetvalue(result, 0, 0));
         snprintf(backend->start, sizeof backend->start, "%s", PQgetvalue(result, 0, 1));
+        /* A standby's snapshots do not list all that runs. */
+        if (!postgres_bool(result, 0, 3))
+            snprintf(backend->server, sizeof backend->server, "%s", PQgetvalue(result, 0, 2));
     }
     PQclear(result);
     return status;

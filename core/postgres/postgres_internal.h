@@ -10,6 +10,7 @@
 struct postgres_backend {
     char pid[16]; /* empty: not known */
     char start[48];
+    char server[48]; /* when the server started; empty: snapshots of it cannot be compared */
 };
 
 /* Opens a connection and prepares its session. *out is NULL or a connection, good or bad, that the

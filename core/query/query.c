@@ -96,7 +96,7 @@ static enum status finish_page(const struct query_reader *reader, struct error *
     struct query_answer *answer = reader->answer;
     const struct query_plan *plan = reader->plan;
     answer->is_page = reader->request->limit > 0 || plan->has_after;
-    answer->has_moved = plan->has_after && plan->after_state != query_state_hash(&answer->receipt);
+    answer->has_moved = plan->has_after && plan->after_state != query_state_of(&answer->receipt).low;
     if (!answer->has_more || answer->row_count == 0)
         return STATUS_OK;
     return query_cursor_write(reader, &answer->rows[answer->row_count - 1], &answer->next, error);
@@ -106,9 +106,12 @@ static enum status answer_query(struct query_reader *reader, struct query_plan *
                                 struct error *error)
 {
     reader->mark_us = program_monotonic_us();
+    bool held = false;
     enum status status = prepare(reader, plan, error);
     (void)query_lap_us(reader);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !reader->request->receipt_only && !reader->request->explain)
+        status = query_known_read(reader, &held, error);
+    if (status == STATUS_OK && !held)
         status = query_snapshot_read(reader, error);
     (void)query_lap_us(reader);
     if (status == STATUS_OK)

@@ -98,6 +98,9 @@ struct query_request {
     bool explain;
     bool receipt_only; /* where the answer would stand; no rows are read, in one statement */
     enum query_layer layer;
+    /* A receipt of before, of this version and layer, with the freshness it would have now; or
+     * NULL. Where the database has not moved since, rows alone are read, in one statement. */
+    const struct query_receipt *known;
 };
 
 struct query_partition {
@@ -105,6 +108,16 @@ struct query_partition {
     int32_t partition;
     int64_t cutoff;   /* C */
     int64_t position; /* P, never below C */
+};
+
+enum { QUERY_SNAPSHOT_BYTES = 256 };
+
+/* Which snapshot of the database something was read from. Two that are equal saw the same
+ * transactions, so all that can be read in one is what can be read in the other, of every view. */
+struct query_mark {
+    uint64_t sessions;                   /* postgres_session_count() before it was read */
+    char server[48];                     /* postgres_server(); empty: equal to none */
+    char snapshot[QUERY_SNAPSHOT_BYTES]; /* pg_current_snapshot(); empty: equal to none */
 };
 
 /* The receipt of layer "batch" has P = C, and watermark and freshness of the run alone. */
@@ -115,9 +128,10 @@ struct query_receipt {
     int64_t imported;   /* below it the imported records are in the answer; 0 of layer "speed", and
                            where no partition is known */
     bool has_watermark; /* some partition has had an event */
-    int64_t watermark_us; /* the least of the partitions' greatest event times */
-    bool has_freshness;   /* it is known of every partition */
-    int64_t freshness_ms; /* every record that was in the log this long ago is in the answer */
+    int64_t watermark_us;   /* the least of the partitions' greatest event times */
+    bool has_freshness;     /* it is known of every partition */
+    int64_t freshness_ms;   /* every record that was in the log this long ago is in the answer */
+    struct query_mark mark; /* where all of this was read */
 };
 
 /* explain: the results of one layer's records alone; results NULL where it has none. */
@@ -178,7 +192,8 @@ struct query_answer {
     size_t reserved_bytes;               /* of it, until the answer is destroyed */
 };
 
-/* Runs one query, in one network round trip (two, when a statement is new to the connection).
+/* Runs one query, in one network round trip (two, when a statement is new to the connection, or
+ * when request->known turns out to be of the past).
  * STATUS_REJECT: a parameter is at fault; the text begins with its name ("granularity: ...").
  * STATUS_FENCED: another version of the view is current now; load the catalogue again.
  * STATUS_RETRY: the view is still being built (sqlstate empty), the budget is in use (54000), or
@@ -195,13 +210,21 @@ enum status query_receipt_here(struct postgres *postgres, const struct catalog_v
                                struct error *error) MUST_CHECK;
 void query_answer_destroy(struct query_answer *answer);
 
-/* One number for a request's scope; 0 for none. Whatever is kept of an answer, or names one, has to
- * be kept apart by it. */
-uint64_t query_scope_hash(const struct query_request *request);
+/* The mark of a snapshot that is taken between call and return: one small statement, which reads no
+ * table. Fails as postgres_query does. */
+enum status query_mark_read(struct postgres *postgres, struct query_mark *out,
+                            struct error *error) MUST_CHECK;
+bool query_marks_are_equal(const struct query_mark *a, const struct query_mark *b);
 
-/* One number for where an answer stands: run, C, P, what is imported, watermark. What depends on
- * the records of an answer alone, and not on lookups, is equal where this is. */
-uint64_t query_state_hash(const struct query_receipt *receipt);
+/* Where an answer stands: run, C, P, what is imported, watermark. What depends on the records of an
+ * answer alone, and not on lookups, is equal where this is. XXH3's 128 bits of the numbers: no
+ * client chooses them, and among 2^40 different ones the chance of any two alike is 2^-49. */
+struct query_state {
+    uint64_t high;
+    uint64_t low;
+};
+struct query_state query_state_of(const struct query_receipt *receipt);
+bool query_states_are_equal(struct query_state a, struct query_state b);
 
 /* A part of a text. */
 struct query_span {

@@ -56,14 +56,6 @@ static void hash_filters(uint64_t *state, const struct query_filter *filters, si
     }
 }
 
-uint64_t query_scope_hash(const struct query_request *request)
-{
-    uint64_t state = 0;
-    if (request->scope_count > 0)
-        hash_filters(&state, request->scope, request->scope_count);
-    return state;
-}
-
 static uint64_t question_hash(const struct catalog_version *version,
                               const struct query_request *request)
 {
@@ -75,7 +67,7 @@ static uint64_t question_hash(const struct catalog_version *version,
     hash_text(&state, request->timezone);
     hash_number(&state, (uint64_t)request->layer);
     hash_filters(&state, request->filters, request->filter_count);
-    hash_number(&state, query_scope_hash(request));
+    hash_filters(&state, request->scope, request->scope_count);
     hash_number(&state, request->group_by != NULL ? request->group_by_count : UINT64_MAX);
     for (size_t i = 0; request->group_by != NULL && i < request->group_by_count; i++)
         hash_text(&state, request->group_by[i]);
@@ -93,19 +85,24 @@ static uint64_t question_hash(const struct catalog_version *version,
     return state;
 }
 
-uint64_t query_state_hash(const struct query_receipt *receipt)
+struct query_state query_state_of(const struct query_receipt *receipt)
 {
-    uint64_t state = 0;
-    hash_number(&state, (uint64_t)receipt->run);
-    hash_number(&state, (uint64_t)receipt->imported);
-    hash_number(&state, receipt->has_watermark);
-    hash_number(&state, receipt->has_watermark ? (uint64_t)receipt->watermark_us : 0);
+    const uint64_t whole[] = {(uint64_t)receipt->run, (uint64_t)receipt->imported,
+                              receipt->has_watermark,
+                              receipt->has_watermark ? (uint64_t)receipt->watermark_us : 0};
+    XXH128_hash_t hash = XXH3_128bits(whole, sizeof whole);
     for (size_t i = 0; i < receipt->partition_count; i++) {
-        hash_number(&state, (uint64_t)receipt->partitions[i].partition);
-        hash_number(&state, (uint64_t)receipt->partitions[i].cutoff);
-        hash_number(&state, (uint64_t)receipt->partitions[i].position);
+        const struct query_partition *partition = &receipt->partitions[i];
+        const uint64_t numbers[] = {hash.low64, hash.high64, (uint64_t)partition->partition,
+                                    (uint64_t)partition->cutoff, (uint64_t)partition->position};
+        hash = XXH3_128bits(numbers, sizeof numbers);
     }
-    return state;
+    return (struct query_state){.high = hash.high64, .low = hash.low64};
+}
+
+bool query_states_are_equal(struct query_state a, struct query_state b)
+{
+    return a.high == b.high && a.low == b.low;
 }
 
 static void hash_format(uint64_t hash, char text[HASH_TEXT_SIZE])
@@ -174,7 +171,7 @@ static json_t *row_json(const struct query_reader *reader, const struct query_ro
     json_t *results = json_array();
     json_t *keys = json_array();
     hash_format(question_hash(reader->version, reader->request), question);
-    hash_format(query_state_hash(&reader->answer->receipt), state);
+    hash_format(query_state_of(&reader->answer->receipt).low, state);
     for (size_t i = 0; i < plan->order_count; i++) {
         size_t index = plan->order[i].index;
         if (plan->order[i].column == QUERY_MEASURE)

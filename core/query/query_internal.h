@@ -5,8 +5,9 @@
  *     query_parse      texts of a person or a client       -> struct query_request
  *     query_plan       names, windows, order, having       -> struct query_plan
  *     query_filter     keys and ranges                     -> conditions and their parameters
- *     query_sql        plan and conditions                 -> two statements
- *     query_snapshot   one pipeline to PostgreSQL and back (query_statements: prepared ones)
+ *     query_sql        plan and conditions                 -> statements
+ *     query_snapshot   to PostgreSQL and back (query_statements: prepared ones; query_mark: which
+ *                      snapshot that was)
  *     query_receipt    run, C, P, watermark, freshness
  *     query_merge      rows of states                      -> groups, bounded
  *     query_rows       groups                              -> rows: results, having, limit
@@ -36,6 +37,7 @@ struct query_reader {
     const struct query_request *request;
     const struct query_plan *plan;
     struct query_answer *answer;
+    struct query_sql sql[QUERY_STEP_COUNT];
     struct query_statement *statements[QUERY_STEP_COUNT]; /* NULL: not part of this query */
     bool was_prepared[QUERY_STEP_COUNT];                  /* before this query */
     struct pgbinary_field *fields;                        /* one row of states */
@@ -50,6 +52,19 @@ int64_t query_lap_us(struct query_reader *reader);
 /* --- query_snapshot.c --- */
 
 enum status query_snapshot_read(struct query_reader *reader, struct error *error) MUST_CHECK;
+/* Reads rows at the snapshot of request->known. *held false: the database has moved, nothing was
+ * read. */
+enum status query_known_read(struct query_reader *reader, bool *held,
+                             struct error *error) MUST_CHECK;
+
+/* --- query_mark.c --- */
+
+/* All but the snapshot itself; before a statement is sent. */
+void query_mark_begin(const struct postgres *postgres, struct query_mark *out);
+/* The snapshot, as a statement told it. */
+void query_mark_take(struct query_mark *mark, const PGresult *result, int row, int column);
+/* True: what the next statement reads on this connection can be compared with it. */
+bool query_mark_may_hold(const struct query_mark *mark, const struct postgres *postgres);
 
 /* --- query_receipt.c --- */
 
@@ -65,6 +80,9 @@ enum status query_receipt_read(struct query_reader *reader, const PGresult *resu
 /* Merges received rows of one layer into the answer's groups. */
 enum status query_merge_rows(struct query_reader *reader, const PGresult *result,
                              enum query_layer layer, struct error *error) MUST_CHECK;
+/* One row, whose states begin at `column`. */
+enum status query_merge_row(struct query_reader *reader, const PGresult *result, int row,
+                            int column, enum query_layer layer, struct error *error) MUST_CHECK;
 /* Panes into windows, where they are not the same; after the last row. */
 enum status query_merge_finish(struct query_reader *reader, struct error *error) MUST_CHECK;
 enum status query_too_many_rows(const struct query_request *request,

@@ -49,12 +49,12 @@ static enum status map_window(const struct query_plan *plan, struct pgbinary_fie
 }
 
 static enum status merge_row(struct query_reader *reader, const PGresult *result, int row,
-                             enum query_layer layer, struct error *error)
+                             int column, enum query_layer layer, struct error *error)
 {
     const struct query_plan *plan = reader->plan;
     uint8_t start[8];
     for (size_t i = 0; i < reader->field_count; i++)
-        reader->fields[i] = postgres_field(result, row, (int)i);
+        reader->fields[i] = postgres_field(result, row, column + (int)i);
     if (plan->window_is_all || plan->window_is_coarser) {
         enum status status = map_window(plan, &reader->fields[0], start, error);
         if (status != STATUS_OK)
@@ -184,24 +184,27 @@ static enum status check_bounds(struct query_reader *reader, struct error *error
 
 /* --- the whole --- */
 
+enum status query_merge_row(struct query_reader *reader, const PGresult *result, int row,
+                            int column, enum query_layer layer, struct error *error)
+{
+    if (layer == QUERY_BATCH)
+        reader->answer->batch_rows_read++;
+    else
+        reader->answer->speed_rows_read++;
+    enum status status = merge_row(reader, result, row, column, layer, error);
+    return status == STATUS_OK ? check_bounds(reader, error) : status;
+}
+
 enum status query_merge_rows(struct query_reader *reader, const PGresult *result,
                              enum query_layer layer, struct error *error)
 {
     int rows = PQntuples(result);
     if ((size_t)PQnfields(result) != reader->field_count)
         return error_set(error, STATUS_FATAL, "a table of states has other columns than its view");
-    if (layer == QUERY_BATCH)
-        reader->answer->batch_rows_read += (size_t)rows;
-    else
-        reader->answer->speed_rows_read += (size_t)rows;
-    for (int row = 0; row < rows; row++) {
-        enum status status = merge_row(reader, result, row, layer, error);
-        if (status == STATUS_OK)
-            status = check_bounds(reader, error);
-        if (status != STATUS_OK)
-            return status;
-    }
-    return STATUS_OK;
+    enum status status = STATUS_OK;
+    for (int row = 0; row < rows && status == STATUS_OK; row++)
+        status = query_merge_row(reader, result, row, 0, layer, error);
+    return status;
 }
 
 static enum status combine(struct query_reader *reader, struct groups **panes, struct error *error)

@@ -332,9 +332,11 @@ enum status query_plan_make(const struct catalog_version *version,
         status = choose_order(out, request, arena, error);
     if (status == STATUS_OK && request->cursor != NULL)
         status = query_cursor_read(version, request, arena, out, error);
-    if (status == STATUS_OK) {
-        choose_bounds(out, request);
-        status = query_make_statements(out, version, request, arena, error);
-    }
-    return status;
+    if (status != STATUS_OK)
+        return status;
+    choose_bounds(out, request);
+    out->batch_is_limited = query_batch_may_be_limited(out);
+    return request->receipt_only ? STATUS_OK
+                                 : query_make_conditions(out, request, arena, &out->parameters,
+                                                         &out->conditions, error);
 }

@@ -24,12 +24,11 @@ struct query_condition {
     const char *number; /* of numbers: the text, compared digit by digit; else NULL */
 };
 
-/* A range has two, a key one, and one in the scope, the cursor one for itself and each key; limit
- * and topic. */
-enum { QUERY_PARAMETER_MAX = 8 + 3 * (VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX) };
+/* A range has two, a key one, and one in the scope, the cursor one for itself and each key; then
+ * those of the statements. */
+enum { QUERY_PARAMETER_MAX = 10 + 3 * (VIEW_KEY_MAX + VIEW_LOOKED_UP_MAX) };
 
-/* Parameters in PostgreSQL's binary formats. Each statement uses the first ones, and one more of
- * its own at [count]: the limit of the batch rows, the topic of the speed rows. */
+/* Parameters in PostgreSQL's binary formats. */
 struct query_parameters {
     uint32_t types[QUERY_PARAMETER_MAX];
     const char *values[QUERY_PARAMETER_MAX];
@@ -56,17 +55,22 @@ struct query_plan {
     size_t having_count;
     bool has_after;         /* a cursor was given: only rows behind this one */
     struct query_row after; /* window, keys, and the measures that the order has */
-    uint64_t after_state;   /* where the page before stood: query_state_hash of its receipt */
+    uint64_t after_state;   /* where the page before stood: half of query_state_of */
 
     /* How memory is bounded. At most one of the two is set. */
     size_t keep_first;   /* while merging, groups behind the first so many may be forgotten */
     size_t refuse_above; /* while merging, more groups than these are more rows than allowed */
 
-    bool batch_is_limited; /* the statement of the batch rows has the limit as a parameter */
-    struct query_parameters batch_parameters;
-    struct query_parameters speed_parameters;
-    const char *batch_sql; /* NULL: that layer is not asked for */
-    const char *speed_sql;
+    /* What rows of states have to fulfil: " AND ..." */
+    const char *conditions;
+    struct query_parameters parameters; /* of these; every statement has them, and more behind */
+    bool batch_is_limited;              /* of the batch rows the first keep_first are enough */
+};
+
+/* A statement of a plan. */
+struct query_sql {
+    const char *text; /* NULL: not part of the query */
+    struct query_parameters parameters;
 };
 
 /* Everything is allocated in `arena`, strings of filters are borrowed from the request. */
@@ -92,10 +96,21 @@ enum status query_make_conditions(struct query_plan *plan, const struct query_re
 enum status query_add_parameter(struct query_parameters *parameters, const struct value *value,
                                 struct arena *arena, struct error *error) MUST_CHECK;
 
-/* query_sql.c: plan->batch_sql, plan->speed_sql and their parameters. */
-enum status query_make_statements(struct query_plan *plan, const struct catalog_version *version,
-                                  const struct query_request *request, struct arena *arena,
-                                  struct error *error) MUST_CHECK;
+/* query_sql.c: the statements, allocated in `arena`. */
+bool query_batch_may_be_limited(const struct query_plan *plan);
+/* Batch rows and speed rows, for a transaction of one snapshot. */
+enum status query_make_statements(const struct query_plan *plan,
+                                  const struct catalog_version *version, enum query_layer layer,
+                                  struct arena *arena, struct query_sql *batch,
+                                  struct query_sql *speed, struct error *error) MUST_CHECK;
+/* Both in one, with a column in front that says which layer a row is of (enum query_layer). All of
+ * it is empty where the snapshot is not that of `known`; where it is, there is one row more, of
+ * NULLs, that has QUERY_MERGED there. */
+enum status query_make_known_statement(const struct query_plan *plan,
+                                       const struct catalog_version *version,
+                                       enum query_layer layer, const struct query_receipt *known,
+                                       struct arena *arena, struct query_sql *out,
+                                       struct error *error) MUST_CHECK;
 
 /* query_having.c */
 enum status query_choose_having(struct query_plan *plan, const struct query_request *request,

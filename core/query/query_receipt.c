@@ -12,7 +12,7 @@ const char query_receipt_sql[] =
     "SELECT r.run, v.version, v.lookups IS NOT DISTINCT FROM $4, v.built_run, pg_catalog.now(), "
     "p.partition, p.base_offset, p.cutoff, p.position,"
     " s.speed_from, p.watermark, p.run_watermark, p.as_of, p.run_as_of,"
-    " dovetail_internal.imported_below(r.run, $1)"
+    " dovetail_internal.imported_below(r.run, $1), pg_catalog.pg_current_snapshot()::text"
     " FROM dovetail_internal.current_run r"
     " LEFT JOIN dovetail_internal.view_version v ON v.view = $2 AND v.state = 'current'"
     " LEFT JOIN dovetail_internal.progress p ON p.topic = $1"
@@ -36,6 +36,7 @@ enum {
     RECEIPT_AS_OF,
     RECEIPT_RUN_AS_OF,
     RECEIPT_IMPORTED,
+    RECEIPT_SNAPSHOT,
     RECEIPT_COLUMNS,
 };
 
@@ -230,6 +231,7 @@ enum status query_receipt_read(struct query_reader *reader, const PGresult *resu
     receipt->has_watermark = times.has_watermark;
     receipt->watermark_us = times.watermark_us;
     receipt->has_freshness = times.has_as_of && receipt->partition_count > 0;
+    query_mark_take(&receipt->mark, result, 0, RECEIPT_SNAPSHOT);
     if (status == STATUS_OK && receipt->has_freshness && now_us > times.as_of_us)
         receipt->freshness_ms = (now_us - times.as_of_us) / 1000;
     return status;

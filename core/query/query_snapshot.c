@@ -1,5 +1,6 @@
-/* The statements of one query, to PostgreSQL and back in one pipeline. (For a receipt alone the
- * second one, which is a snapshot by itself.)
+/* The statements of one query, to PostgreSQL and back: rows in one statement where it turns out that
+ * the database has not moved since a receipt was read; else all in one pipeline. (For a receipt
+ * alone its statement, which is a snapshot by itself.)
  *
  *   BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
  *   run, and for each partition C, P, watermark, as_of, coverage    (query_receipt)
@@ -8,7 +9,9 @@
  *   COMMIT
  *
  * Invariant: all five results come from one snapshot. The statements find run and C by themselves,
- * so nothing read earlier can disagree with them. Rows are handed on as they arrive, one by one.
+ * so nothing read earlier can disagree with them. The one statement is told run and C of the
+ * receipt and gives rows only if its own snapshot is the receipt's (query_mark.c): then they are
+ * what it would find itself. Rows are handed on as they arrive, one by one.
  *
  * A failure leaves the connection outside of pipeline mode and of any transaction, or broken, for
  * the caller to reconnect. One thread at a time for each connection. */
@@ -18,6 +21,8 @@
 
 #include "core/catalog/catalog_lookup.h"
 
+/* Also because libpq (15) lets the first statement of a pipeline inherit the row by row mode of
+ * what was sent before the pipeline: here that is a statement without rows. */
 static const char begin_sql[] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 static const char commit_sql[] = "COMMIT";
 
@@ -25,30 +30,29 @@ static const char commit_sql[] = "COMMIT";
 
 static enum status find_statements(struct query_reader *reader, struct error *error)
 {
-    bool alone = reader->request->receipt_only;
-    const char *const texts[QUERY_STEP_COUNT] = {
-        [QUERY_STEP_BEGIN] = alone ? NULL : begin_sql,
-        [QUERY_STEP_RECEIPT] = query_receipt_sql,
-        [QUERY_STEP_BATCH] = reader->plan->batch_sql,
-        [QUERY_STEP_SPEED] = reader->plan->speed_sql,
-        [QUERY_STEP_COMMIT] = alone ? NULL : commit_sql,
-    };
-    for (int step = 0; step < QUERY_STEP_COUNT; step++) {
-        if (texts[step] == NULL)
+    struct query_sql *sql = reader->sql;
+    sql[QUERY_STEP_BEGIN].text = begin_sql;
+    sql[QUERY_STEP_RECEIPT].text = query_receipt_sql;
+    sql[QUERY_STEP_COMMIT].text = commit_sql;
+    enum status status = query_make_statements(
+        reader->plan, reader->version, reader->request->layer, &reader->answer->arena,
+        &sql[QUERY_STEP_BATCH], &sql[QUERY_STEP_SPEED], error);
+    for (int step = 0; step < QUERY_STEP_COUNT && status == STATUS_OK; step++) {
+        reader->statements[step] = NULL;
+        if (sql[step].text == NULL)
             continue;
-        enum status status =
-            query_statement_find(reader->postgres, texts[step], &reader->statements[step], error);
-        if (status != STATUS_OK)
-            return status;
-        reader->was_prepared[step] = reader->statements[step]->prepared;
+        status = query_statement_find(reader->postgres, sql[step].text, &reader->statements[step],
+                                      error);
+        if (status == STATUS_OK)
+            reader->was_prepared[step] = reader->statements[step]->prepared;
     }
-    return STATUS_OK;
+    return status;
 }
 
-static bool send_step(struct query_reader *reader, enum query_step step,
-                      const struct query_parameters *parameters)
+static bool send_step(struct query_reader *reader, enum query_step step)
 {
     PGconn *connection = postgres_handle(reader->postgres);
+    const struct query_parameters *parameters = &reader->sql[step].parameters;
     const struct query_statement *statement = reader->statements[step];
     if (statement == NULL)
         return true; /* not part of this query */
@@ -61,18 +65,13 @@ static bool send_step(struct query_reader *reader, enum query_step step,
 
 static bool send_all(struct query_reader *reader)
 {
-    static const struct query_parameters none;
-    const struct query_parameters *batch = &reader->plan->batch_parameters;
-    const struct query_parameters *speed = &reader->plan->speed_parameters;
-    struct query_parameters receipt;
     uint8_t version[4];
-    query_receipt_parameters(reader, version, &receipt);
+    query_receipt_parameters(reader, version, &reader->sql[QUERY_STEP_RECEIPT].parameters);
     PGconn *connection = postgres_handle(reader->postgres);
-    return PQenterPipelineMode(connection) == 1 && send_step(reader, QUERY_STEP_BEGIN, &none) &&
-           send_step(reader, QUERY_STEP_RECEIPT, &receipt) &&
-           send_step(reader, QUERY_STEP_BATCH, batch) &&
-           send_step(reader, QUERY_STEP_SPEED, speed) &&
-           send_step(reader, QUERY_STEP_COMMIT, &none) && PQpipelineSync(connection) == 1;
+    bool sent = PQenterPipelineMode(connection) == 1;
+    for (enum query_step step = QUERY_STEP_BEGIN; step < QUERY_STEP_COUNT; step++)
+        sent = sent && send_step(reader, step);
+    return sent && PQpipelineSync(connection) == 1;
 }
 
 /* --- receiving --- */
@@ -222,16 +221,103 @@ static void leave_pipeline(PGconn *connection)
         PQclear(PQexec(connection, "ROLLBACK"));
 }
 
+/* A statement is a snapshot by itself. */
+static enum status read_receipt_alone(struct query_reader *reader, struct error *error)
+{
+    struct query_parameters parameters;
+    PGresult *result = NULL;
+    uint8_t version[4];
+    query_receipt_parameters(reader, version, &parameters);
+    query_mark_begin(reader->postgres, &reader->answer->receipt.mark);
+    enum status status =
+        query_statement_run(reader->postgres, query_receipt_sql, &parameters, &result, error);
+    if (status == STATUS_OK)
+        status = query_receipt_read(reader, result, error);
+    PQclear(result);
+    return status;
+}
+
 enum status query_snapshot_read(struct query_reader *reader, struct error *error)
 {
+    if (reader->request->receipt_only)
+        return read_receipt_alone(reader, error);
     enum status status = find_statements(reader, error);
     if (status != STATUS_OK)
         return status;
     PGconn *connection = postgres_handle(reader->postgres);
+    query_mark_begin(reader->postgres, &reader->answer->receipt.mark);
     if (send_all(reader))
         status = receive_all(reader, error);
     else
         status = postgres_error(connection, NULL, "query", error);
     leave_pipeline(connection);
+    return status;
+}
+
+/* --- at a snapshot that is known --- */
+
+/* Rows of both layers, and the one that says that this is that snapshot. */
+static enum status take_known(struct query_reader *reader, const PGresult *result, bool *held,
+                              struct error *error)
+{
+    if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_SINGLE_TUPLE)
+        return refused(reader, result, QUERY_STEP_BATCH, error);
+    if ((size_t)PQnfields(result) != reader->field_count + 1)
+        return error_set(error, STATUS_FATAL, "a table of states has other columns than its view");
+    enum status status = STATUS_OK;
+    for (int row = 0; row < PQntuples(result) && status == STATUS_OK; row++) {
+        struct pgbinary_field field = postgres_field(result, row, 0);
+        int32_t layer;
+        status = pgbinary_get_int4(&field, &layer, error);
+        if (status == STATUS_OK && layer == QUERY_MERGED)
+            *held = true;
+        else if (status == STATUS_OK)
+            status = query_merge_row(reader, result, row, 1, (enum query_layer)layer, error);
+    }
+    return status;
+}
+
+static enum status copy_receipt(struct query_answer *answer, const struct query_receipt *known,
+                                struct error *error)
+{
+    size_t bytes = known->partition_count * sizeof known->partitions[0];
+    struct query_partition *partitions = arena_alloc(&answer->arena, bytes);
+    if (partitions == NULL)
+        return error_no_memory(error);
+    memcpy(partitions, known->partitions, bytes);
+    answer->receipt = *known;
+    answer->receipt.partitions = partitions;
+    for (size_t i = 0; i < known->partition_count; i++)
+        partitions[i].topic = answer->view->source->topic;
+    return STATUS_OK;
+}
+
+enum status query_known_read(struct query_reader *reader, bool *held, struct error *error)
+{
+    const struct query_receipt *known = reader->request->known;
+    PGconn *connection = postgres_handle(reader->postgres);
+    struct query_sql *sql = &reader->sql[QUERY_STEP_BATCH];
+    struct query_statement *statement = NULL;
+    *held = false;
+    if (known == NULL || !query_mark_may_hold(&known->mark, reader->postgres))
+        return STATUS_OK;
+    enum status status =
+        query_make_known_statement(reader->plan, reader->version, reader->request->layer, known,
+                                   &reader->answer->arena, sql, error);
+    if (status == STATUS_OK)
+        status = query_statement_prepare(reader->postgres, sql->text, &sql->parameters, &statement,
+                                         error);
+    if (status != STATUS_OK)
+        return status;
+    if (PQsendQueryPrepared(connection, statement->name, sql->parameters.count,
+                            sql->parameters.values, sql->parameters.lengths,
+                            sql->parameters.formats, 1) != 1)
+        return postgres_error(connection, NULL, "query", error);
+    (void)PQsetSingleRowMode(connection);
+    for (PGresult *result; (result = PQgetResult(connection)) != NULL; PQclear(result))
+        if (status == STATUS_OK)
+            status = take_known(reader, result, held, error);
+    if (status == STATUS_OK && *held)
+        status = copy_receipt(reader->answer, known, error);
     return status;
 }

@@ -1,10 +1,12 @@
-/* The two statements of a plan: batch rows and speed rows of states.
+/* The statements of a plan: batch rows and speed rows of states.
  *
- * Invariant: they find run and cut-offs by themselves, so that no snapshot can disagree with them.
+ * Invariant: they find run and cut-offs by themselves, so that no snapshot can disagree with them;
+ * or they are told them, with the snapshot that they are of, and give nothing in any other.
  * Looked-up columns are joined in these same statements, so they are of the same snapshot as the
  * states. Pure; any thread. */
 #include "core/query/query_internal.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +52,7 @@ static char *make_joins(const struct query_plan *plan, int version)
 /* The first rows of the answer are among the first batch rows and all speed rows, where a batch row
  * is one of the answer's groups: then no more than that need be read. Behind a cursor only where
  * the conditions leave out all that is before it (put_after in query_filter.c). */
-static bool batch_may_be_limited(const struct query_plan *plan)
+bool query_batch_may_be_limited(const struct query_plan *plan)
 {
     size_t own = 0;
     if (plan->keep_first == 0 || plan->order_count > 0 || plan->window_is_all ||
@@ -68,7 +70,7 @@ static bool batch_may_be_limited(const struct query_plan *plan)
 }
 
 /* " ORDER BY t.window_start, t.a, t.b LIMIT $n", or nothing. Caller frees. */
-static char *make_limit(const struct query_plan *plan)
+static char *make_limit(const struct query_plan *plan, int parameter)
 {
     char *text = NULL;
     size_t length = 0;
@@ -80,7 +82,7 @@ static char *make_limit(const struct query_plan *plan)
         for (size_t i = 0; i < plan->shape.key_count; i++)
             if (plan->shape.keys[i].lookup == NULL)
                 fprintf(sql, ", t.\"%s\"", plan->shape.keys[i].name);
-        fprintf(sql, " LIMIT $%d", plan->batch_parameters.count);
+        fprintf(sql, " LIMIT $%d", parameter);
     }
     if (fclose(sql) == 0)
         return text;
@@ -88,80 +90,196 @@ static char *make_limit(const struct query_plan *plan)
     return NULL;
 }
 
-static enum status make_batch_statement(struct query_plan *plan, int version, const char *columns,
-                                        const char *joins, const char *conditions,
-                                        struct arena *arena, struct error *error)
+/* What the statements of one plan share while they are made. */
+struct making {
+    const struct query_plan *plan;
+    char batch_table[CATALOG_NAME_BYTES];
+    char speed_table[CATALOG_NAME_BYTES];
+    char *columns; /* owned, as the next */
+    char *joins;
+    struct arena *arena;
+};
+
+static enum status making_init(struct making *making, const struct query_plan *plan, int version,
+                               struct arena *arena, struct error *error)
 {
-    char table[CATALOG_NAME_BYTES];
+    *making = (struct making){.plan = plan,
+                              .columns = catalog_state_columns(&plan->shape, "t."),
+                              .joins = make_joins(plan, version),
+                              .arena = arena};
+    catalog_batch_table(version, making->batch_table);
+    catalog_speed_table(version, making->speed_table);
+    return making->columns != NULL && making->joins != NULL ? STATUS_OK : error_no_memory(error);
+}
+
+static void making_deinit(struct making *making)
+{
+    free(making->columns);
+    free(making->joins);
+}
+
+/* The limit of the batch rows becomes the statement's last parameter. Caller frees the text. */
+static enum status add_limit(const struct making *making, struct query_parameters *parameters,
+                             char **text, struct error *error)
+{
     enum status status = STATUS_OK;
-    plan->batch_is_limited = batch_may_be_limited(plan);
-    if (plan->batch_is_limited) {
-        struct value limit = value_integer((int64_t)plan->keep_first);
-        status = query_add_parameter(&plan->batch_parameters, &limit, arena, error);
+    if (making->plan->batch_is_limited) {
+        struct value limit = value_integer((int64_t)making->plan->keep_first);
+        status = query_add_parameter(parameters, &limit, making->arena, error);
     }
-    char *limit = make_limit(plan);
-    catalog_batch_table(version, table);
-    if (limit != NULL)
-        plan->batch_sql =
-            in_arena(arena,
-                     "SELECT %s FROM %s t%s"
-                     " WHERE t._run_from <= (SELECT run FROM dovetail_internal.current_run)"
-                     " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s%s",
-                     columns, table, joins, conditions, limit);
+    *text = make_limit(making->plan, parameters->count);
+    return status == STATUS_OK && *text == NULL ? error_no_memory(error) : status;
+}
+
+static enum status make_batch_statement(const struct making *making, struct query_sql *out,
+                                        struct error *error)
+{
+    char *limit = NULL;
+    enum status status = add_limit(making, &out->parameters, &limit, error);
+    if (status == STATUS_OK)
+        out->text = in_arena(making->arena,
+                             "SELECT %s FROM %s t%s"
+                             " WHERE t._run_from <= (SELECT run FROM dovetail_internal.current_run)"
+                             " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s%s",
+                             making->columns, making->batch_table, making->joins,
+                             making->plan->conditions, limit);
     free(limit);
-    if (status == STATUS_OK && plan->batch_sql == NULL)
-        status = error_no_memory(error);
-    return status;
+    return status == STATUS_OK && out->text == NULL ? error_no_memory(error) : status;
 }
 
-static enum status make_speed_statement(struct query_plan *plan, int version, const char *columns,
-                                        const char *joins, const char *conditions,
-                                        struct arena *arena, struct error *error)
+static enum status make_speed_statement(const struct making *making, struct query_sql *out,
+                                        struct error *error)
 {
-    char table[CATALOG_NAME_BYTES];
-    const char *topic = plan->view->source->topic;
+    const char *topic = making->plan->view->source->topic;
     struct value value = value_string(topic, strlen(topic));
-    enum status status = query_add_parameter(&plan->speed_parameters, &value, arena, error);
-    catalog_speed_table(version, table);
-    plan->speed_sql = in_arena(arena,
-                               "SELECT %s FROM dovetail_internal.position p"
-                               " LEFT JOIN dovetail_internal.run_cutoff c ON c.topic = p.topic"
-                               " AND c.partition = p.partition"
-                               " AND c.run = (SELECT run FROM dovetail_internal.current_run)"
-                               " JOIN %s t ON t._partition = p.partition"
-                               " AND t._slice_start >= coalesce(c.next_offset, p.base_offset)"
-                               "%s WHERE p.topic = $%d%s",
-                               columns, table, joins, plan->speed_parameters.count, conditions);
-    if (status == STATUS_OK && plan->speed_sql == NULL)
-        status = error_no_memory(error);
+    enum status status = query_add_parameter(&out->parameters, &value, making->arena, error);
+    if (status == STATUS_OK)
+        out->text = in_arena(making->arena,
+                             "SELECT %s FROM dovetail_internal.position p"
+                             " LEFT JOIN dovetail_internal.run_cutoff c ON c.topic = p.topic"
+                             " AND c.partition = p.partition"
+                             " AND c.run = (SELECT run FROM dovetail_internal.current_run)"
+                             " JOIN %s t ON t._partition = p.partition"
+                             " AND t._slice_start >= coalesce(c.next_offset, p.base_offset)"
+                             "%s WHERE p.topic = $%d%s",
+                             making->columns, making->speed_table, making->joins,
+                             out->parameters.count, making->plan->conditions);
+    return status == STATUS_OK && out->text == NULL ? error_no_memory(error) : status;
+}
+
+enum status query_make_statements(const struct query_plan *plan,
+                                  const struct catalog_version *version, enum query_layer layer,
+                                  struct arena *arena, struct query_sql *batch,
+                                  struct query_sql *speed, struct error *error)
+{
+    struct making making;
+    *batch = *speed = (struct query_sql){.parameters = plan->parameters};
+    enum status status = making_init(&making, plan, version->version, arena, error);
+    if (status == STATUS_OK && layer != QUERY_SPEED)
+        status = make_batch_statement(&making, batch, error);
+    if (status == STATUS_OK && layer != QUERY_BATCH)
+        status = make_speed_statement(&making, speed, error);
+    making_deinit(&making);
     return status;
 }
 
-enum status query_make_statements(struct query_plan *plan, const struct catalog_version *version,
-                                  const struct query_request *request, struct arena *arena,
-                                  struct error *error)
+/* --- where a snapshot is known --- */
+
+/* As text, which takes NULL for partitions that are not known: those have no rows yet. */
+static enum status add_cutoffs(const struct query_receipt *known,
+                               struct query_parameters *parameters, struct arena *arena,
+                               struct error *error)
 {
-    const char *conditions = "";
-    if (request->receipt_only)
-        return STATUS_OK;
-    char *joins = NULL;
-    char *columns = NULL;
-    enum status status =
-        query_make_conditions(plan, request, arena, &plan->batch_parameters, &conditions, error);
-    if (status != STATUS_OK)
-        return status;
-    plan->speed_parameters = plan->batch_parameters;
-    joins = make_joins(plan, version->version);
-    columns = catalog_state_columns(&plan->shape, "t.");
-    if (columns == NULL || joins == NULL)
+    char *text = NULL;
+    size_t length = 0;
+    int32_t next = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL)
+        return error_no_memory(error);
+    fputc('{', out);
+    for (size_t i = 0; i < known->partition_count; i++) {
+        const struct query_partition *partition = &known->partitions[i];
+        for (; next < partition->partition; next++)
+            fputs(next > 0 ? ",NULL" : "NULL", out);
+        fprintf(out, next > 0 ? ",%" PRId64 : "%" PRId64, partition->cutoff);
+        next++;
+    }
+    fputc('}', out);
+    char *copy = fclose(out) == 0 ? arena_copy(arena, text, length) : NULL;
+    free(text);
+    if (copy == NULL)
+        return error_no_memory(error);
+    int index = parameters->count++;
+    parameters->types[index] = PG_OID_INT8_ARRAY;
+    parameters->values[index] = copy;
+    parameters->lengths[index] = 0;
+    parameters->formats[index] = 0;
+    return STATUS_OK;
+}
+
+/* "NULL" for each of `count` columns. */
+static void put_nulls(FILE *sql, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fputs(", NULL", sql);
+}
+
+enum status query_make_known_statement(const struct query_plan *plan,
+                                       const struct catalog_version *version,
+                                       enum query_layer layer, const struct query_receipt *known,
+                                       struct arena *arena, struct query_sql *out,
+                                       struct error *error)
+{
+    struct making making;
+    char *limit = NULL;
+    char *text = NULL;
+    size_t length = 0;
+    struct value snapshot = value_string(known->mark.snapshot, strlen(known->mark.snapshot));
+    struct value run = value_integer(known->run);
+    FILE *sql = open_memstream(&text, &length);
+    *out = (struct query_sql){.parameters = plan->parameters};
+    enum status status = making_init(&making, plan, version->version, arena, error);
+    if (status == STATUS_OK && sql == NULL)
         status = error_no_memory(error);
-    if (status == STATUS_OK && request->layer != QUERY_SPEED)
-        status =
-            make_batch_statement(plan, version->version, columns, joins, conditions, arena, error);
-    if (status == STATUS_OK && request->layer != QUERY_BATCH)
-        status =
-            make_speed_statement(plan, version->version, columns, joins, conditions, arena, error);
-    free(columns);
-    free(joins);
+    if (status == STATUS_OK)
+        status = query_add_parameter(&out->parameters, &snapshot, arena, error);
+    const int mark = out->parameters.count;
+    if (status == STATUS_OK) {
+        fprintf(sql, "SELECT %d", QUERY_MERGED);
+        put_nulls(sql, view_row_columns(&plan->shape));
+        fprintf(sql, " WHERE pg_catalog.pg_current_snapshot()::text = $%d", mark);
+    }
+    if (status == STATUS_OK && layer != QUERY_SPEED)
+        status = query_add_parameter(&out->parameters, &run, arena, error);
+    if (status == STATUS_OK && layer != QUERY_SPEED) {
+        const int number = out->parameters.count;
+        status = add_limit(&making, &out->parameters, &limit, error);
+        if (status == STATUS_OK)
+            fprintf(sql,
+                    " UNION ALL (SELECT %d, %s FROM %s t%s"
+                    " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
+                    " AND t._run_from <= $%d AND t._run_to > $%d%s%s)",
+                    QUERY_BATCH, making.columns, making.batch_table, making.joins, mark, number,
+                    number, plan->conditions, limit);
+    }
+    if (status == STATUS_OK && layer != QUERY_BATCH)
+        status = add_cutoffs(known, &out->parameters, arena, error);
+    if (status == STATUS_OK && layer != QUERY_BATCH)
+        fprintf(sql,
+                " UNION ALL SELECT %d, %s FROM %s t%s"
+                " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
+                " AND t._slice_start >= ($%d)[t._partition + 1]%s",
+                QUERY_SPEED, making.columns, making.speed_table, making.joins, mark,
+                out->parameters.count, plan->conditions);
+    if (sql != NULL && fclose(sql) != 0 && status == STATUS_OK)
+        status = error_no_memory(error);
+    if (status == STATUS_OK) {
+        out->text = arena_copy(arena, text, length);
+        if (out->text == NULL)
+            status = error_no_memory(error);
+    }
+    free(text);
+    free(limit);
+    making_deinit(&making);
     return status;
 }

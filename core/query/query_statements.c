@@ -10,6 +10,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "core/query/query_plan.h"
+
 struct statements {
     struct query_statement entries[QUERY_STATEMENT_MAX];
     size_t count;
@@ -112,4 +114,39 @@ enum status query_statement_find(struct postgres *postgres, const char *text,
     snprintf((*out)->name, sizeof(*out)->name, "dovetail_query_%llu",
              (unsigned long long)++statements->serial);
     return STATUS_OK;
+}
+
+enum status query_statement_prepare(struct postgres *postgres, const char *text,
+                                    const struct query_parameters *parameters,
+                                    struct query_statement **out, struct error *error)
+{
+    PGconn *connection = postgres_handle(postgres);
+    enum status status = query_statement_find(postgres, text, out, error);
+    if (status != STATUS_OK || (*out)->prepared)
+        return status;
+    PGresult *result =
+        PQprepare(connection, (*out)->name, text, parameters->count, parameters->types);
+    if (PQresultStatus(result) == PGRES_COMMAND_OK)
+        (*out)->prepared = true;
+    else
+        status = postgres_error(connection, result, "query", error);
+    PQclear(result);
+    return status;
+}
+
+enum status query_statement_run(struct postgres *postgres, const char *text,
+                                const struct query_parameters *parameters, PGresult **result,
+                                struct error *error)
+{
+    PGconn *connection = postgres_handle(postgres);
+    struct query_statement *statement = NULL;
+    enum status status = query_statement_prepare(postgres, text, parameters, &statement, error);
+    *result = NULL;
+    if (status != STATUS_OK)
+        return status;
+    *result = PQexecPrepared(connection, statement->name, parameters->count, parameters->values,
+                             parameters->lengths, parameters->formats, 1);
+    if (PQresultStatus(*result) != PGRES_TUPLES_OK)
+        status = postgres_error(connection, *result, "query", error);
+    return status;
 }

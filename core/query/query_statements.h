@@ -10,6 +10,8 @@
 
 enum { QUERY_STATEMENT_NAME_BYTES = 32, QUERY_STATEMENT_MAX = 256 };
 
+struct query_parameters;
+
 struct query_statement {
     uint64_t hash;
     char *text;
@@ -23,5 +25,15 @@ struct query_statement {
  * Good until QUERY_STATEMENT_MAX - 1 others were asked for, or the connection ends. */
 enum status query_statement_find(struct postgres *postgres, const char *text,
                                  struct query_statement **out, struct error *error) MUST_CHECK;
+
+/* The same, and prepared, for parameters of these types. */
+enum status query_statement_prepare(struct postgres *postgres, const char *text,
+                                    const struct query_parameters *parameters,
+                                    struct query_statement **out, struct error *error) MUST_CHECK;
+/* Prepares it where it is not, and runs it; binary results. The caller clears *result, also after a
+ * failure. */
+enum status query_statement_run(struct postgres *postgres, const char *text,
+                                const struct query_parameters *parameters, PGresult **result,
+                                struct error *error) MUST_CHECK;
 
 #endif

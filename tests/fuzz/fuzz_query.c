@@ -79,25 +79,39 @@ static enum status take_pairs(struct query_question *question, char *rest, struc
 
 /* --- plans --- */
 
-static void check_parameters(const struct query_parameters *parameters, bool has_own)
+static void check_statement(const struct query_sql *sql)
 {
-    FUZZ_CHECK(parameters->count >= 0 && parameters->count < QUERY_PARAMETER_MAX, "%d parameters",
-               parameters->count);
-    for (int i = 0; i < parameters->count + has_own; i++)
-        FUZZ_CHECK(parameters->values[i] == NULL || parameters->formats[i] == 1, "parameter %d", i);
+    if (sql->text == NULL)
+        return;
+    FUZZ_CHECK(strstr(sql->text, "xyzzy") == NULL, "a value is in a statement: %s", sql->text);
+    FUZZ_CHECK(sql->parameters.count >= 0 && sql->parameters.count <= QUERY_PARAMETER_MAX,
+               "%d parameters", sql->parameters.count);
+    for (int i = 0; i < sql->parameters.count; i++)
+        FUZZ_CHECK(sql->parameters.values[i] == NULL || sql->parameters.formats[i] == 1 ||
+                       sql->parameters.types[i] == PG_OID_INT8_ARRAY,
+                   "parameter %d", i);
 }
 
-static void check_plan(const struct query_plan *plan, const struct query_request *request)
+static void check_plan(const struct query_plan *plan, const struct catalog_version *version,
+                       const struct query_request *request, struct arena *arena)
 {
-    const char *const statements[] = {plan->batch_sql, plan->speed_sql};
-    FUZZ_CHECK(plan->batch_sql != NULL || plan->speed_sql != NULL, "no statement");
-    for (int i = 0; i < 2; i++)
-        FUZZ_CHECK(statements[i] == NULL || strstr(statements[i], "xyzzy") == NULL,
-                   "a value is in a statement: %s", statements[i]);
-    if (plan->batch_sql != NULL)
-        check_parameters(&plan->batch_parameters, plan->batch_is_limited);
-    if (plan->speed_sql != NULL)
-        check_parameters(&plan->speed_parameters, true);
+    struct query_partition partitions[] = {{"t", 1, 5, 9}, {"t", 3, 0, 2}};
+    const struct query_receipt known = {
+        .run = 7, .partitions = partitions, .partition_count = 2, .mark = {.snapshot = "1:1:"}};
+    struct query_sql batch;
+    struct query_sql speed;
+    struct query_sql both;
+    struct error error;
+    enum status status =
+        query_make_statements(plan, version, request->layer, arena, &batch, &speed, &error);
+    FUZZ_CHECK(status == STATUS_OK, "%s", error.text);
+    status =
+        query_make_known_statement(plan, version, request->layer, &known, arena, &both, &error);
+    FUZZ_CHECK(status == STATUS_OK, "%s", error.text);
+    FUZZ_CHECK(batch.text != NULL || speed.text != NULL, "no statement");
+    check_statement(&batch);
+    check_statement(&speed);
+    check_statement(&both);
     FUZZ_CHECK(request->limit >= 0, "a negative limit");
 }
 
@@ -149,7 +163,7 @@ static void check_cursor(const struct catalog_version *version, const struct que
         FUZZ_CHECK(query_plan_make(version, request, &answer.arena, &next, &error) == STATUS_OK,
                    "its own cursor: %s", error.text);
         check_place(&next, &row);
-        check_plan(&next, request);
+        check_plan(&next, version, request, &answer.arena);
         char *changed = arena_copy(&answer.arena, cursor, strlen(cursor));
         for (size_t i = fuzz_below(input, 4); changed != NULL && i > 0; i--) {
             size_t at = fuzz_below(input, strlen(cursor));
@@ -158,7 +172,7 @@ static void check_cursor(const struct catalog_version *version, const struct que
         request->cursor = changed;
         enum status status = query_plan_make(version, request, &answer.arena, &next, &error);
         if (status == STATUS_OK)
-            check_plan(&next, request);
+            check_plan(&next, version, request, &answer.arena);
         else
             check_refused(status, &error);
     }
@@ -185,7 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (status == STATUS_OK)
         status = query_plan_make(version, &question.request, &arena, &plan, &error);
     if (status == STATUS_OK) {
-        check_plan(&plan, &question.request);
+        check_plan(&plan, version, &question.request, &arena);
         if (question.request.cursor == NULL)
             check_cursor(version, &plan, &question.request, &input);
     } else {

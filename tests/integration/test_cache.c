@@ -136,6 +136,33 @@ static void test_moves(void **state)
     }
 }
 
+/* A question that nobody asked before finds where the view stands by what is known of it; that must
+ * not be what was known before the move. */
+static void test_new_questions_after_moves(void **state)
+{
+    (void)state;
+    char sql[1024];
+    char target[64];
+    char wanted[64];
+    for (int i = 1; i <= 6; i++) {
+        snprintf(target, sizeof target, ROWS "limit=%d", 100 + i);
+        snprintf(wanted, sizeof wanted, "\"positions\":{\"trips\":[%d,1250]}", 250 + (i + 1) / 2);
+        if (i % 2 == 1)
+            execute(POSITION "next_offset = next_offset + 1 WHERE partition = 0");
+        struct reply reply = ask(target, "", 0);
+        assert_non_null(strstr(reply.body, wanted));
+        free(reply.text);
+    }
+    execute(POSITION "next_offset = 250 WHERE partition = 0");
+    for (int i = 0; i < 4; i++) {
+        snprintf(target, sizeof target, ROWS "limit=%d", 110 + i);
+        snprintf(sql, sizeof sql, ROUTE_SQL ROUTE_ORDER " LIMIT %d", 110 + i);
+        execute(i % 2 == 0 ? POSITION "watermark = watermark + interval '20 h'"
+                           : POSITION "watermark = watermark - interval '20 h'");
+        assert_rows(target, sql, 5);
+    }
+}
+
 /* at_least is about the answer that is given. */
 static void test_at_least(void **state)
 {
@@ -229,13 +256,10 @@ static void test_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_question),
-        cmocka_unit_test(test_representations),
-        cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_at_least),
-        cmocka_unit_test(test_freshness_is_of_now),
-        cmocka_unit_test(test_age),
-        cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_same_question), cmocka_unit_test(test_representations),
+        cmocka_unit_test(test_moves),         cmocka_unit_test(test_new_questions_after_moves),
+        cmocka_unit_test(test_at_least),      cmocka_unit_test(test_freshness_is_of_now),
+        cmocka_unit_test(test_age),           cmocka_unit_test(test_bound),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

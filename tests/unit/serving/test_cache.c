@@ -13,7 +13,7 @@
 
 static void keep(struct cache *cache, const char *key, uint64_t state, size_t length)
 {
-    struct kept_answer answer = {.state = state, .head = calloc(1, length), .head_length = length};
+    struct kept_answer answer = {.state = {.low = state}, .head = calloc(1, length), .head_length = length};
     assert_non_null(answer.head);
     cache_keep(cache, key, strlen(key), &answer);
 }
@@ -22,7 +22,7 @@ static void keep(struct cache *cache, const char *key, uint64_t state, size_t le
 static int64_t state_of(struct cache *cache, const char *key)
 {
     struct kept_answer *answer = cache_find(cache, key, strlen(key));
-    int64_t state = answer != NULL ? (int64_t)answer->state : -1;
+    int64_t state = answer != NULL ? (int64_t)answer->state.low : -1;
     cache_release_answer(cache, answer);
     return state;
 }
@@ -99,7 +99,7 @@ static void test_borrowed_outlives_its_eviction(void **state)
     keep(cache, "a", 1, 50);
     struct kept_answer *answer = cache_find(cache, "a", 1);
     keep(cache, "a", 2, 60);
-    assert_int_equal(answer->state, 1);
+    assert_int_equal(answer->state.low, 1);
     assert_int_equal(answer->head_length, 50);
     assert_int_equal(answer->head[49], 0);
     cache_release_answer(cache, answer);
@@ -115,12 +115,12 @@ static void test_receipts_by_age(void **state)
     struct query_receipt receipt = {.run = 7, .partitions = partitions, .partition_count = 2};
     assert_null(cache_find_receipt(cache, 1, QUERY_MERGED, 0));
     cache_keep_receipt(cache, 1, QUERY_MERGED, &receipt, 1000);
-    uint64_t first = query_state_hash(&receipt);
+    struct query_state first = query_state_of(&receipt);
     partitions[1].position = 41;
     cache_keep_receipt(cache, 1, QUERY_MERGED, &receipt, 900); /* came late */
     struct kept_receipt *kept = cache_find_receipt(cache, 1, QUERY_MERGED, 1000);
     assert_non_null(kept);
-    assert_int_equal(kept->state, first);
+    assert_true(query_states_are_equal(kept->state, first));
     assert_int_equal(kept->receipt.run, 7);
     assert_int_equal(kept->receipt.partitions[1].position, 40);
     assert_string_equal(kept->receipt.partitions[1].topic, "topic");
