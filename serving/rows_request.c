@@ -2,6 +2,7 @@
 #include "serving/rows_request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,19 +155,26 @@ static bool is_about(const struct query_filter *filter, const char *parameter, c
     return strlen(name) == length && memcmp(name, text, length) == 0;
 }
 
-/* A refusal of core/query/query.h names the key; the client may have spelt it otherwise. */
-void rows_request_refuse(const struct rows_request *rows, struct http_response *response,
-                         const struct error *error)
+void rows_request_name_fault(const struct rows_request *rows, struct error *error)
 {
     size_t length = strcspn(error->text, ":");
-    for (size_t i = 0; i < rows->question.request.filter_count; i++) {
+    for (size_t i = 0; error->status == STATUS_REJECT && i < rows->question.request.filter_count;
+         i++) {
         const char *parameter = rows->filter_parameters[i];
         if (is_about(&rows->question.filters[i], parameter, error->text, length)) {
-            problem_respond(response, 400, parameter, "%s", error->text);
+            const struct error told = *error;
+            snprintf(error->text, sizeof error->text, "%s%s", parameter, told.text + length);
             return;
         }
     }
-    problem_respond_error(response, error);
+}
+
+void rows_request_refuse(const struct rows_request *rows, struct http_response *response,
+                         const struct error *error)
+{
+    struct error named = *error;
+    rows_request_name_fault(rows, &named);
+    problem_respond_error(response, &named);
 }
 
 /* --- the canonical form --- */

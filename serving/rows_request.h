@@ -33,6 +33,9 @@ void rows_request_deinit(struct rows_request *rows);
 /* STATUS_REJECT: the text begins with the parameter's name. */
 enum status rows_request_take(struct rows_request *rows, const struct view *view,
                               const struct http_request *request, struct error *error) MUST_CHECK;
+/* A refusal of core/query/query.h names the key; now it begins with the parameter as the client
+ * spelt it, such as "origin.in" or "key.limit". */
+void rows_request_name_fault(const struct rows_request *rows, struct error *error);
 /* A refusal of rows_request_take or of core/query/query.h as a response. */
 void rows_request_refuse(const struct rows_request *rows, struct http_response *response,
                          const struct error *error);

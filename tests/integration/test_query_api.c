@@ -1150,7 +1150,7 @@ static char *verdicts(const char *path)
 {
     char command[300];
     char text[8192] = "";
-    snprintf(command, sizeof command, "python3 tests/support/openapi_verdicts.py < %s", path);
+    snprintf(command, sizeof command, "python3 tests/openapi/verdicts.py < %s", path);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     size_t length = fread(text, 1, sizeof text - 1, pipe);
