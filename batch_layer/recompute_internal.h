@@ -130,9 +130,7 @@ enum status recompute_note_growth(struct worker *worker, size_t slot,
                                   struct error *error) MUST_CHECK;
 
 /* recompute_merge.c */
-size_t recompute_shard(size_t table_count, int64_t window_start_us, const unsigned char *key,
-                       size_t key_length);
-enum status recompute_add_states(struct groups *into, const struct group *from,
-                                 struct error *error) MUST_CHECK;
+/* The table that a group belongs to, by its hash. */
+size_t recompute_shard(size_t table_count, uint64_t hash);
 
 #endif

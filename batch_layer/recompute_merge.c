@@ -12,16 +12,10 @@
 
 enum { PREFETCH_GROUPS = 16, PREFETCH_SLOTS = 8 }; /* ahead of the group that is merged */
 
-/* The upper bits: a table finds its slots by the lower ones. */
-static size_t shard_of(size_t table_count, uint64_t hash)
+/* By the upper bits: a table finds its slots by the lower ones. */
+size_t recompute_shard(size_t table_count, uint64_t hash)
 {
     return (size_t)(hash >> 32) % table_count;
-}
-
-size_t recompute_shard(size_t table_count, int64_t window_start_us, const unsigned char *key,
-                       size_t key_length)
-{
-    return shard_of(table_count, groups_hash(window_start_us, key, key_length));
 }
 
 static enum status list_add(struct group_list *list, struct group *group, struct error *error)
@@ -48,7 +42,7 @@ enum status recompute_step_split(struct worker *worker, struct error *error)
             continue;
         for (size_t cursor = 0;
              (group = groups_next_hashed(worker->groups[slot], &cursor, &hash)) != NULL;) {
-            size_t table = shard_of(job->worker_count, hash);
+            size_t table = recompute_shard(job->worker_count, hash);
             if (table == worker->index)
                 continue; /* is where it belongs */
             enum status status =
@@ -58,11 +52,6 @@ enum status recompute_step_split(struct worker *worker, struct error *error)
         }
     }
     return STATUS_OK;
-}
-
-enum status recompute_add_states(struct groups *into, const struct group *from, struct error *error)
-{
-    return groups_add(into, from, error);
 }
 
 static enum status merge_list(struct worker *worker, size_t slot, const struct group_list *list,

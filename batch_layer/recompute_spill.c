@@ -29,9 +29,9 @@ static enum status make_entries(const struct worker *worker, size_t slot, struct
     if (*out == NULL)
         return error_no_memory(error);
     struct group *group;
-    for (size_t cursor = 0; (group = groups_next(groups, &cursor)) != NULL;)
-        if (!job->merged || recompute_shard(job->worker_count, group->window_start_us, group->key,
-                                            group->key_length) == worker->index)
+    uint64_t hash;
+    for (size_t cursor = 0; (group = groups_next_hashed(groups, &cursor, &hash)) != NULL;)
+        if (!job->merged || recompute_shard(job->worker_count, hash) == worker->index)
             (*out)[(*count)++] =
                 (struct row_entry){.window_start_us = group->window_start_us,
                                    .key_prefix = row_key_prefix(group->key, group->key_length),

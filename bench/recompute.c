@@ -6,8 +6,8 @@
  * `archive` writes JSON lines, in turn to each partition, as the segments that the archiver would
  * write, and DIRECTORY/manifest for `fold`. That folds them with recompute_run, the very function
  * of a batch run, and prints one line: seconds (from the first byte read until all groups are in
- * their tables), CPU seconds, records, groups. ROWS is a file for the result as CSV, in no order:
- * window, keys, measures. */
+ * their tables and sorted, ready to be compared and stored), CPU seconds, records, groups. ROWS is
+ * a file for the result as CSV, in no order: window, keys, measures. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,12 @@
 #include "bench/support.h"
 #include "core/time/timestamp.h"
 
-enum { PARTITIONS_MAX = 1000, SEGMENTS_MAX = 100000, PATH_BYTES = 4096 };
+enum {
+    PARTITIONS_MAX = 1000,
+    SEGMENTS_MAX = 100000,
+    PATH_BYTES = 4096,
+    MEMORY_BYTES = 1 << 30, /* batch.memory's default */
+};
 
 static FILE *open_manifest(const char *directory, const char *mode)
 {
@@ -215,17 +220,48 @@ static void put_row(FILE *out, const struct view *view, const struct group *grou
     putc('\n', out);
 }
 
-static void write_rows(const struct recompute *recompute, const struct view *view, const char *path)
+/* Reads the rows as storing them does, into groups that have results. */
+static struct groups *read_rows(const struct recompute *recompute, const struct view *view)
+{
+    struct error error;
+    struct groups *groups = NULL;
+    struct row_stream *stream = NULL;
+    size_t columns = view_row_columns(view);
+    struct pgbinary_field *fields = calloc(columns, sizeof *fields);
+    if (fields == NULL)
+        bench_fail("out of memory");
+    enum status status = groups_create(view, &groups, &error);
+    if (status == STATUS_OK)
+        status = recompute_rows(recompute, 0, RECOMPUTE_PARTS, &stream, &error);
+    for (;;) {
+        struct row row;
+        bool end = false;
+        if (status == STATUS_OK)
+            status = row_stream_next(stream, &row, &end, &error);
+        if (status == STATUS_OK && !end)
+            status = pgbinary_split_fields(row.fields, row.length, fields, columns, &error);
+        if (status == STATUS_OK && !end)
+            status = groups_merge_row(groups, fields, NULL, &error);
+        if (status != STATUS_OK)
+            bench_fail("recompute: %s", error.text);
+        if (end)
+            break;
+    }
+    row_stream_destroy(stream);
+    free(fields);
+    return groups;
+}
+
+static void write_rows(const struct groups *groups, const char *path)
 {
     FILE *out = fopen(path, "w");
     if (out == NULL)
         bench_fail("recompute: %s cannot be written", path);
     struct arena arena;
-    arena_init(&arena);
-    size_t table = 0, cursor = 0;
     const struct group *group;
-    while ((group = recompute_next(recompute, 0, &table, &cursor)) != NULL)
-        put_row(out, view, group, &arena);
+    arena_init(&arena);
+    for (size_t cursor = 0; (group = groups_next(groups, &cursor)) != NULL;)
+        put_row(out, groups_view(groups), group, &arena);
     arena_deinit(&arena);
     if (fclose(out) != 0)
         bench_fail("recompute: %s cannot be written", path);
@@ -237,23 +273,29 @@ static void fold(char **argv, const char *rows)
     struct error error;
     const struct config config = {.batch_archive = argv[2],
                                   .batch_threads = bench_number(argv[5], "THREADS", 1, 256)};
+    char directory[PATH_BYTES];
+    struct spill *spill;
+    struct recompute *recompute;
     load_view(&folding, argv[3], argv[4]);
     read_manifest(&folding, argv[2]);
-    struct recompute *recompute;
+    if (snprintf(directory, sizeof directory, "%s/~spill", argv[2]) >= (int)sizeof directory)
+        bench_fail("recompute: %s is too long a path", argv[2]);
     double cpu = bench_cpu_seconds();
     double start = bench_seconds();
-    if (recompute_run(&config, &folding.catalog, &folding.segments, folding.cuts, folding.cut_count,
-                      NULL, &recompute, &error) != STATUS_OK)
+    if (spill_create(directory, MEMORY_BYTES, &spill, &error) != STATUS_OK ||
+        recompute_run(&config, &folding.catalog, &folding.segments, folding.cuts, folding.cut_count,
+                      NULL, spill, &recompute, &error) != STATUS_OK)
         bench_fail("recompute: %s", error.text);
     double seconds = bench_seconds() - start;
     cpu = bench_cpu_seconds() - cpu;
-    size_t groups = 0, table = 0, cursor = 0;
-    while (recompute_next(recompute, 0, &table, &cursor) != NULL)
-        groups++;
-    printf("%.6f %.3f %" PRId64 " %zu\n", seconds, cpu, recompute->counts.read, groups);
+    struct groups *groups = read_rows(recompute, folding.version.view);
+    printf("%.6f %.3f %" PRId64 " %zu\n", seconds, cpu, recompute->counts.read,
+           groups_count(groups));
     if (rows != NULL)
-        write_rows(recompute, folding.version.view, rows);
+        write_rows(groups, rows);
+    groups_destroy(groups);
     recompute_destroy(recompute);
+    spill_destroy(spill);
     for (size_t i = 0; i < folding.segments.count; i++)
         archive_segment_deinit(&folding.items[i]);
     definitions_deinit(&folding.definitions);

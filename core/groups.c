@@ -139,7 +139,7 @@ const struct view *groups_view(const struct groups *groups)
     return groups->view;
 }
 
-uint64_t groups_hash(int64_t window_start_us, const unsigned char *key, size_t key_length)
+static uint64_t hash_of(int64_t window_start_us, const unsigned char *key, size_t key_length)
 {
     static const char salt;
     uint64_t seed = (uint64_t)(uintptr_t)&salt ^ (uint64_t)window_start_us;
@@ -252,14 +252,14 @@ enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
                                const unsigned char *key, size_t key_length, struct group **out,
                                struct error *error)
 {
-    return find_or_add_hashed(groups, groups_hash(window_start_us, key, key_length),
-                              window_start_us, key, key_length, out, error);
+    return find_or_add_hashed(groups, hash_of(window_start_us, key, key_length), window_start_us,
+                              key, key_length, out, error);
 }
 
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length)
 {
-    uint64_t hash = groups_hash(window_start_us, key, key_length);
+    uint64_t hash = hash_of(window_start_us, key, key_length);
     return groups->slots[find_slot(groups, hash, window_start_us, key, key_length)].group;
 }
 
@@ -410,7 +410,7 @@ enum status groups_fold(struct groups *groups, const struct event *event,
         return status;
     }
     int64_t start_us = pane_of(groups, event->time_us);
-    uint64_t hash = groups_hash(start_us, groups->key, key_length);
+    uint64_t hash = hash_of(start_us, groups->key, key_length);
     /* Rarely in a cache: fetched from memory while the measures are prepared. */
     __builtin_prefetch(&groups->slots[hash & (groups->slot_count - 1)]);
     status = prepare_measures(groups, event, error);

@@ -17,7 +17,7 @@ extern "C" {
 
 struct group {
     int64_t window_start_us; /* of the pane */
-    uint64_t hash;
+    uint64_t hash;           /* the same in all tables of the process, and in no other process */
     uint64_t id; /* 1, 2, ... in the order of creation since the table was last cleared */
     struct group *next_changed; /* list of changed groups, see groups_changed */
     uint32_t key_length;
@@ -47,9 +47,6 @@ enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
                                struct error *error) MUST_CHECK;
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length);
-
-/* group->hash: the same in all tables of the process, and in no other process. */
-uint64_t groups_hash(int64_t window_start_us, const unsigned char *key, size_t key_length);
 
 /* What one record did to one view. */
 enum fold_outcome { FOLD_COUNTED, FOLD_FILTERED };
