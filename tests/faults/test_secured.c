@@ -8,7 +8,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <inttypes.h>
+#include <librdkafka/rdkafka.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +45,7 @@ static void make_certificates(void)
         " -extfile broker.ext -out broker.pem\n"
         "openssl pkcs8 -topk8 -nocrypt -in broker.key -out broker.pk8\n"
         "cat broker.pk8 broker.pem > store.pem\n"
-        "printf %%s " SCRAM_PASSWORD " > password\n";
+        "printf %%s " SCRAM_PASSWORD " > password; printf %%s " PASSWORD " > plain\n";
     char command[2048];
     snprintf(command, sizeof command, script, directory);
     FILE *shell = popen("/bin/sh", "w");
@@ -148,13 +150,21 @@ static void plain_with_a_password_of_the_environment(void **state)
     pipeline();
 }
 
+/* librdkafka sends a nonce in SCRAM that brokers from Kafka 4.0 on refuse, until 2.6.1 (its pull
+ * request 4895): with an older one the file has the password for PLAIN. */
 static void scram_with_a_password_of_a_file(void **state)
 {
     (void)state;
     char text[100];
-    set_kafka("sasl.mechanism", "SCRAM-SHA-512");
-    set_kafka("sasl.username", "bob");
-    snprintf(text, sizeof text, "${file:%s/password}", directory);
+    bool scram = rd_kafka_version() >= 0x020601ff;
+    if (scram) {
+        set_kafka("sasl.mechanism", "SCRAM-SHA-512");
+        set_kafka("sasl.username", "bob");
+    } else {
+        print_message("librdkafka %s cannot do SCRAM with Kafka 4: PLAIN instead\n",
+                      rd_kafka_version_str());
+    }
+    snprintf(text, sizeof text, "${file:%s/%s}", directory, scram ? "password" : "plain");
     set_kafka("sasl.password", text);
     pipeline();
 }
@@ -176,7 +186,7 @@ static void expect_refusal(const char *reason)
             fail_msg("no \"%s\" in %s", reason, child_errors(speed));
         stack_sleep_ms(50);
     }
-    child_signal(speed, 15);
+    child_signal(speed, SIGTERM);
     int code = child_wait(speed, STACK_WAIT_MS);
     if (code != 0)
         fail_msg("dovetail-speed ended with %d: %s", code, child_errors(speed));
