@@ -40,3 +40,21 @@ faults: deps ## run the fault tests in full, on a real Kafka and PostgreSQL; tak
 	@$(TEST_STACK) docker/local/stack.sh up
 	@DOVETAIL_FAULTS=all DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(FAULT_TESTS); status=$$?; \
 	  $(TEST_STACK) docker/local/stack.sh down; exit $$status
+
+# The whole pipeline under random faults.
+SOAK := $(OUT)/tests/faults/soak
+SOAK_MINUTES ?= 60
+
+$(SOAK): $(OUT)/tests/faults/soak.o $(SUPPORT_OBJECTS) $(CORE)
+	@echo "  LINK    $@"
+	@$(CXX) $(LDFLAGS) -o $@ $^ -lcmocka -lcurl $(LDLIBS)
+
+tests: $(SOAK)
+
+.PHONY: soak
+soak: deps ## random faults everywhere, for SOAK_MINUTES=60, from SEED on, on a real Kafka and PostgreSQL
+	@$(MAKE) --no-print-directory -j2 $(PROGRAMS:%=$(OUT)/%) $(SOAK)
+	@$(TEST_STACK) docker/local/stack.sh up
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(SEED:%=DOVETAIL_SEED=%) DOVETAIL_BUILD=$(OUT) \
+	  tests/run.sh --env .run/test/env $(SOAK); status=$$?; \
+	  $(TEST_STACK) docker/local/stack.sh down; exit $$status

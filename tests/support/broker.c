@@ -394,6 +394,11 @@ void broker_delete_topic(const char *topic)
         fail_msg("topic %s was not deleted", topic);
 }
 
+void broker_producer_learn(struct broker_producer *producer, const char *topic, int partitions)
+{
+    await_partitions(producer->client, topic, partitions);
+}
+
 void broker_add_partitions(const char *topic, int count)
 {
     char reason[128];

@@ -22,6 +22,8 @@ typedef void broker_delivered(void *opaque, int32_t partition, int64_t offset, c
 struct broker_producer *broker_producer_create(const char *transactional_id,
                                                broker_delivered *delivered);
 void broker_producer_destroy(struct broker_producer *producer); /* accepts NULL */
+/* Until it knows that the topic has so many partitions. */
+void broker_producer_learn(struct broker_producer *producer, const char *topic, int partitions);
 /* The timestamps of its records from now on; 0: the time at which they are produced. */
 void broker_producer_set_time(struct broker_producer *producer, int64_t timestamp_ms);
 

@@ -44,6 +44,8 @@ static int64_t random_time(struct orders_generator *generator)
 {
     uint64_t *random = &generator->random;
     generator->clock_us += (int64_t)orders_below(random, 900) * 1000;
+    if (generator->period_us > 0 && generator->clock_us > begin_us + generator->period_us)
+        generator->clock_us -= generator->period_us;
     if (chance(random, 30)) /* a year late */
         return generator->clock_us - 365 * day_us + (int64_t)orders_below(random, 7200) * second_us;
     if (chance(random, 20)) /* as late as the records of several slices and runs */

@@ -42,6 +42,7 @@ enum { ORDERS_REMEMBERED = 32 };
 struct orders_generator {
     uint64_t random; /* the seed, to begin with */
     int64_t clock_us;
+    int64_t period_us;               /* after which event times begin again; 0: never */
     const struct oracle_view *views; /* they decide what the ledger says of a record */
     size_t view_count;
     /* With ids, some of which come again in the same partition. */

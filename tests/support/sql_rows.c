@@ -19,10 +19,18 @@ struct sql_session {
     char topic[256];
 };
 
+/* Failures are told by what fails. */
+static void ignore_notice(void *context, const char *text)
+{
+    (void)context;
+    (void)text;
+}
+
 static void begin(struct sql_session *session)
 {
     PQfinish(session->connection);
     session->connection = PQconnectdb(session->conninfo);
+    PQsetNoticeProcessor(session->connection, ignore_notice, NULL);
     PQclear(PQexec(session->connection, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"));
 }
 

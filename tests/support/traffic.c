@@ -224,6 +224,7 @@ static void *produce(void *context)
     struct orders_generator generator;
     orders_generator_init(&generator, traffic->options.seed, traffic->options.views,
                           traffic->options.view_count);
+    generator.period_us = traffic->options.period_us;
     generator.has_ids = traffic->options.dedupe_within > 0;
     int64_t begun_ms = stack_now_ms(), sent = 0;
     while (!atomic_load(&traffic->stop_producing) && !has_problem(traffic)) {
@@ -408,7 +409,7 @@ static bool has_demanded(struct traffic *traffic, const struct oracle_query *que
     struct oracle_answer answer;
     char problem[256];
     bool good = oracle_read_answer(traffic->oracle, query, body, &answer, problem, sizeof problem);
-    for (int p = 0; good && p < answer.receipt.partitions; p++)
+    for (int p = 0; good && p < traffic->options.partitions; p++)
         good = answer.receipt.positions[p] >= ends[p];
     free(answer.rows);
     return good;
@@ -416,7 +417,8 @@ static bool has_demanded(struct traffic *traffic, const struct oracle_query *que
 
 static bool is_away(const struct traffic *traffic, const struct http_reply *reply)
 {
-    return traffic->options.may_be_unavailable && reply->status == 503;
+    return (traffic->options.may_be_unavailable && reply->status == 503) ||
+           (traffic->options.may_be_gone && reply->status == 0);
 }
 
 static void count_refusal(struct traffic *traffic, bool in_time)
@@ -643,6 +645,9 @@ void traffic_grow(struct traffic *traffic, int partitions)
 {
     oracle_grow(traffic->oracle, partitions);
     broker_grow_topic(traffic->topic, partitions);
+    broker_producer_learn(traffic->plain, traffic->topic, partitions);
+    if (traffic->transactional != NULL)
+        broker_producer_learn(traffic->transactional, traffic->topic, partitions);
     atomic_store(&traffic->partitions, partitions);
 }
 

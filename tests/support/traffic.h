@@ -32,6 +32,9 @@ struct traffic_options {
     int64_t dedupe_within; /* ids come again, within so many offsets and beyond; 0: no ids */
     /* 503 is allowed as well as 200: the programs' database is away on purpose. */
     bool may_be_unavailable;
+    bool may_be_gone;  /* and no answer at all: the serving process is killed on purpose */
+    int64_t period_us; /* event times begin again after so long, so that answers stay as large as
+                          they are; 0: they go up */
 };
 
 /* Writes the definitions of the orders' source and of views into the deployment. */
