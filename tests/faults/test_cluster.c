@@ -2,7 +2,7 @@
  * away, and an election of a broker that had not everything, which loses acknowledged records.
  *
  * Events arrive and readers check every answer all the while (tests/support/traffic.h).
- * DOVETAIL_SEED repeats events and questions; DOVETAIL_LONG makes the absence ten minutes. */
+ * DOVETAIL_SEED repeats events and questions; DOVETAIL_FAULTS makes the absence ten minutes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -152,7 +152,7 @@ static void questions_are_answered(void)
 static void all_brokers_are_away(void **state)
 {
     (void)state;
-    int seconds = getenv("DOVETAIL_LONG") != NULL ? 600 : 5;
+    int seconds = getenv("DOVETAIL_FAULTS") != NULL ? 600 : 5;
     run_batch(&(int){0}, &(int){0});
     for (int node = 1; node <= CLUSTER_NODES; node++)
         cluster_kill(cluster, node);

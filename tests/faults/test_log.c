@@ -1,7 +1,7 @@
 /* What a log may have in it and the group may be told: many aborted records in a row, a transaction
  * that stays open, records above every fetch limit, and offsets of the group that somebody set
  * anew. Each record has a number, so what must be counted follows from what was sent.
- * DOVETAIL_LONG sends a million aborted records. */
+ * DOVETAIL_FAULTS sends a million aborted records. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,7 +118,7 @@ static int64_t freshness_ms(void)
 static void aborted_records_are_passed(void **state)
 {
     (void)state;
-    int64_t aborted = getenv("DOVETAIL_LONG") != NULL ? 1000000 : 50000;
+    int64_t aborted = getenv("DOVETAIL_FAULTS") != NULL ? 1000000 : 50000;
     struct broker_producer *plain = broker_producer_create(NULL, NULL);
     struct broker_producer *transactional = broker_producer_create(topic(), NULL);
     speed = deployment_start(deployment, "dovetail-speed", NULL);

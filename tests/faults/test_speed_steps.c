@@ -5,7 +5,7 @@
  * max.poll.interval.ms, and a process that stands still until it has been replaced.
  *
  * Events arrive and readers check every answer all the while (tests/support/traffic.h).
- * DOVETAIL_SEED repeats events, questions and pauses; DOVETAIL_LONG does more of everything. */
+ * DOVETAIL_SEED repeats events, questions and pauses; DOVETAIL_FAULTS does more of everything. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +37,7 @@ static struct traffic_options options = {.partitions = PARTITIONS,
 
 static bool is_long(void)
 {
-    return getenv("DOVETAIL_LONG") != NULL;
+    return getenv("DOVETAIL_FAULTS") != NULL;
 }
 
 static void begin(void)
