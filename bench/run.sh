@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # The benchmarks: `make bench`. docs/BENCHMARKS.md says what is measured and how to read it.
 #
-#   run.sh [SECTION]...     all sections, or some of: core speed duckdb recompute growth
+#   run.sh [SECTION]...     all sections, or some of: core speed duckdb recompute growth groups
 #                           queries cache freshness
 #
 # Works on a stack of its own (DOVETAIL_RUN_DIR and the ports come from make/bench.mk), which is made
 # anew and removed afterwards. The environment may set
 #   BENCH_RECORDS   records in the topic (3000000)
 #   BENCH_RUNS      runs of the speed layer and of the batch layer, of which medians are told (5)
+#   BENCH_GROUPS    groups of section 10 (20000000), and BENCH_MEMORY its batch.memory in MiB (1024)
 #   BENCH_NEW       records that are new to an incremental run (1 % of the topic's)
 #   BENCH_SAMPLES   marker records for the freshness (300)
 #   BENCH_SECONDS   length of one measurement over HTTP (5)
@@ -35,7 +36,7 @@ hz=$(getconf CLK_TCK)
 results=$work/results.tsv
 config=$work/demo.json
 flights=$work/flights.jsonl
-sections=" ${*:-core speed duckdb recompute growth queries cache freshness} "
+sections=" ${*:-core speed duckdb recompute growth groups queries cache freshness} "
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$here/common.sh"
@@ -45,6 +46,8 @@ sections=" ${*:-core speed duckdb recompute growth queries cache freshness} "
 . "$here/duckdb.sh"
 # shellcheck source-path=SCRIPTDIR source=growth.sh
 . "$here/growth.sh"
+# shellcheck source-path=SCRIPTDIR source=groups.sh
+. "$here/groups.sh"
 
 wants() { [[ $sections = *" $1 "* ]]; }
 
@@ -103,6 +106,7 @@ load_topic
 if wants speed; then section_speed; fi
 if wants duckdb; then section_duckdb; fi
 if wants growth; then section_growth; fi
+if wants groups; then section_groups; fi
 if wants recompute; then section_recompute; fi
 if wants queries || wants cache || wants freshness; then prepare_serving; fi
 if wants queries; then section_queries; fi

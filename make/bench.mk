@@ -31,5 +31,5 @@ bench: deps ## run the benchmarks: ratios, in about ten minutes
 
 bench-quick: deps ## the same with a tenth of the records
 	@$(MAKE) --no-print-directory -j2 bench-programs $(BENCH_DOVETAIL)
-	@$(BENCH_STACK) DOVETAIL_BUILD=$(OUT) BENCH_RECORDS=300000 BENCH_RUNS=3 BENCH_SAMPLES=100 \
+	@$(BENCH_STACK) DOVETAIL_BUILD=$(OUT) BENCH_RECORDS=300000 BENCH_GROUPS=1000000 BENCH_MEMORY=64 BENCH_RUNS=3 BENCH_SAMPLES=100 \
 	  BENCH_SECONDS=2 bench/run.sh
