@@ -261,10 +261,7 @@ static bool take_option(struct arguments *out, enum option option, const char *v
         out->cat_option = specs[option].name;
     switch (option) {
     case OPTION_FORMAT:
-        question->as_json = strcmp(value, "json") == 0;
-        if (!question->as_json && strcmp(value, "table") != 0)
-            command_complain("--format: \"%s\" is neither table nor json", value);
-        return question->as_json || strcmp(value, "table") == 0;
+        return option_format(value, &question->as_json);
     case OPTION_PARTITION:
         question->has_partition = true;
         return option_int64("--partition", value, ARCHIVE_IMPORTED, INT32_MAX,
@@ -331,6 +328,8 @@ static int run(const struct program_arguments *program)
             code = PROGRAM_USAGE;
         }
     }
+    if (code == PROGRAM_OK && arguments.question.has_partition)
+        code = session_partition(&session, arguments.question.source, arguments.question.partition);
     if (code == PROGRAM_OK)
         code = arguments.action->act(&arguments.question);
     session_close(&session);

@@ -144,6 +144,40 @@ bool option_where(struct query_question *question, const char *text)
     return false;
 }
 
+bool option_one_view(const struct program_arguments *arguments, const struct option_spec *specs,
+                     option_taker take, void *context, const char **view)
+{
+    struct option_reader reader = {.next = arguments->rest, .specs = specs};
+    size_t index = 0;
+    const char *value = NULL;
+    enum option_result result;
+    while ((result = option_next(&reader, &index, &value)) != OPTION_END) {
+        if (result == OPTION_FAULT)
+            return false;
+        if (result == OPTION_FOUND) {
+            if (!take(context, index, value))
+                return false;
+        } else if (*view == NULL) {
+            *view = value;
+        } else {
+            command_complain("%s: unexpected argument (see --help)", value);
+            return false;
+        }
+    }
+    if (*view == NULL)
+        command_complain("which view? (see --help)");
+    return *view != NULL;
+}
+
+bool option_format(const char *value, bool *as_json)
+{
+    *as_json = strcmp(value, "json") == 0;
+    if (*as_json || strcmp(value, "table") == 0)
+        return true;
+    command_complain("--format: \"%s\" is neither table nor json", value);
+    return false;
+}
+
 bool option_positionals(const struct program_arguments *arguments, const char **out, size_t count)
 {
     static const struct option_spec none[] = {{NULL, false}};
@@ -243,6 +277,33 @@ const struct catalog_version *session_view(const struct session *session, const 
         "since",
         name);
     return NULL;
+}
+
+int session_partition(const struct session *session, const struct source *source, int64_t partition)
+{
+    struct error error = {0};
+    PGresult *result = NULL;
+    char number[24];
+    snprintf(number, sizeof number, "%lld", (long long)partition);
+    enum status status =
+        postgres_query(session->postgres,
+                       "SELECT FROM dovetail_internal.position"
+                       " WHERE topic = $1 AND partition = $2 UNION ALL "
+                       "SELECT FROM dovetail_internal.segment"
+                       " WHERE topic = $1 AND partition = $2 LIMIT 1",
+                       2, (const char *const[]){source->topic, number}, &result, &error);
+    bool found = status == STATUS_OK && PQntuples(result) > 0;
+    PQclear(result);
+    if (status != STATUS_OK)
+        return command_fail(&error);
+    if (found)
+        return PROGRAM_OK;
+    if (partition < 0)
+        command_complain("--partition: nothing has been imported into source %s", source->name);
+    else
+        command_complain("--partition: topic %s of source %s has no partition %s", source->topic,
+                         source->name, number);
+    return PROGRAM_USAGE;
 }
 
 static void print_fault(const char *text, void *context)

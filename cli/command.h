@@ -75,6 +75,15 @@ bool option_int64(const char *name, const char *text, int64_t low, int64_t high,
 /* The value of --where, KEY=VALUE, KEY.in=A,B and so on; false after complaining. */
 bool option_where(struct query_question *question, const char *text);
 
+/* Takes one positional argument, a view, and options, each of which `take` is given (it complains
+ * where it returns false). False after complaining. */
+typedef bool (*option_taker)(void *context, size_t index, const char *value);
+bool option_one_view(const struct program_arguments *arguments, const struct option_spec *specs,
+                     option_taker take, void *context, const char **view);
+
+/* The value of --format: table, or json for *as_json; false after complaining. */
+bool option_format(const char *value, bool *as_json);
+
 /* Takes `count` positional arguments and nothing else; false after complaining. */
 bool option_positionals(const struct program_arguments *arguments, const char **out, size_t count);
 
@@ -97,6 +106,11 @@ void session_close(struct session *session);
 /* The readable version of a view; *exit_code and NULL after complaining. */
 const struct catalog_version *session_view(const struct session *session, const char *name,
                                            int *exit_code);
+
+/* Has the source such a partition; -1: has anything been imported into it? PROGRAM_USAGE after
+ * complaining where not. */
+int session_partition(const struct session *session, const struct source *source,
+                      int64_t partition);
 
 /* All definitions below config->schemas; every fault is printed. Caller: definitions_deinit. */
 int command_load_definitions(const struct config *config, struct definitions *out);

@@ -25,6 +25,8 @@ struct arguments {
     int64_t limit;      /* of each partition of each topic */
     bool as_json;
     struct replay_options replay;
+    const char *lists_option;   /* one that was given and is of list alone, or NULL */
+    const char *replays_option; /* the same, of replay */
 };
 
 /* Either a table or an array, filled letter by letter. */
@@ -168,6 +170,12 @@ enum option {
     OPTION_DRY_RUN,
 };
 
+static const struct option_spec specs[] = {
+    [OPTION_LIMIT] = {"--limit", true},         [OPTION_FORMAT] = {"--format", true},
+    [OPTION_PARTITION] = {"--partition", true}, [OPTION_OFFSET] = {"--offset", true},
+    [OPTION_SINCE] = {"--since", true},         [OPTION_STILL_BAD] = {"--still-bad", false},
+    [OPTION_DRY_RUN] = {"--dry-run", false},    {NULL, false}};
+
 static bool take_since(struct replay_options *out, const char *value)
 {
     struct value time;
@@ -183,12 +191,8 @@ static bool take_since(struct replay_options *out, const char *value)
 
 static bool take_option(struct arguments *out, enum option option, const char *value)
 {
-    bool is_replays = option >= OPTION_PARTITION;
-    if (out->is_replay != is_replays) {
-        command_complain(is_replays ? "list takes --limit and --format only"
-                                    : "replay takes neither --limit nor --format");
-        return false;
-    }
+    const char **kind = option >= OPTION_PARTITION ? &out->replays_option : &out->lists_option;
+    *kind = specs[option].name; /* list or replay may come behind it */
     switch (option) {
     case OPTION_LIMIT:
         return option_int64("--limit", value, 1, 1000000, &out->limit);
@@ -205,12 +209,8 @@ static bool take_option(struct arguments *out, enum option option, const char *v
         out->replay.dry_run = true;
         return true;
     case OPTION_FORMAT:
-        break;
+        return option_format(value, &out->as_json);
     }
-    out->as_json = strcmp(value, "json") == 0;
-    if (out->as_json || strcmp(value, "table") == 0)
-        return true;
-    command_complain("--format: \"%s\" is neither table nor json", value);
     return false;
 }
 
@@ -232,11 +232,6 @@ static bool take_word(struct arguments *out, const char *value)
 
 static bool parse(const struct program_arguments *program, struct arguments *out)
 {
-    static const struct option_spec specs[] = {
-        [OPTION_LIMIT] = {"--limit", true},         [OPTION_FORMAT] = {"--format", true},
-        [OPTION_PARTITION] = {"--partition", true}, [OPTION_OFFSET] = {"--offset", true},
-        [OPTION_SINCE] = {"--since", true},         [OPTION_STILL_BAD] = {"--still-bad", false},
-        [OPTION_DRY_RUN] = {"--dry-run", false},    {NULL, false}};
     struct option_reader reader = {.next = program->rest, .specs = specs};
     size_t index;
     const char *value = NULL;
@@ -247,6 +242,12 @@ static bool parse(const struct program_arguments *program, struct arguments *out
         if (result == OPTION_FOUND ? !take_option(out, (enum option)index, value)
                                    : !take_word(out, value))
             return false;
+    }
+    const char *unfit = out->is_replay ? out->lists_option : out->replays_option;
+    if (unfit != NULL) {
+        command_complain("%s: only of dead-letters %s (see --help)", unfit,
+                         out->is_replay ? "list" : "replay");
+        return false;
     }
     if (out->replay.offset >= 0 && out->replay.partition < 0) {
         command_complain("--offset: wants --partition, too");

@@ -13,6 +13,7 @@
 #include "core/time/timestamp.h"
 
 enum { SHOWN_MAX = 20, VALUES_BYTES = 400 };
+enum { UNDECIDED = 3 }; /* exit code: nothing was compared */
 
 /* What the served version is compared with. */
 struct candidate {
@@ -226,7 +227,7 @@ static void print_subject(const struct catalog_version *served, const struct can
 
 static int print_difference(const struct difference *difference,
                             const struct catalog_version *served, const struct candidate *candidate,
-                            const struct recomputation *recomputation)
+                            struct recomputation *recomputation)
 {
     bool different = difference->added + difference->removed + difference->changed > 0;
     if (different && !table_print(difference->table, stdout)) {
@@ -244,12 +245,12 @@ static int print_difference(const struct difference *difference,
            plural(recomputation->record_count));
     recomputation_print_receipt(&recomputation->answer->receipt);
     int written = command_finish_output();
+    recomputation->differs = different && written == PROGRAM_OK;
     return different ? PROGRAM_FAILURE : written;
 }
 
 static int compare_and_print(const struct catalog_version *served,
-                             const struct candidate *candidate,
-                             const struct recomputation *recomputation)
+                             const struct candidate *candidate, struct recomputation *recomputation)
 {
     static const char *const columns[] = {"change", "window", "keys", "measure",
                                           "served", "new",    NULL};
@@ -299,7 +300,6 @@ static int compare_with(const struct session *session, const struct catalog_vers
                                             candidate->view, &error);
     int code = status == STATUS_OK ? compare_and_print(served, candidate, recomputation)
                                    : command_fail(&error);
-    recomputation_deinit(recomputation);
     return code;
 }
 
@@ -319,15 +319,7 @@ static int diff(const struct session *session, struct recomputation *recomputati
 
 static int run(const struct program_arguments *program)
 {
-    struct session session = {0};
-    struct recomputation recomputation = {.request = {.row_limit = INT64_MAX}};
-    if (!recomputation_parse(program, &recomputation))
-        return PROGRAM_USAGE;
-    int code = session_open(&session, program);
-    if (code == PROGRAM_OK)
-        code = diff(&session, &recomputation);
-    session_close(&session);
-    return code;
+    return recomputation_command(program, UNDECIDED, diff);
 }
 
 const struct command command_diff = {
@@ -347,7 +339,7 @@ const struct command command_diff = {
         "on temporary tables only, of the size of all those records.\n"
         "\n"
         "Exit code 0: no row would change; 1: rows are added, removed or changed, of which the\n"
-        "first 20 lines are shown and all are counted.\n"
+        "first 20 lines are shown and all are counted; 2: bad usage; 3: it could not be compared.\n"
         "\n"
         "  --from T, --to T    only windows that start in [from, to): RFC 3339 or a date\n"
         "\n"

@@ -65,28 +65,12 @@ static int check(const struct session *session, const struct arguments *argument
     return PROGRAM_OK;
 }
 
-static bool parse(const struct program_arguments *program, struct arguments *out)
+static bool take_option(void *context, size_t index, const char *value)
 {
-    static const struct option_spec specs[] = {{"--yes", false}, {NULL, false}};
-    struct option_reader reader = {.next = program->rest, .specs = specs};
-    size_t index;
-    const char *value = NULL;
-    enum option_result result;
-    while ((result = option_next(&reader, &index, &value)) != OPTION_END) {
-        if (result == OPTION_FAULT)
-            return false;
-        if (result == OPTION_FOUND) {
-            out->confirmed = true;
-        } else if (out->view == NULL) {
-            out->view = value;
-        } else {
-            command_complain("%s: unexpected argument (see --help)", value);
-            return false;
-        }
-    }
-    if (out->view == NULL)
-        command_complain("which view? (see --help)");
-    return out->view != NULL;
+    (void)index;
+    (void)value;
+    ((struct arguments *)context)->confirmed = true;
+    return true;
 }
 
 static int run(const struct program_arguments *program)
@@ -94,7 +78,8 @@ static int run(const struct program_arguments *program)
     struct arguments arguments = {0};
     struct session session = {0};
     struct error error = {0};
-    if (!parse(program, &arguments))
+    static const struct option_spec specs[] = {{"--yes", false}, {NULL, false}};
+    if (!option_one_view(program, specs, take_option, &arguments, &arguments.view))
         return PROGRAM_USAGE;
     int code = session_load_config(&session, program);
     if (code == PROGRAM_OK)

@@ -5,6 +5,8 @@
  * sorts, and the rows are written as they come, so memory does not depend on their number. A file
  * gets its name when it is whole and durable; the receipt comes last. */
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -261,6 +263,20 @@ static enum status file_failure(struct error *error, const char *path)
     return error_set(error, STATUS_FATAL, "%s: %s", path, strerror(errno));
 }
 
+/* The new name in its directory. */
+static bool sync_directory(const char *path)
+{
+    char *copy = strdup(path);
+    int fd = copy == NULL ? -1 : open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool good = fd >= 0 && fsync(fd) == 0;
+    int number = errno;
+    if (fd >= 0)
+        close(fd);
+    free(copy);
+    errno = number;
+    return good;
+}
+
 /* Whole and durable under its name, or not there. */
 static enum status close_file(FILE *file, const char *temporary, const char *path,
                               struct error *error)
@@ -268,7 +284,7 @@ static enum status close_file(FILE *file, const char *temporary, const char *pat
     bool written = fflush(file) == 0 && ferror(file) == 0 && fsync(fileno(file)) == 0;
     int number = errno;
     written = fclose(file) == 0 && written;
-    if (written && rename(temporary, path) == 0)
+    if (written && rename(temporary, path) == 0 && sync_directory(path))
         return STATUS_OK;
     if (!written)
         errno = number;
@@ -383,8 +399,10 @@ static bool take_range(struct arguments *arguments, enum option option, const ch
     return false;
 }
 
-static bool take_option(struct arguments *arguments, enum option option, const char *value)
+static bool take_option(void *context, size_t index, const char *value)
 {
+    struct arguments *arguments = context;
+    enum option option = (enum option)index;
     switch (option) {
     case OPTION_FROM:
     case OPTION_TO:
@@ -407,37 +425,13 @@ static bool take_option(struct arguments *arguments, enum option option, const c
     return false;
 }
 
-static bool parse(const struct program_arguments *program, struct arguments *out)
-{
-    struct option_reader reader = {.next = program->rest, .specs = specs};
-    size_t index = 0;
-    const char *value = NULL;
-    enum option_result result;
-    while ((result = option_next(&reader, &index, &value)) != OPTION_END) {
-        if (result == OPTION_FAULT)
-            return false;
-        if (result == OPTION_FOUND) {
-            if (!take_option(out, (enum option)index, value))
-                return false;
-        } else if (out->view == NULL) {
-            out->view = value;
-        } else {
-            command_complain("%s: unexpected argument (see --help)", value);
-            return false;
-        }
-    }
-    if (out->view == NULL)
-        command_complain("which view? (see --help)");
-    return out->view != NULL;
-}
-
 static int run(const struct program_arguments *program)
 {
     struct arguments arguments = {0};
     struct session session = {0};
     query_question_init(&arguments.question);
     int code = PROGRAM_USAGE;
-    if (parse(program, &arguments))
+    if (option_one_view(program, specs, take_option, &arguments, &arguments.view))
         code = session_open(&session, program);
     if (code == PROGRAM_OK && session.config != NULL)
         code = run_export(&session, &arguments);

@@ -98,8 +98,10 @@ static bool take_format(struct arguments *arguments, const char *text)
     return true;
 }
 
-static bool take_option(struct arguments *arguments, enum option option, const char *value)
+static bool take_option(void *context, size_t index, const char *value)
 {
+    struct arguments *arguments = context;
+    enum option option = (enum option)index;
     bool known;
     struct error error;
     if (option == OPTION_WHERE)
@@ -113,34 +115,6 @@ static bool take_option(struct arguments *arguments, enum option option, const c
     return query_question_take(&arguments->question, parameters[option], value, &known, &error) ==
                STATUS_OK ||
            refuse(specs[option].name, &error);
-}
-
-static bool parse(const struct program_arguments *program, struct arguments *out)
-{
-    struct option_reader reader = {.next = program->rest, .specs = specs};
-    for (;;) {
-        size_t index = 0;
-        const char *value = NULL;
-        switch (option_next(&reader, &index, &value)) {
-        case OPTION_FOUND:
-            if (!take_option(out, (enum option)index, value))
-                return false;
-            break;
-        case OPTION_POSITIONAL:
-            if (out->view != NULL) {
-                command_complain("%s: unexpected argument (see --help)", value);
-                return false;
-            }
-            out->view = value;
-            break;
-        case OPTION_FAULT:
-            return false;
-        case OPTION_END:
-            if (out->view == NULL)
-                command_complain("which view? (see --help)");
-            return out->view != NULL;
-        }
-    }
 }
 
 static int print_answer(const struct query_answer *answer, enum format format)
@@ -182,7 +156,7 @@ static int run(const struct program_arguments *program)
     query_question_init(&arguments.question);
     struct session session = {0};
     int code = PROGRAM_USAGE;
-    if (parse(program, &arguments))
+    if (option_one_view(program, specs, take_option, &arguments, &arguments.view))
         code = session_open(&session, program);
     if (code == PROGRAM_OK && session.config != NULL) {
         arguments.question.request.row_limit =

@@ -196,15 +196,21 @@ enum status recomputation_make(struct recomputation *recomputation, const struct
                                 &recomputation->record_count, error);
     if (status == STATUS_OK)
         command_progress("parsing %" PRId64 " records", recomputation->record_count);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         status = execute_owned(postgres, verify_parse_sql(source), error);
+        if (status != STATUS_OK)
+            (void)error_wrap(error, "parsing the records of source %s in PostgreSQL", source->name);
+    }
     if (status == STATUS_OK)
         status = postgres_execute(postgres, verify_view_settings_sql, error);
     if (status == STATUS_OK)
         command_progress("recomputing");
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         status =
             recompute(postgres, view, &recomputation->range, &recomputation->recomputed, error);
+        if (status != STATUS_OK)
+            (void)error_wrap(error, "recomputing view %s in PostgreSQL", view->name);
+    }
     command_progress_end();
     return status;
 }
@@ -217,30 +223,28 @@ void recomputation_deinit(struct recomputation *recomputation)
 
 /* --- arguments --- */
 
-bool recomputation_parse(const struct program_arguments *program, struct recomputation *out)
+static bool take_option(void *context, size_t index, const char *value)
+{
+    struct recomputation *recomputation = context;
+    *(index == 0 ? &recomputation->request.from : &recomputation->request.to) = value;
+    return true;
+}
+
+int recomputation_command(const struct program_arguments *program, int failure,
+                          int (*compare)(const struct session *session,
+                                         struct recomputation *recomputation))
 {
     static const struct option_spec specs[] = {{"--from", true}, {"--to", true}, {NULL, false}};
-    struct option_reader reader = {.next = program->rest, .specs = specs};
-    size_t index;
-    const char *value = NULL;
-    enum option_result result;
-    while ((result = option_next(&reader, &index, &value)) != OPTION_END) {
-        if (result == OPTION_FAULT)
-            return false;
-        if (result == OPTION_POSITIONAL && out->view_name != NULL) {
-            command_complain("%s: unexpected argument (see --help)", value);
-            return false;
-        }
-        if (result == OPTION_POSITIONAL)
-            out->view_name = value;
-        else if (index == 0)
-            out->request.from = value;
-        else
-            out->request.to = value;
-    }
-    if (out->view_name == NULL)
-        command_complain("which view? (see --help)");
-    return out->view_name != NULL;
+    struct session session = {0};
+    struct recomputation recomputation = {.request = {.row_limit = INT64_MAX}};
+    if (!option_one_view(program, specs, take_option, &recomputation, &recomputation.view_name))
+        return PROGRAM_USAGE;
+    int code = session_open(&session, program);
+    if (code == PROGRAM_OK)
+        code = compare(&session, &recomputation);
+    recomputation_deinit(&recomputation);
+    session_close(&session);
+    return code == PROGRAM_FAILURE && !recomputation.differs ? failure : code;
 }
 
 /* --- telling --- */

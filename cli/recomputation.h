@@ -34,10 +34,15 @@ struct recomputation {
     struct query_answer *answer; /* owned */
     PGresult *recomputed;        /* owned */
     int64_t record_count;
+    bool differs;
 };
 
-/* VIEW, --from and --to; false after complaining. */
-bool recomputation_parse(const struct program_arguments *program, struct recomputation *out);
+/* The whole command: VIEW, --from and --to, a session, and `compare`, which sets `differs` where
+ * something does and gives the exit code. `failure`: what to exit with where it is not known
+ * whether something differs. */
+int recomputation_command(const struct program_arguments *program, int failure,
+                          int (*compare)(const struct session *session,
+                                         struct recomputation *recomputation));
 
 /* Asks the served version and recomputes `view` over `source`, which has the same topic. */
 enum status recomputation_make(struct recomputation *recomputation, const struct session *session,

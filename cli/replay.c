@@ -257,10 +257,19 @@ int replay_letters(const struct session *session, const struct replay_options *o
     struct error error = {0};
     enum status status = STATUS_OK;
     bool found = options->source == NULL;
+    if (found && options->partition >= 0 && catalog->source_count > 1) {
+        command_complain("--partition: of which source? (see --help)");
+        return PROGRAM_USAGE;
+    }
     for (size_t i = 0; status == STATUS_OK && i < catalog->source_count; i++) {
         if (options->source != NULL && strcmp(catalog->sources[i]->name, options->source) != 0)
             continue;
         found = true;
+        if (options->partition >= 0) {
+            int code = session_partition(session, catalog->sources[i], options->partition);
+            if (code != PROGRAM_OK)
+                return code;
+        }
         status = replay_source(session, options, catalog->sources[i], &error);
     }
     if (status == STATUS_OK && !found)

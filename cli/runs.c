@@ -167,14 +167,17 @@ static enum status tell_gaps(struct postgres *postgres, const char *run, struct 
     return status;
 }
 
-static int rollback(const struct session *session, const char *run)
+static int rollback(const struct session *session, const char *run, bool as_json)
 {
     struct error error = {0};
     char previous[24];
     enum status status = switch_run(session->postgres, run, previous, sizeof previous, &error);
     if (status != STATUS_OK)
         return command_fail(&error);
-    printf("run %s is served now, instead of run %s\n", run, previous);
+    if (as_json)
+        printf("{\"run\": %s, \"previous\": %s}\n", run, previous);
+    else
+        printf("run %s is served now, instead of run %s\n", run, previous);
     status = tell_gaps(session->postgres, run, &error);
     return status == STATUS_OK ? command_finish_output() : command_fail(&error);
 }
@@ -218,11 +221,8 @@ static bool parse(const struct program_arguments *program, struct arguments *out
                 return false;
             continue;
         }
-        out->as_json = strcmp(value, "json") == 0;
-        if (!out->as_json && strcmp(value, "table") != 0) {
-            command_complain("--format: \"%s\" is neither table nor json", value);
+        if (!option_format(value, &out->as_json))
             return false;
-        }
     }
     if (out->rolls_back && out->run == NULL)
         command_complain("runs rollback: wants the number of a run (see dovetail runs list)");
@@ -237,7 +237,7 @@ static int run(const struct program_arguments *program)
         return PROGRAM_USAGE;
     int code = session_open(&session, program);
     if (code == PROGRAM_OK)
-        code = arguments.rolls_back ? rollback(&session, arguments.run)
+        code = arguments.rolls_back ? rollback(&session, arguments.run, arguments.as_json)
                                     : list(&session, arguments.as_json);
     session_close(&session);
     return code;
@@ -248,7 +248,7 @@ const struct command command_runs = {
     .summary = "the batch runs",
     .help =
         "usage: dovetail runs [list] [--format table|json]\n"
-        "       dovetail runs rollback RUN\n"
+        "       dovetail runs rollback RUN [--format table|json]\n"
         "\n"
         "list      the batch runs, newest first: whether a run recomputed everything or added to\n"
         "          the rows of the one before, what each stage cost, how many groups were "

@@ -467,11 +467,8 @@ static int run(const struct program_arguments *arguments)
     const char *value = NULL;
     enum option_result result;
     while ((result = option_next(&reader, &index, &value)) == OPTION_FOUND) {
-        as_json = strcmp(value, "json") == 0;
-        if (!as_json && strcmp(value, "table") != 0) {
-            command_complain("--format: \"%s\" is neither table nor json", value);
+        if (!option_format(value, &as_json))
             return PROGRAM_USAGE;
-        }
     }
     if (result == OPTION_POSITIONAL)
         command_complain("%s: unexpected argument (see --help)", value);

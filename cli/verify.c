@@ -158,21 +158,12 @@ static int verify(const struct session *session, struct recomputation *verificat
         recomputation_make(verification, session, version, version->source, version->view, &error);
     code =
         status == STATUS_OK ? compare_and_print(version->view, verification) : command_fail(&error);
-    recomputation_deinit(verification);
     return code;
 }
 
 static int run(const struct program_arguments *program)
 {
-    struct session session = {0};
-    struct recomputation verification = {.request = {.row_limit = INT64_MAX}};
-    if (!recomputation_parse(program, &verification))
-        return PROGRAM_USAGE;
-    int code = session_open(&session, program);
-    if (code == PROGRAM_OK)
-        code = verify(&session, &verification);
-    session_close(&session);
-    return code;
+    return recomputation_command(program, PROGRAM_FAILURE, verify);
 }
 
 const struct command command_verify = {

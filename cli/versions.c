@@ -28,6 +28,7 @@ struct arguments {
     enum action action;
     bool has_action;
     bool as_json;
+    bool has_format;
     const char *view;    /* NULL: all */
     const char *version; /* NULL: none */
 };
@@ -132,16 +133,22 @@ static int switch_back(struct postgres *postgres, const struct arguments *argume
                                 1, &arguments->view, &result, &error);
     if (status == STATUS_OK && PQntuples(result) == 1) {
         const char *version = PQgetvalue(result, 0, 0);
-        if (postgres_bool(result, 0, 1))
+        if (arguments->as_json)
+            printf(
+                "{\"view\": \"%s\", \"version\": %s, \"state\": \"%s\", \"definition_of\": %s}\n",
+                arguments->view, version, postgres_bool(result, 0, 1) ? "building" : "current",
+                arguments->version);
+        else if (postgres_bool(result, 0, 1))
             printf("view %s: version %s is registered with the definition of version %s and becomes"
                    " current with the next `dovetail-batch run`\n",
                    arguments->view, version, arguments->version);
         else
             printf("view %s: version %s is served, with the definition of version %s\n",
                    arguments->view, version, arguments->version);
-        printf("keep it: `dovetail versions show %s %s` is what its file must say before the next"
-               " `dovetail init`\n",
-               arguments->view, arguments->version);
+        if (!arguments->as_json)
+            printf("keep it: `dovetail versions show %s %s` is what its file must say before the"
+                   " next `dovetail init`\n",
+                   arguments->view, arguments->version);
     }
     PQclear(result);
     return status == STATUS_OK ? command_finish_output() : command_fail(&error);
@@ -173,6 +180,10 @@ static bool take_positional(struct arguments *out, const char *value)
         out->view = value;
         return true;
     }
+    if (out->action == ACTION_SHOW && out->has_format && !out->as_json) {
+        command_complain("--format: a definition is shown as json alone");
+        return false;
+    }
     if (out->action != ACTION_LIST && out->version == NULL) {
         out->version = value;
         return option_int64("VERSION", value, 1, INT32_MAX, &number);
@@ -196,11 +207,13 @@ static bool parse(const struct program_arguments *program, struct arguments *out
                 return false;
             continue;
         }
-        out->as_json = strcmp(value, "json") == 0;
-        if (!out->as_json && strcmp(value, "table") != 0) {
-            command_complain("--format: \"%s\" is neither table nor json", value);
+        if (!option_format(value, &out->as_json))
             return false;
-        }
+        out->has_format = true;
+    }
+    if (out->action == ACTION_SHOW && out->has_format && !out->as_json) {
+        command_complain("--format: a definition is shown as json alone");
+        return false;
     }
     if (out->action != ACTION_LIST && out->version == NULL) {
         command_complain("which version of which view? (see dovetail versions list)");
@@ -232,12 +245,12 @@ const struct command command_versions = {
     .help =
         "usage: dovetail versions [list [VIEW]] [--format table|json]\n"
         "       dovetail versions show VIEW VERSION\n"
-        "       dovetail versions switch VIEW VERSION\n"
+        "       dovetail versions switch VIEW VERSION [--format table|json]\n"
         "\n"
         "list    the versions, newest first; of retired ones those whose definition is kept, "
         "which\n"
         "        are as many as runs are (batch.retained_runs)\n"
-        "show    the definition that a version has\n"
+        "show    the definition that a version has, as JSON\n"
         "switch  goes back to the definition of an earlier version, or gives up the one that is\n"
         "        being built: it is registered as a new version, built beside the one that is\n"
         "        served, and replaces it from one instant to the next when a batch run has\n"

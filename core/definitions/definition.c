@@ -20,6 +20,8 @@ struct loader {
     void *context;
     size_t fault_count;
     struct error *error;
+    char **faulty; /* names of sources that were refused; owned */
+    size_t faulty_count;
 };
 
 static enum status tell(struct loader *loader, enum status status)
@@ -57,6 +59,31 @@ static struct source *find_source(const struct definitions *definitions, const c
         }
     }
     return NULL;
+}
+
+/* By its own name, else by that of its file: its views are not to be told that it is not there. */
+static enum status note_fault(struct loader *loader, const json_t *json, const char *shown)
+{
+    const char *name = json_string_value(json_object_get(json, "source"));
+    const char *stem = strrchr(shown, '/') + 1;
+    size_t length = name != NULL ? strlen(name) : strlen(stem) - strlen(".json");
+    char **grown = reallocarray(loader->faulty, loader->faulty_count + 1, sizeof *grown);
+    if (grown == NULL) {
+        return error_no_memory(loader->error);
+    }
+    loader->faulty = grown;
+    grown[loader->faulty_count] = strndup(name != NULL ? name : stem, length);
+    return grown[loader->faulty_count++] != NULL ? STATUS_OK : error_no_memory(loader->error);
+}
+
+static bool has_fault(const struct loader *loader, const char *name)
+{
+    for (size_t i = 0; i < loader->faulty_count; i++) {
+        if (strcmp(loader->faulty[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static enum status add_source(struct loader *loader, json_t *json, const char *shown)
@@ -97,6 +124,10 @@ static enum status add_view(struct loader *loader, json_t *json, const char *sho
     const struct source *source = is_name ? find_source(all, name) : NULL;
     struct view *view;
 
+    if (source == NULL && is_name && has_fault(loader, name)) {
+        return error_set(loader->error, STATUS_REJECT,
+                         "%s: cannot be checked while source \"%s\" has a fault", shown, name);
+    }
     if (source == NULL && is_name) {
         return error_set(loader->error, STATUS_REJECT, "%s: source: there is no source \"%.60s\"",
                          shown, name);
@@ -154,7 +185,9 @@ static enum status load_folder(struct loader *loader, const char *folder, void *
         if (status == STATUS_OK) {
             status = read_json(file, shown, &json, loader->error);
             status = status == STATUS_OK ? add(loader, json, shown) : status;
+            bool is_faulty = status == STATUS_REJECT && add == add_source;
             status = tell(loader, status);
+            status = is_faulty && status == STATUS_OK ? note_fault(loader, json, shown) : status;
             json_decref(json);
         }
         free(entries[i]);
@@ -177,6 +210,10 @@ enum status definitions_load(const char *directory, struct definitions *out,
     enum status status = load_folder(&loader, "sources", (void ***)&out->sources, add_source);
     status = status == STATUS_OK ? load_folder(&loader, "views", (void ***)&out->views, add_view)
                                  : status;
+    for (size_t i = 0; i < loader.faulty_count; i++) {
+        free(loader.faulty[i]);
+    }
+    free(loader.faulty);
     if (status == STATUS_OK && loader.fault_count != 0) {
         return error_set(error, STATUS_REJECT, "%s: %zu fault%s in the definitions", directory,
                          loader.fault_count, loader.fault_count == 1 ? "" : "s");

@@ -230,6 +230,12 @@ static void test_reading(void **state)
                                          "--partition", "1", NULL);
     assert_string_equal(child_output(other), "");
 
+    other = deployment_run(deployment, 2, "dovetail", "archive", "cat", "orders", "--partition",
+                           "77", NULL);
+    expect_text(other, "has no partition 77");
+    other = deployment_run(deployment, 2, "dovetail", "archive", "cat", "orders", "--partition",
+                           "-1", NULL);
+    expect_text(other, "nothing has been imported into source orders");
     deployment_run(deployment, 2, "dovetail", "archive", "cat", NULL);
     deployment_run(deployment, 2, "dovetail", "archive", "verify", "nobody", NULL);
     deployment_run(deployment, 2, "dovetail", "archive", "burn", NULL);

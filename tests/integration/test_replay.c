@@ -212,6 +212,18 @@ static void test_records_that_the_history_lacks(void **state)
     start_speed();
     write_old_letters();
     expect_text(REPLAY("--dry-run"), "nothing is produced");
+    expect_text(child_output(deployment_run(deployment, 0, "dovetail", "dead-letters", "--dry-run",
+                                            "replay", "events", NULL)),
+                "nothing is produced");
+    expect_text(child_errors(deployment_run(deployment, 2, "dovetail", "dead-letters", "--dry-run",
+                                            "list", NULL)),
+                "--dry-run: only of dead-letters replay");
+    expect_text(child_errors(deployment_run(deployment, 2, "dovetail", "dead-letters", "replay",
+                                            "events", "--limit", "3", NULL)),
+                "--limit: only of dead-letters list");
+    expect_text(child_errors(deployment_run(deployment, 2, "dovetail", "dead-letters", "replay",
+                                            "events", "--partition", "77", NULL)),
+                "has no partition 77");
     assert_int_equal(broker_end(topic, 0), OLD);
     expect_text(REPLAY("--partition", "0", "--offset", "14"), "1 records produced");
     await_number("SELECT sum(c)::bigint FROM dovetail.counts", 1);

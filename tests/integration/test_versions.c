@@ -166,8 +166,13 @@ static void test_versions_come_and_go(void **state)
     struct child *child =
         deployment_run(deployment, 0, "dovetail", "versions", "show", "sums", "1", NULL);
     expect_text(child, "count(*)");
-    child = deployment_run(deployment, 0, "dovetail", "versions", "switch", "sums", "1", NULL);
-    expect_text(child, "version 3");
+    child = deployment_run(deployment, 2, "dovetail", "versions", "show", "sums", "1", "--format",
+                           "table", NULL);
+    expect_text(child, "json alone");
+    child = deployment_run(deployment, 0, "dovetail", "versions", "switch", "sums", "1", "--format",
+                           "json", NULL);
+    assert_string_equal(child_output(child), "{\"view\": \"sums\", \"version\": 3, \"state\":"
+                                             " \"building\", \"definition_of\": 1}\n");
     produce();
     expect_sum(25);
     run_batch();
@@ -453,6 +458,8 @@ static void test_a_refused_definition(void **state)
     assert_int_equal(deployment_number(deployment, "SELECT run FROM dovetail_internal.current_run"),
                      2);
     expect_http("/v1/views/hits/rows", 200, "\"v\":2");
+    /* It was not compared: another code than that of a difference. */
+    deployment_run(deployment, 3, "dovetail", "diff", "sums", NULL);
     child = deployment_run(deployment, 1, "dovetail-batch", "import", "orders", "/dev/null", NULL);
     expect_text(child, "unheard_of");
 
@@ -472,7 +479,9 @@ static void test_a_refused_definition(void **state)
     deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
 
     /* Behind a rollback its rows are of another run than its cut-offs: no run can be exact. */
-    deployment_run(deployment, 0, "dovetail", "runs", "rollback", "2", NULL);
+    child = deployment_run(deployment, 0, "dovetail", "runs", "rollback", "2", "--format", "json",
+                           NULL);
+    assert_string_equal(child_output(child), "{\"run\": 2, \"previous\": 3}\n");
     change_definition("'{\"view\": \"sums\", \"unheard_of\": 1}'");
     child = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
     expect_text(child, "are of run 3");

@@ -641,6 +641,7 @@ static void test_bad_folder(void **state)
     put_file("views/c.json", "{'view':'c','source':'d'," REST "}");
     put_file("views/d.json", "[]");
     put_file("views/e.json", "{'view':'e','source':'s','where':'at >'," REST "}");
+    put_file("views/f.json", "{'view':'f','source':'f'," REST "}");
     assert_int_equal(definitions_load(folder, &all, note_fault, &faults, &error), STATUS_REJECT);
     static const char *const wanted[] = {
         "sources/b.json: source: \"s\" is defined twice",
@@ -648,18 +649,19 @@ static void test_bad_folder(void **state)
         "sources/d.json: line 2, column 10: ",
         "sources/e.json: line 1, column 22: duplicate object key",
         "views/b.json: view: \"v\" is defined twice",
-        "views/c.json: source: there is no source \"d\"",
+        "views/c.json: cannot be checked while source \"d\" has a fault",
         "views/d.json: wants an object",
         "views/e.json: where: column 5: wants a value, found the end",
+        "views/f.json: source: there is no source \"f\"",
     };
-    assert_int_equal(faults.count, 8);
-    for (size_t i = 0; i < 8; i++) {
+    assert_int_equal(faults.count, 9);
+    for (size_t i = 0; i < 9; i++) {
         if (strncmp(faults.texts[i], wanted[i], strlen(wanted[i])) != 0) {
             fail_msg("%s, wanted %s", faults.texts[i], wanted[i]);
         }
     }
     char text[100];
-    snprintf(text, sizeof text, "%s: 8 faults in the definitions", folder);
+    snprintf(text, sizeof text, "%s: 9 faults in the definitions", folder);
     assert_string_equal(error.text, text);
     definitions_deinit(&all);
 }
