@@ -264,6 +264,7 @@ enum http_outcome handle_metrics(struct server *server, struct http_request *req
         write_requests(server, out);
         write_process(server, out);
         ingest_write_metrics(server->ingest, out);
+        udp_write_metrics(server->udp, out);
         write_layers(server, out);
         if (fclose(out) != 0) {
             free(text);

@@ -19,6 +19,8 @@ struct ingest {
 
 bool ingest_is_configured(const struct config *config)
 {
+    if (config->serving_udp_listen != NULL)
+        return true;
     if (config->serving_token_count == 0)
         return config->serving_ingest;
     for (size_t i = 0; i < config->serving_token_count; i++)

@@ -42,6 +42,9 @@ static int serve(const struct config *config)
     }
     warn_of_exposure(config, server);
     program_log(LOG_INFO, "listening on %s", http_server_url(server->http));
+    if (server->udp != NULL)
+        program_log(LOG_INFO, "taking events of source %s by UDP on %s", config->serving_udp_source,
+                    udp_address(server->udp));
     struct pollfd stop = {.fd = program_stop_fd(), .events = POLLIN};
     while (!program_stopping())
         (void)poll(&stop, 1, -1);

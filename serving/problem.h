@@ -6,7 +6,8 @@
 
 #include "core/http/http.h"
 
-/* Fills *response. `parameter` (may be NULL) names the parameter at fault. A 429 or 503 gets Retry-After.
+/* Fills *response. `parameter` (may be NULL) names the parameter at fault. A 429 or 503 gets
+ * Retry-After.
  */
 void problem_respond(struct http_response *response, int status, const char *parameter,
                      const char *format, ...) PRINTF_LIKE(4, 5);

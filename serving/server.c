@@ -251,7 +251,7 @@ enum status server_start(const struct config *config, struct server **out, struc
         server->glance == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
-        status = pool_create(config->postgres, threads + 2, STATEMENT_MS, &server->pool, error);
+        status = pool_create(config->postgres, threads + 3, STATEMENT_MS, &server->pool, error);
     if (status == STATUS_OK)
         status = access_create(config, &server->access, error);
     if (status == STATUS_OK)
@@ -262,6 +262,9 @@ enum status server_start(const struct config *config, struct server **out, struc
         status = tls_load(config, &server->tls, error);
     if (status == STATUS_OK && ingest_is_configured(config))
         status = ingest_create(config, &server->ingest, error);
+    if (status == STATUS_OK && config->serving_udp_listen != NULL)
+        status = udp_create(config, server->pool, server->catalogues, server->ingest, &server->udp,
+                            error);
     if (status == STATUS_OK) {
         bool anybody_may = config->serving_token_count > 0 ||
                            config->serving_tls_client_ca != NULL ||
@@ -305,7 +308,9 @@ void server_stop(struct server *server)
     if (server->http != NULL)
         http_server_drain(server->http, DRAIN_MS);
     http_server_destroy(server->http);
+    udp_stop(server->udp);
     ingest_destroy(server->ingest);
+    udp_destroy(server->udp);
     waiters_destroy(server->waiters);
     live_destroy(server->live);
     pool_destroy(server->pool);

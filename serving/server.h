@@ -14,6 +14,7 @@
 #include "serving/live.h"
 #include "serving/metrics.h"
 #include "serving/pool.h"
+#include "serving/udp.h"
 #include "core/http/tls.h"
 #include "serving/wait.h"
 
@@ -31,6 +32,7 @@ struct server {
     struct tls *tls;            /* NULL: plain HTTP */
     struct query_budget budget; /* of all requests together */
     struct ingest *ingest;      /* NULL: nobody may send events */
+    struct udp *udp;            /* NULL: not by UDP */
 };
 
 /* Runs in a thread of the HTTP server; may block as long as PostgreSQL's statement_timeout. */

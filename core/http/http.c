@@ -22,13 +22,13 @@
 #include "core/program/program.h"
 #include "core/base/utf8.h"
 #include "core/http/deadline.h"
+#include "core/http/listen.h"
 #include "core/http/tls.h"
 
 enum {
     CONNECTION_MEMORY_BYTES = 32 * 1024, /* address, headers and their bookkeeping */
     STREAM_SEND_BYTES = 32 * 1024,
     STREAM_BLOCK_BYTES = 16 * 1024,
-    LISTEN_BACKLOG = 511,
 };
 
 struct http_server {
@@ -491,96 +491,6 @@ void http_request_address(const struct http_request *request, char out[HTTP_ADDR
 
 /* --- the server --- */
 
-/* "host:port" or "[host]:port" in two. */
-static bool split_listen(char *text, const char **host, const char **port)
-{
-    char *colon = strrchr(text, ':');
-    if (colon == NULL || colon[1] == '\0' || colon == text)
-        return false;
-    *colon = '\0';
-    *port = colon + 1;
-    *host = text;
-    if (text[0] == '[') {
-        size_t length = strlen(text);
-        if (text[length - 1] != ']')
-            return false;
-        text[length - 1] = '\0';
-        *host = text + 1;
-    } else if (strchr(text, ':') != NULL) {
-        return false; /* an IPv6 address without brackets */
-    }
-    return true;
-}
-
-static bool is_loopback(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
-    return address->sa_family == AF_INET6 &&
-           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
-}
-
-static enum status open_socket(struct http_server *server, const struct addrinfo *address,
-                               const char *listen_text, int *out, struct error *error)
-{
-    int one = 1;
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bool good = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-                bind(fd, address->ai_addr, address->ai_addrlen) == 0;
-    struct sockaddr_storage bound;
-    socklen_t length = sizeof bound;
-    good = good && getsockname(fd, (struct sockaddr *)&bound, &length) == 0;
-    char host[80];
-    char port[8];
-    if (!good || getnameinfo((struct sockaddr *)&bound, length, host, sizeof host, port,
-                             sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
-        int cause = errno;
-        if (fd >= 0)
-            close(fd);
-        return error_set(error, cause == EADDRNOTAVAIL ? STATUS_REJECT : STATUS_FATAL,
-                         "%s: cannot listen on %s: %s", server->options.key, listen_text,
-                         strerror(cause));
-    }
-    server->loopback = is_loopback((struct sockaddr *)&bound);
-    if (server->options.loopback_only != NULL && !server->loopback) {
-        close(fd);
-        return error_set(error, STATUS_REJECT, "%s: %s is no loopback address, and %s",
-                         server->options.key, listen_text, server->options.loopback_only);
-    }
-    if (listen(fd, LISTEN_BACKLOG) != 0) {
-        close(fd);
-        return error_set(error, STATUS_FATAL, "%s: cannot listen on %s: %s", server->options.key,
-                         listen_text, strerror(errno));
-    }
-    snprintf(server->url, sizeof server->url, strchr(host, ':') ? "%s://[%s]:%s" : "%s://%s:%s",
-             server->options.tls != NULL ? "https" : "http", host, port);
-    *out = fd;
-    return STATUS_OK;
-}
-
-static enum status open_listener(struct http_server *server, const char *listen_text, int *out,
-                                 struct error *error)
-{
-    char copy[256];
-    const char *host;
-    const char *port;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found = NULL;
-    if (strlen(listen_text) >= sizeof copy)
-        return error_set(error, STATUS_REJECT, "%s: is too long", server->options.key);
-    snprintf(copy, sizeof copy, "%s", listen_text);
-    if (!split_listen(copy, &host, &port) || port[strspn(port, "0123456789")] != '\0' ||
-        strlen(port) > 5 || atoi(port) > 65535)
-        return error_set(error, STATUS_REJECT, "%s: host:port is expected", server->options.key);
-    int code = getaddrinfo(host, port, &hints, &found);
-    if (code != 0)
-        return error_set(error, STATUS_REJECT, "%s: %s: %s", server->options.key, host,
-                         gai_strerror(code));
-    enum status status = open_socket(server, found, listen_text, out, error);
-    freeaddrinfo(found);
-    return status;
-}
-
 static void on_library_log(void *context, const char *format, va_list arguments)
     __attribute__((format(printf, 2, 0)));
 
@@ -633,6 +543,22 @@ static struct MHD_Daemon *start_daemon(struct http_server *server, int fd)
         MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
 
+static enum status open_listener(struct http_server *server, int *fd, struct error *error)
+{
+    const struct http_options *options = &server->options;
+    struct listener listener;
+    enum status status =
+        listen_open(&(struct listen_options){.key = options->key,
+                                             .address = options->listen,
+                                             .loopback_only = options->loopback_only},
+                    &listener, error);
+    server->loopback = listener.is_loopback;
+    snprintf(server->url, sizeof server->url, "%s://%s", options->tls != NULL ? "https" : "http",
+             listener.address);
+    *fd = listener.fd;
+    return status;
+}
+
 enum status http_server_start(const struct http_options *options, struct http_server **out,
                               struct error *error)
 {
@@ -647,7 +573,7 @@ enum status http_server_start(const struct http_options *options, struct http_se
     enum status status = deadlines_create(options->receive_timeout_ms, options->respond_timeout_ms,
                                           &server->deadlines, error);
     if (status == STATUS_OK)
-        status = open_listener(server, options->listen, &fd, error);
+        status = open_listener(server, &fd, error);
     if (status == STATUS_OK) {
         server->daemon = start_daemon(server, fd);
         if (server->daemon == NULL) {

@@ -62,6 +62,10 @@ struct config {
     int64_t serving_ingest_events;       /* of one request, default 10000 */
     int64_t serving_ingest_memory_bytes; /* bodies on their way to Kafka, default 64 MiB */
     int64_t serving_ingest_timeout_ms;   /* until Kafka has acknowledged, default 10000 */
+    const char *serving_udp_listen;      /* host:port; NULL: no UDP */
+    const char *serving_udp_source;      /* its name; required with that */
+    const char *serving_udp_key;         /* a field, or NULL */
+    bool serving_udp_allow_remote;
 
     json_t *root; /* owns the strings */
     struct arena arena;

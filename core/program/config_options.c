@@ -387,6 +387,28 @@ const struct option config_options[] = {
      FIELD(serving_ingest_timeout_ms),
      .help = "Time within which Kafka has to acknowledge a request's events; then the answer says "
              "which were not written, or may have been."},
+    {.section = "serving",
+     .name = "udp_listen",
+     .type = OPTION_ADDRESS,
+     FIELD(serving_udp_listen),
+     .help = "Address on which events are taken by UDP, without an answer: a datagram is one event "
+             "or JSON lines. None: no UDP. See docs/INGEST.md."},
+    {.section = "serving",
+     .name = "udp_source",
+     .type = OPTION_TEXT,
+     FIELD(serving_udp_source),
+     .help = "Source of these events; required with `serving.udp_listen`."},
+    {.section = "serving",
+     .name = "udp_key",
+     .type = OPTION_TEXT,
+     FIELD(serving_udp_key),
+     .help = "Field whose text is the key of their records; without it they have none."},
+    {.section = "serving",
+     .name = "udp_allow_remote",
+     .type = OPTION_BOOLEAN,
+     FIELD(serving_udp_allow_remote),
+     .help = "Lets `serving.udp_listen` be an address that is not loopback, where whoever reaches "
+             "it sends events: UDP knows no tokens."},
 };
 
 const size_t config_option_count = sizeof config_options / sizeof config_options[0];
