@@ -145,6 +145,8 @@ static enum status merge_first(struct row_runs *runs, size_t count, const struct
     if (status == STATUS_OK)
         status = row_stream_spill(stream, file, runs, error);
     row_stream_destroy(stream);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++)
+        status = spill_run_free(&runs->items[i], error);
     if (status != STATUS_OK)
         return status;
     runs->count -= count;

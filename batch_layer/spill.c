@@ -1,7 +1,8 @@
 /* Runs of rows on disk: see spill.h.
  *
  * A row is a struct header, the key's bytes and the fields' bytes, in this machine's order: nobody
- * else reads them. A file holds any number of runs, one behind the other, and is only appended to.
+ * else reads them. A file holds any number of runs, one behind the other, and is only appended to;
+ * a run that is not needed any more becomes a hole.
  * A run's checksum is XXH3 over all its bytes, computed again while it is read. */
 #include "batch_layer/spill.h"
 
@@ -262,6 +263,19 @@ enum status spill_end(struct spill_file *file, struct spill_run *out, struct err
                               .end = file->length,
                               .checksum = XXH3_64bits_digest(file->hash)};
     atomic_fetch_add(&file->spill->runs, 1);
+    return STATUS_OK;
+}
+
+enum status spill_run_free(const struct spill_run *run, struct error *error)
+{
+    const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (run->begin == run->end)
+        return STATUS_OK;
+    while (fallocate(run->file->fd, how, run->begin, run->end - run->begin) != 0)
+        if (errno == EOPNOTSUPP || errno == ENOSYS)
+            return STATUS_OK; /* then with the file */
+        else if (errno != EINTR)
+            return trouble(run->file->spill, errno, error);
     return STATUS_OK;
 }
 

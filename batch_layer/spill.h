@@ -69,6 +69,10 @@ enum status spill_add(struct spill_file *file, const struct row *row,
 enum status spill_end(struct spill_file *file, struct spill_run *out,
                       struct error *error) MUST_CHECK;
 
+/* Nobody reads the run any more: its place on the disk is free, where the file system can do that.
+ */
+enum status spill_run_free(const struct spill_run *run, struct error *error) MUST_CHECK;
+
 enum status spill_reader_open(const struct spill_run *run, struct spill_reader **out,
                               struct error *error) MUST_CHECK;
 void spill_reader_close(struct spill_reader *reader); /* accepts NULL */

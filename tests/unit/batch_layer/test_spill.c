@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 #include "batch_layer/row_sorter.h"
 
-enum { ROWS = 3000, LARGE_BYTES = 300000, KEYS = 500 };
+enum { ROWS = 3000, LARGE_BYTES = 300000, KEYS = 500, MERGED = 300, MERGED_BYTES = 20000 };
 
 static char directory[] = "/tmp/dovetail-spill-XXXXXX";
 static struct error error;
@@ -238,6 +239,57 @@ static void sort_rows(size_t memory_bytes, bool spilled)
     free(fields);
 }
 
+/* What the open files of the directory take on the disk. */
+static int64_t disk_bytes(void)
+{
+    int64_t bytes = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        char path[PATH_MAX] = "";
+        struct stat stat;
+        if (readlinkat(dirfd(folder), entry->d_name, path, sizeof path - 1) > 0 &&
+            strncmp(path, directory, sizeof directory - 1) == 0 &&
+            fstatat(dirfd(folder), entry->d_name, &stat, 0) == 0)
+            bytes += stat.st_blocks * 512;
+    }
+    closedir(folder);
+    return bytes;
+}
+
+/* Merging runs into longer ones, again and again, takes no more of the disk than the rows and the
+ * longest of these. */
+static void test_what_was_merged_is_free(void **state)
+{
+    (void)state;
+    unsigned char key[20];
+    unsigned char *fields = make_room();
+    struct spill *spill = make_spill();
+    struct spill_file *file;
+    struct row_runs runs = {0};
+    int64_t bytes = 0;
+    assert_ok(spill_file_create(spill, &file, &error));
+    for (int64_t i = 0; i < MERGED; i++) {
+        struct row row = make_row(i, key, fields);
+        struct spill_run run;
+        row.length = MERGED_BYTES;
+        assert_ok(spill_begin(file, &error));
+        assert_ok(spill_add(file, &row, &error));
+        assert_ok(spill_end(file, &run, &error));
+        assert_ok(row_runs_add(&runs, &run, &error));
+        bytes += run.end - run.begin;
+    }
+    assert_ok(row_runs_reduce(&runs, 4, view, false, file, &error));
+    assert_true(runs.count <= 4);
+    assert_true(spill_counts(spill).bytes > 3 * bytes);
+    assert_true(disk_bytes() > 0);
+    assert_true(disk_bytes() < 2 * bytes);
+    row_runs_deinit(&runs);
+    spill_file_destroy(file);
+    spill_destroy(spill);
+    free(fields);
+}
+
 static void test_rows_are_sorted(void **state)
 {
     (void)state;
@@ -278,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_what_is_spoilt_is_noticed),
         cmocka_unit_test(test_what_was_left_is_removed),
         cmocka_unit_test(test_rows_are_sorted),
+        cmocka_unit_test(test_what_was_merged_is_free),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
