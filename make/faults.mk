@@ -30,7 +30,14 @@ $(NEXT_SCHEMA): $(OUT)/dovetail tests/faults/next_schema/999_next.sql
 	@$(CC) $(CFLAGS) -c -o $(@D)/migrations.o $(@D)/migrations.c
 	@$(CXX) $(LDFLAGS) -o $@ $(call objects_of,cli) $(@D)/migrations.o $(CORE) $(LDLIBS)
 
-FAULT_TOOLS := $(STEPS_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
+# Preloaded, as the shim of steps is.
+ALLOC_SHIM := $(OUT)/tests/faults/alloc_shim.so
+$(ALLOC_SHIM): tests/faults/alloc_shim.c
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl
+
+FAULT_TOOLS := $(STEPS_SHIM) $(ALLOC_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
 
 # All of tests/faults, in full: each message, allocation and earlier schema, not some of them.
 FAULT_TESTS := $(filter $(OUT)/tests/faults/%,$(TEST_PROGRAMS))

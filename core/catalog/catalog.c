@@ -14,15 +14,25 @@
 #include "core/catalog/catalog_lookup.h"
 #include "core/catalog/migrations.h"
 
+/* PostgreSQL has made sure that it is JSON. What jansson may still refuse of it is listed; any
+ * other fault is a want of memory, which it tells in many ways, and no fault of the definition. */
 static enum status parse_json(const char *text, json_t **out, struct error *error)
 {
     json_error_t fault;
     *out = json_loads(text, JSON_REJECT_DUPLICATES, &fault);
     if (*out != NULL)
         return STATUS_OK;
-    if (json_error_code(&fault) == json_error_out_of_memory)
+    switch (json_error_code(&fault)) {
+    case json_error_stack_overflow:
+    case json_error_invalid_utf8:
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+    case json_error_duplicate_key:
+    case json_error_numeric_overflow:
+        return error_set(error, STATUS_REJECT, "definition in the database: %s", fault.text);
+    default:
         return error_no_memory(error);
-    return error_set(error, STATUS_REJECT, "definition in the database: %s", fault.text);
+    }
 }
 
 enum status catalog_parse_source(const char *text, struct source **out, struct error *error)

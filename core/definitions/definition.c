@@ -44,6 +44,9 @@ static enum status read_json(const char *path, const char *shown, json_t **out, 
     if (*out == NULL && json_error_code(&fault) == json_error_cannot_open_file) {
         return error_set(error, STATUS_REJECT, "%s: cannot be opened: %s", shown, strerror(errno));
     }
+    if (*out == NULL && fault.text[0] == '\0') {
+        return error_no_memory(error);
+    }
     if (*out == NULL) {
         return error_set(error, STATUS_REJECT, "%s: line %d, column %d: %s", shown, fault.line,
                          fault.column, fault.text);

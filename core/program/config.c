@@ -50,6 +50,8 @@ static enum status read_file(struct load *load)
         return error_set(load->error, STATUS_REJECT, "%s: %s", load->path, strerror(errno));
     load->config->root = json_loadf(file, JSON_REJECT_DUPLICATES, &place);
     fclose(file);
+    if (load->config->root == NULL && place.text[0] == '\0')
+        return error_no_memory(load->error);
     if (load->config->root == NULL) {
         /* Behind "near" jansson quotes the file, which may be a secret. */
         char *near = strstr(place.text, " near ");

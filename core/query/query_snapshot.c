@@ -18,6 +18,7 @@
 #include "core/query/query_internal.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 #include "core/catalog/catalog_lookup.h"
 
@@ -98,12 +99,24 @@ static void list_lookups(const struct query_reader *reader, const char *message,
     }
 }
 
+/* libpq itself has failed, for want of memory: it does not know any more what the server answers to
+ * what, or whether it will answer at all, and whoever waited for it might wait for ever. So the
+ * connection ends, and with it what was to be read. */
+static enum status give_up(PGconn *connection, const PGresult *result, struct error *error)
+{
+    enum status status = postgres_error(connection, result, "query", error);
+    (void)shutdown(PQsocket(connection), SHUT_RDWR);
+    return status;
+}
+
 /* A statement that PostgreSQL refuses. Where it reads reference tables the reason is most likely
  * there, for those are not ours: anybody can drop one, or take the right to it away. */
 static enum status refused(const struct query_reader *reader, const PGresult *result,
                            enum query_step step, struct error *error)
 {
     char tables[VIEW_LOOKUP_MAX * 132];
+    if (PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
+        return give_up(postgres_handle(reader->postgres), result, error);
     enum status status = postgres_error(postgres_handle(reader->postgres), result, "query", error);
     bool timeout = strcmp(error->sqlstate, "57014") == 0;
     if ((step != QUERY_STEP_BATCH && step != QUERY_STEP_SPEED) || status != STATUS_FATAL || timeout)
@@ -138,13 +151,15 @@ static enum status take_command(struct query_reader *reader, enum query_step ste
 {
     PGconn *connection = postgres_handle(reader->postgres);
     PGresult *result;
+    bool is_whole = false; /* rows alone are no answer: the last result says that they are all */
     while ((result = PQgetResult(connection)) != NULL) {
+        is_whole = is_whole || PQresultStatus(result) != PGRES_SINGLE_TUPLE;
         if (status == STATUS_OK)
             status = take_result(reader, step, result, error);
         PQclear(result);
     }
-    if (PQstatus(connection) == CONNECTION_BAD && status == STATUS_OK)
-        status = postgres_error(connection, NULL, "query", error);
+    if (status == STATUS_OK && (!is_whole || PQstatus(connection) == CONNECTION_BAD))
+        status = give_up(connection, NULL, error);
     return status;
 }
 
@@ -249,7 +264,7 @@ enum status query_snapshot_read(struct query_reader *reader, struct error *error
     if (send_all(reader))
         status = receive_all(reader, error);
     else
-        status = postgres_error(connection, NULL, "query", error);
+        status = give_up(connection, NULL, error);
     leave_pipeline(connection);
     return status;
 }

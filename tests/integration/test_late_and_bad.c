@@ -279,6 +279,11 @@ static const struct {
     {BYTES("\x00\x01\x02\xfe\xff\x80\x81"), "JSON"},
     {BYTES("\x1f\x8b\x08\x00\x00\x00\x00\x00"), "JSON"},
     {BYTES("\xef\xbb\xbf" READING "}"), "JSON"},
+    {BYTES("\x00\x00\x00\x00\x07" READING "}"), "JSON"},          /* a schema registry's framing, */
+    {BYTES("\x00\x00\x00\x00\x07\x02\x80\x01s\xac\x02"), "JSON"}, /* and what is mostly in it */
+    {BYTES("Obj\x01\x04\x16"
+           "avro.schema"),
+     "JSON"},
     {BYTES("\xff\xfe{\x00}\x00"), "JSON"},
     {BYTES(READING), "JSON"},
     {BYTES(READING ",}"), "JSON"},
@@ -401,6 +406,16 @@ static void add_big_and_deep(void)
     assert_true(asprintf(&text, READING ",\"label\":\"b\",\"unused\":\"%s\"}", big) > 0);
     reading.label = "b";
     mean(add("a megabyte in an unused field", text, strlen(text)), &reading);
+    free(text);
+    add_good(base_s);
+    char *ten = malloc(10 * (size_t)MEGABYTE + 1);
+    assert_non_null(ten);
+    memset(ten, 'y', 10 * (size_t)MEGABYTE);
+    ten[10 * (size_t)MEGABYTE] = '\0';
+    assert_true(asprintf(&text, READING ",\"label\":\"ten\",\"unused\":\"%s\"}", ten) > 0);
+    free(ten);
+    reading.label = "ten";
+    mean(add("ten megabytes in an unused field", text, strlen(text)), &reading);
     free(text);
     add_good(base_s);
     assert_true(asprintf(&text, READING ",\"label\":\"%s\"}", big) > 0);

@@ -87,7 +87,7 @@ struct broker_producer *broker_producer_create(const char *transactional_id,
     rd_kafka_conf_t *conf = new_conf();
     set(conf, "enable.idempotence", "true");
     set(conf, "linger.ms", "2");
-    set(conf, "message.max.bytes", "8000000");
+    set(conf, "message.max.bytes", "16000000");
     producer->transactional = transactional_id != NULL;
     if (transactional_id != NULL)
         set(conf, "transactional.id", transactional_id);
