@@ -64,8 +64,14 @@ async function problemOf(response) {
 /* Of the tab, and gone with it; never in an address. */
 const TOKEN = "dovetail-token";
 
+/* null: forget it. */
 export function setToken(text) {
-  sessionStorage.setItem(TOKEN, text);
+  if (text === null) sessionStorage.removeItem(TOKEN);
+  else sessionStorage.setItem(TOKEN, text);
+}
+
+export function hasToken() {
+  return sessionStorage.getItem(TOKEN) !== null;
 }
 
 /* Others of the browser's headers stay as they are. */

@@ -4,6 +4,8 @@
  * when. Read with fetch, which can be ended and says why it failed. Where it fails, off() is called, the page
  * asks at intervals again, and the stream is tried anew from time to time. */
 
+import { authorization } from "./api.js";
+
 const RETRY_MS = 15000;
 
 export class Follower {
@@ -36,7 +38,7 @@ export class Follower {
         signal: mine.signal,
         cache: "no-store",
         credentials: "omit",
-        headers: { accept: "text/event-stream" },
+        headers: { accept: "text/event-stream", ...authorization() },
       });
       if (response.ok) {
         this.#events.on();

@@ -1,5 +1,5 @@
 /* The frame around the pages: which one is shown, its refreshing, and what is said when it fails. */
-import { setToken } from "./api.js";
+import { hasToken, setToken } from "./api.js";
 import { h, show } from "./dom.js";
 import { duration } from "./format.js";
 import { Follower } from "./live.js";
@@ -13,6 +13,7 @@ const main = document.getElementById("main");
 const banner = document.getElementById("banner");
 const live = document.getElementById("live");
 const pause = document.getElementById("pause");
+const signOut = document.getElementById("sign-out");
 
 let page = null;
 let address = null; /* of the page, without its choices */
@@ -79,25 +80,53 @@ const HEADLINES = {
   broken: "Something is wrong",
   unknown: "Not found",
   refused: "The question was refused",
-  nobody: "Who are you?",
   forbidden: "Not for this token",
 };
+
+/* Nothing stays that was shown to somebody else. */
+function useToken(token) {
+  setToken(token);
+  address = null;
+  route();
+}
 
 /* A token works from the next request on; a wrong one is asked for again. */
 function takeToken(event) {
   event.preventDefault();
-  setToken(event.target.elements.token.value.trim());
-  poller.now();
+  const token = event.target.elements.token.value.trim();
+  event.target.reset();
+  if (token !== "") useToken(token);
 }
 
-/* It stays as it is while somebody types: nothing in it changes from one drawing to the next. */
-function tokenForm() {
+/* In the place of the page. It stays as it is while somebody types: nothing in it changes from one drawing
+ * to the next. */
+function signIn(problem) {
   return h(
-    "form",
-    { onsubmit: takeToken },
-    h("label", {}, "Token ", h("input", { type: "password", name: "token", autocomplete: "off", "data-keep": true })),
-    " ",
-    h("button", {}, "Use it"),
+    "div",
+    { class: "sign-in panel" },
+    h("h1", {}, "Sign in"),
+    h(
+      "p",
+      { role: "alert", class: hasToken() ? "problem" : null },
+      hasToken()
+        ? `That did not work: ${problem.message}.`
+        : "Enter the token that you were given: it says which views you see.",
+    ),
+    h(
+      "form",
+      { onsubmit: takeToken },
+      h("label", { for: "token" }, "Token"),
+      h("input", {
+        id: "token",
+        type: "password",
+        name: "token",
+        autocomplete: "off",
+        spellcheck: "false",
+        "data-keep": true,
+      }),
+      h("button", {}, "Sign in"),
+    ),
+    h("p", { class: "note" }, "It is kept in this tab alone, until you sign out or close it."),
   );
 }
 
@@ -109,8 +138,12 @@ function renderBanner() {
   const problem = poller.problem;
   main.classList.toggle("waiting", problem !== null && poller.lastGoodAt === null);
   main.classList.toggle("stale", problem !== null && poller.lastGoodAt !== null);
-  if (problem === null) {
-    show(banner);
+  const asks = problem?.kind === "nobody";
+  document.body.classList.toggle("asks", asks);
+  document.body.classList.toggle("with-token", asks || hasToken());
+  signOut.hidden = asks || !hasToken();
+  if (problem === null || asks) {
+    show(banner, asks ? signIn(problem) : null);
     return;
   }
   const next =
@@ -146,9 +179,7 @@ function renderBanner() {
               ? "Trying again…"
               : `Trying again in ${next} s.`,
         ),
-        problem.kind === "nobody"
-          ? tokenForm()
-          : h("button", { type: "button", onclick: () => poller.now() }, "Try now"),
+        h("button", { type: "button", onclick: () => poller.now() }, "Try now"),
       ),
     ),
   );
@@ -156,7 +187,9 @@ function renderBanner() {
 
 function renderLive() {
   const known = page?.live?.() ?? null;
-  if (poller.problem !== null)
+  if (poller.problem?.kind === "nobody")
+    show(live, h("i", { class: "dot idle" }), h("span", {}, "signed out"));
+  else if (poller.problem !== null)
     show(
       live,
       h("i", { class: "dot bad" }),
@@ -205,6 +238,7 @@ pause.addEventListener("click", () => {
   pause.textContent = poller.paused ? "Resume" : "Pause";
   pause.setAttribute("aria-pressed", String(poller.paused));
 });
+signOut.addEventListener("click", () => useToken(null));
 document.getElementById("skip").addEventListener("click", () => main.focus());
 window.addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", follow);

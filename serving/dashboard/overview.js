@@ -9,6 +9,7 @@ import {
   isAdditive,
   resolve,
   parseState,
+  receiptAddress,
   rollsUp,
   rowsAddress,
   windowKind,
@@ -45,7 +46,8 @@ export class Overview {
   title = "Views";
   #root;
   #views = null;
-  #status = null;
+  #status = null; /* { run, sources: [{ source, watermark, freshness_ms }] } */
+  #isForbidden = false;
   #pictures = new Map(); /* view -> { values, label, total } */
   #picturesAt = -Infinity;
 
@@ -56,17 +58,36 @@ export class Overview {
   close() {}
 
   async poll(signal) {
-    const [views, status] = await Promise.all([
-      getJson("/v1/views", signal),
-      getJson("/v1/status", signal),
-    ]);
-    this.#views = views.views;
-    this.#status = status;
+    const { views } = await getJson("/v1/views", signal);
+    this.#status = await this.#readStatus(views, signal);
+    this.#views = views;
     this.render();
     if (performance.now() - this.#picturesAt < PICTURES_EVERY_MS) return;
     for (const view of this.#views.filter(({ readable }) => readable).slice(0, PICTURES_MAX))
       await this.#take(view, signal);
     this.#picturesAt = performance.now();
+  }
+
+  /* What /v1/status says of sources; for a token that may not ask it, what receipts of his views say. */
+  async #readStatus(views, signal) {
+    if (!this.#isForbidden) {
+      try {
+        return await getJson("/v1/status", signal);
+      } catch (error) {
+        if (error.kind !== "forbidden") throw error;
+        this.#isForbidden = true;
+      }
+    }
+    const sources = new Map();
+    let run = 0;
+    for (const view of views.filter(({ readable }) => readable)) {
+      if (sources.has(view.source)) continue;
+      const { receipt } = await getJson(receiptAddress(view), signal);
+      const { watermark, freshness_ms } = receipt;
+      sources.set(view.source, { source: view.source, watermark, freshness_ms });
+      run = receipt.run;
+    }
+    return { run, sources: [...sources.values()] };
   }
 
   /* A view whose picture cannot be had goes without one. */
@@ -141,6 +162,13 @@ export class Overview {
   }
 
   #empty() {
+    if (this.#isForbidden)
+      return h(
+        "div",
+        { class: "empty" },
+        h("h2", {}, "No views for this token"),
+        h("p", {}, "Whoever configures the server says which views a token opens."),
+      );
     return h(
       "div",
       { class: "empty" },

@@ -90,6 +90,7 @@ export class Pipeline {
   title = "Pipeline";
   #root;
   #status = null;
+  #isForbidden = false;
   #rates = new Map();
   #samples = new Map(); /* source -> records/s, newest last */
 
@@ -100,7 +101,16 @@ export class Pipeline {
   close() {}
 
   async poll(signal) {
-    const status = await getJson("/v1/status", signal);
+    if (this.#isForbidden) return; /* until another token makes another page */
+    let status;
+    try {
+      status = await getJson("/v1/status", signal);
+    } catch (error) {
+      if (error.kind !== "forbidden") throw error;
+      this.#isForbidden = true;
+      this.render();
+      return;
+    }
     this.#rates = rates(this.#status, status);
     if (this.#status !== null)
       for (const { source, topic, partitions } of status.sources) {
@@ -115,11 +125,32 @@ export class Pipeline {
   }
 
   live() {
+    if (this.#isForbidden) return { note: "not for this token" };
     if (this.#status === null) return null;
     return { run: this.#status.run, freshness: leastFresh(this.#status.sources) };
   }
 
   render() {
+    if (this.#isForbidden) {
+      show(
+        this.#root,
+        h("h1", {}, "Pipeline"),
+        h(
+          "div",
+          { class: "empty", id: "admins-only" },
+          h("h2", {}, "For administrators"),
+          h(
+            "p",
+            {},
+            "This page tells of all topics and views, so it takes a token with the role ",
+            h("code", {}, "admin"),
+            ".",
+          ),
+          h("p", {}, h("a", { href: "#/" }, "Views of your token")),
+        ),
+      );
+      return;
+    }
     if (this.#status === null) {
       show(
         this.#root,
@@ -128,7 +159,7 @@ export class Pipeline {
       );
       return;
     }
-    const { sources, runs, run } = this.#status;
+    const { sources, runs, run, refused } = this.#status;
     show(
       this.#root,
       h("h1", {}, "Pipeline"),
@@ -148,6 +179,14 @@ export class Pipeline {
             ),
           )
         : null,
+      refused.map(({ view, version, source, topic, reason }) =>
+        h(
+          "p",
+          { class: "problem" },
+          h("b", {}, view === null ? `Source ${source} is refused` : `${view}, version ${version}, is refused`),
+          `: ${reason}. The layers of this release leave the topic ${topic} alone.`,
+        ),
+      ),
       sources.map((source) => this.#source(source)),
       this.#runs(runs, run),
     );

@@ -272,6 +272,14 @@ export function rowsAddress(view, parameters) {
   return address(view, "rows", parameters);
 }
 
+/* No rows of it, where its windows have a time: only where the answer stands. */
+export function receiptAddress(view) {
+  return rowsAddress(
+    view,
+    windowKind(view) === "none" ? { limit: 1 } : { from: "9999-01-01T00:00:00Z", limit: 1 },
+  );
+}
+
 /* The same of changes. */
 export function liveAddress(view, parameters) {
   return address(view, "live", parameters);

@@ -6,6 +6,7 @@ import {
   endOf,
   isAdditive,
   lengthMs,
+  receiptAddress,
   rollsUp,
   rowsAddress,
   startOf,
@@ -72,9 +73,8 @@ export class ViewData {
   }
 
   async #askWatermark(view, signal) {
-    const status = await getJson("/v1/status", signal);
-    const text = status.sources.find(({ source }) => source === view.source)?.watermark ?? null;
-    this.#watermark = text === null ? null : Date.parse(text);
+    const { receipt } = await getJson(receiptAddress(view), signal);
+    this.#watermark = receipt.watermark === null ? null : Date.parse(receipt.watermark);
   }
 
   /* NULL comes first in a descending order, which nobody wants to see: where it does, enough is read to

@@ -1,6 +1,6 @@
 /* A view's rows as a table: top groups, or windows. Sorted by the server, so that the first rows are
  * the first of all, not of those that happen to be here. */
-import { Exact } from "./api.js";
+import { Exact, hasToken } from "./api.js";
 import { h, shareBar } from "./dom.js";
 import { exact, short, span, time } from "./format.js";
 import {
@@ -146,11 +146,13 @@ function links({ view, part }) {
       "p",
       {},
       "JSON: ",
-      h(
-        "a",
-        { href: rowsAddress(view, part.value.parameters), id: "json-link" },
-        rowsAddress(view, part.value.parameters),
-      ),
+      hasToken() /* a link cannot bring it along */
+        ? h("code", {}, rowsAddress(view, part.value.parameters))
+        : h(
+            "a",
+            { href: rowsAddress(view, part.value.parameters), id: "json-link" },
+            rowsAddress(view, part.value.parameters),
+          ),
     ),
     command === null ? null : h("p", {}, "CSV in a terminal: ", h("code", {}, command)),
   );

@@ -500,7 +500,7 @@ test("a phone's screen needs no sideways scrolling", async () => {
       assert.equal(over, 0, `${name} at ${width}`);
       const small = await page.evaluate(
         () =>
-          [...document.querySelectorAll("select, .top button, form button")].filter(
+          [...document.querySelectorAll("select, .top button:not([hidden]), form button")].filter(
             (e) => e.offsetHeight < 32,
           ).length,
       );
@@ -764,6 +764,111 @@ test("a refused part leaves the rest of the page alone", async () => {
   await page.getByText("measures: kinds has more than 3 values").waitFor();
   await shows("#total", 1100);
   assert.equal(await page.locator(".banner").count(), 0);
+});
+
+/* --- tokens --- */
+
+test("with tokens: sign in, see what is one's own, sign out", async () => {
+  browser.outage = true; /* the browser reports 401 and 403 */
+  const { url, tokens } = await deployment.serveWithTokens([
+    { name: "northern", views: ["sales_by_shop"], rows: { shop: ["north"] } },
+    { name: "nothing", views: [] },
+    { name: "boss", views: "*", role: "admin" },
+  ]);
+  const asked = [];
+  page = await browser.page(`${url}/#/`);
+  page.on("request", (request) => asked.push(request));
+  const field = page.getByLabel("Token");
+  const signIn = async (token) => {
+    await field.fill(token);
+    await page.getByRole("button", { name: "Sign in" }).click();
+  };
+  const shown = () => page.locator(".card h2").allInnerTexts();
+  const pictures = async (name) => {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await browser.screenshot(page, `${name}-${colorScheme}`);
+    }
+    await page.emulateMedia({ colorScheme: "light" });
+    await page.setViewportSize({ width: 360, height: 740 });
+    const over = await page.evaluate(
+      () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    );
+    assert.equal(over, 0, `${name} on a phone`);
+    await browser.screenshot(page, `${name}-phone`);
+    await page.setViewportSize({ width: 1280, height: 900 });
+  };
+
+  /* Nobody yet, and somebody unknown. */
+  await field.waitFor();
+  assert.deepEqual(await shown(), []);
+  assert.equal(await page.getByRole("button", { name: "Sign out" }).isVisible(), false);
+  assert.equal(await page.getByRole("link", { name: "Status as JSON" }).isVisible(), false);
+  await pictures("sign-in");
+  await signIn(`dvt_${"x".repeat(43)}`);
+  await page.getByText("the token is not known here").waitFor();
+  assert.equal(await field.inputValue(), "");
+
+  /* His own: the views, the rows, the stream. */
+  await signIn(tokens.northern);
+  await page.locator(".card h2").first().waitFor();
+  assert.deepEqual(await shown(), ["sales_by_shop"]);
+  await until("the picture comes", async () => (await page.locator(".card svg").count()) === 1);
+  assert.equal(await page.locator(".banner").count(), 0);
+  await pictures("signed-in");
+  const mine = { headers: { authorization: `Bearer ${tokens.northern}` } };
+  const answer = await fetch(
+    `${url}/v1/views/sales_by_shop/rows?granularity=all&group_by=&measures=orders`,
+    mine,
+  );
+  const [{ orders }] = (await answer.json()).rows;
+  assert.ok(orders > 0 && orders < 1100);
+  const stream = page.waitForResponse((response) => response.url().includes("/live?"));
+  await page.goto(`${url}/#/views/sales_by_shop?range=all`);
+  await shows("#total", orders);
+  assert.equal((await stream).status(), 200);
+  const rows = await page.locator("#rows tbody tr").allInnerTexts();
+  assert.equal(rows.length, 1);
+  assert.match(rows[0], /^north/);
+
+  /* What is the administrator's is said to be; it is asked for once. */
+  await page.getByRole("link", { name: "Pipeline" }).click();
+  await page.getByRole("heading", { name: "For administrators" }).waitFor();
+  assert.equal(await page.locator(".banner").count(), 0);
+  await pictures("admins-only");
+  asked.length = 0;
+  await sleep(3500);
+  assert.equal(asked.length, 0);
+
+  /* It is the tab's, and nowhere else. */
+  const kept = await page.evaluate(() => [
+    Object.values(sessionStorage),
+    Object.values(localStorage),
+    document.cookie,
+    location.href,
+  ]);
+  assert.deepEqual(kept, [[tokens.northern], [], "", `${url}/#/pipeline`]);
+  assert.ok(asked.every((request) => !request.url().includes("dvt_")));
+  await page.reload();
+  await page.getByRole("heading", { name: "For administrators" }).waitFor();
+  const other = await browser.page(`${url}/#/`);
+  await other.getByLabel("Token").waitFor();
+  await other.close();
+
+  /* Nothing stays behind him. */
+  await page.getByRole("link", { name: "Views", exact: true }).click();
+  await page.locator(".card h2").first().waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await field.waitFor();
+  assert.deepEqual(await shown(), []);
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  await signIn(tokens.nothing);
+  await page.getByRole("heading", { name: "No views for this token" }).waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await signIn(tokens.boss);
+  await until("all views", async () => (await shown()).length >= views.length);
+  await page.getByRole("link", { name: "Pipeline" }).click();
+  await page.getByRole("heading", { name: "sales" }).first().waitFor();
 });
 
 /* --- pure functions, where they run --- */

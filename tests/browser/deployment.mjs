@@ -126,6 +126,7 @@ export class Deployment {
       speed: { flush_interval_ms: 20, slice_interval_ms: 700 },
       batch: { archive: "archive" },
     };
+    this.settings = settings;
     await this.#write("dovetail.json", settings);
     await this.#write("serving.json", {
       ...settings,
@@ -181,6 +182,27 @@ export class Deployment {
   async serve() {
     this.serving = this.start("dovetail-serving", "serving.json");
     await until("serving is ready", async () => (await fetch(`${this.url}/readyz`)).ok);
+  }
+
+  /* Another serving process, which asks for tokens: { url, tokens }, tokens by their names. Entries are
+   * as in the configuration, without the hash. */
+  async serveWithTokens(entries) {
+    const tokens = {};
+    const hashed = [];
+    for (const entry of entries) {
+      const out = await this.run("dovetail", "token", "new", entry.name);
+      tokens[entry.name] = /token: (\S+)/.exec(out)[1];
+      hashed.push({ ...JSON.parse(/entry: (.*)/.exec(out)[1]), ...entry });
+    }
+    const port = await freePort();
+    await this.#write("guarded.json", {
+      ...this.settings,
+      serving: { listen: `127.0.0.1:${port}`, tokens: hashed },
+    });
+    this.start("dovetail-serving", "guarded.json");
+    const url = `http://127.0.0.1:${port}`;
+    await until("it is ready", async () => (await fetch(`${url}/readyz`)).ok);
+    return { url, tokens };
   }
 
   /* Sends records and waits until the answers have them. */
