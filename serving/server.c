@@ -136,12 +136,27 @@ static size_t admit(struct http_request *request, void *context)
     return may ? ingest_admit(server, request) : 0;
 }
 
+/* Whoever sent it may have given it up. Saying so costs next to nothing, so that a queue goes away
+ * as soon as threads are free; the health checks cost no more. */
+static bool is_overdue(const struct server *server, size_t route,
+                       const struct http_request *request)
+{
+    return request->waited_ms > server->config->serving_queue_ms &&
+           (route == ROUTE_COUNT || routes[route].need != ACCESS_OPEN);
+}
+
 static enum http_outcome handle(struct http_request *request, struct http_response *response,
                                 void *context)
 {
     struct server *server = context;
     size_t route = find_route(request);
-    enum http_outcome outcome = dispatch(server, route, request, response);
+    enum http_outcome outcome = HTTP_RESPOND;
+    if (is_overdue(server, route, request))
+        problem_respond(response, 503, NULL,
+                        "more requests come than can be answered: this one waited for %lld ms",
+                        (long long)request->waited_ms);
+    else
+        outcome = dispatch(server, route, request, response);
     if (outcome == HTTP_RESPOND) {
         compress_response(request, response);
         metrics_count(server->metrics, route, response->status,

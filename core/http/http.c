@@ -11,8 +11,10 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -411,6 +413,17 @@ static bool take_body(struct exchange *exchange, const char *bytes, size_t count
     return exchange->body_bytes <= HTTP_BODY_MAX_BYTES;
 }
 
+/* How long it lay there before a thread was free for it, as the kernel knows. */
+static int64_t waited_ms(struct MHD_Connection *connection)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof info;
+    if (getsockopt(descriptor_of(connection), IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+        length < offsetof(struct tcp_info, tcpi_last_data_recv) + sizeof info.tcpi_last_data_recv)
+        return 0;
+    return info.tcpi_last_data_recv;
+}
+
 static enum MHD_Result on_access(void *context, struct MHD_Connection *connection, const char *url,
                                  const char *method, const char *version, const char *upload,
                                  size_t *upload_bytes, void **slot)
@@ -435,6 +448,7 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
     if (!exchange->begun) { /* the request is there; what is suspended comes here again */
         exchange->begun = true;
         exchange->request.is_unknown = is_unknown(server, connection, own);
+        exchange->request.waited_ms = waited_ms(connection);
         deadline_respond(server->deadlines, own->deadline);
     }
     struct http_response response = {0};

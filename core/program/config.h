@@ -57,6 +57,7 @@ struct config {
     int64_t serving_receive_timeout_ms;
     int64_t serving_respond_timeout_ms;
 
+    int64_t serving_queue_ms;            /* that a request may wait for a thread, default 10000 */
     bool serving_ingest;                 /* events are taken from whoever reaches the server */
     int64_t serving_ingest_body_bytes;   /* of one request, unpacked too; default 1 MiB */
     int64_t serving_ingest_events;       /* of one request, default 10000 */

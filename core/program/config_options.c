@@ -271,6 +271,17 @@ const struct option config_options[] = {
      FIELD(serving_respond_timeout_ms),
      .help = "Time within which an answer has to be made and taken, from the end of its request."},
     {.section = "serving",
+     .name = "queue_ms",
+     .type = OPTION_INTEGER,
+     .minimum = 10,
+     .maximum = 3600000,
+     .number = 10000,
+     .unit = "ms",
+     FIELD(serving_queue_ms),
+     .help = "A request that has waited longer than this for a thread is told to come again, with "
+             "503 and `Retry-After`, instead of being answered late: where more come than can be "
+             "answered, those that wait do not become ever more, nor ever older."},
+    {.section = "serving",
      .name = "threads",
      .type = OPTION_INTEGER,
      .minimum = 0,
