@@ -36,7 +36,7 @@ hz=$(getconf CLK_TCK)
 results=$work/results.tsv
 config=$work/demo.json
 flights=$work/flights.jsonl
-sections=" ${*:-core speed duckdb recompute growth groups queries cache freshness} "
+sections=" ${*:-core speed duckdb recompute growth groups queries cache busy freshness} "
 
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$here/common.sh"
@@ -108,11 +108,12 @@ if wants duckdb; then section_duckdb; fi
 if wants growth; then section_growth; fi
 if wants groups; then section_groups; fi
 if wants recompute; then section_recompute; fi
-if wants queries || wants cache || wants freshness; then prepare_serving; fi
+if wants queries || wants cache || wants busy || wants freshness; then prepare_serving; fi
 if wants queries; then section_queries; fi
 if wants cache; then section_cache; fi
+if wants busy; then section_busy; fi
 if wants freshness; then section_freshness; fi
-if wants queries || wants cache || wants freshness; then section_memory; fi
+if wants queries || wants cache || wants busy || wants freshness; then section_memory; fi
 
 say "results: median, least .. greatest, number of runs"
 echo

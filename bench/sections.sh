@@ -368,6 +368,66 @@ section_cache() {
     done
 }
 
+# --- 5c: while both layers work ---
+
+# usage: note_steady LABEL, with the line of bench/steady on standard input   sets $p99, $runs_seen, $positions_seen
+note_steady() {
+    local count p50 most
+    read -r count p50 p99 most runs_seen positions_seen || fail "an answer was wrong or missing"
+    note "$1: answers, each checked" "answers" "$count"
+    note "$1: median" "ms" "$p50"
+    note "$1: p99" "ms" "$p99"
+    note "$1: greatest" "ms" "$most"
+}
+
+# The speed layer works off a backlog as fast as it can, while batch runs publish one after the other.
+section_busy() {
+    local i idle rate=50 connections=4 pid publisher begin
+    section="5c Merged queries while speed and batch are busy"
+    say "$section"
+    for ((i = 1; i <= 3; i++)); do
+        note_steady "idle" < <("$tools/steady" "$url" flights_total flights $rate $connections $((seconds * 2)))
+        idle=$p99
+        stop "$speed_pid"
+        produce "$flights"
+        mkfifo "$work/steady.in"
+        start dovetail-speed --config "$config"
+        speed_pid=$started
+        "$tools/steady" "$url" flights_total flights $rate $connections \
+            < "$work/steady.in" > "$work/steady.out" &
+        pid=$!
+        running="$running $pid"
+        exec 5> "$work/steady.in"
+        begin=$EPOCHREALTIME
+        publish_until_enough &
+        publisher=$!
+        running="$running $publisher"
+        wait_for_position "$produced"
+        note "speed layer meanwhile" "events/s" "$(calc %.0f "$records / ($EPOCHREALTIME - $begin)")"
+        touch "$work/enough"
+        wait "$publisher" || fail "dovetail-batch failed; see $work/dovetail-batch.log"
+        running=${running/ $publisher/}
+        rm "$work/enough"
+        exec 5>&-
+        wait "$pid" || fail "an answer was wrong or missing"
+        running=${running/ $pid/}
+        rm -f "$work/steady.in"
+        note_steady "busy" < "$work/steady.out"
+        note "busy: publications seen" "runs" "$runs_seen"
+        note "busy: positions seen" "positions" "$positions_seen"
+        note_ratio "p99 busy / idle" "$p99" "$idle"
+        step "round $i: p99 idle $idle ms, busy $p99 ms, $runs_seen publications"
+    done
+    check_total flights_total "$produced"
+}
+
+# One run after the other, until it is enough; the last one is finished.
+publish_until_enough() {
+    until [ -e "$work/enough" ]; do
+        "$build/dovetail-batch" run --config "$config" > /dev/null 2>> "$work/dovetail-batch.log"
+    done
+}
+
 # --- 6: freshness ---
 
 # Sends a file again and again until it is stopped. usage: background_load FILE RATE

@@ -2,7 +2,7 @@
 #
 # Besides `make deps` they want the package wrk for HTTP, and node with npm for DuckDB; without them
 # those benchmarks are left out, with a message.
-BENCH_NAMES := consume event_parser fold freshness generate hello measures recompute select timed watch
+BENCH_NAMES := consume event_parser fold freshness generate hello measures recompute select steady timed watch
 BENCH_PROGRAMS := $(BENCH_NAMES:%=$(OUT)/bench/%)
 BENCH_SUPPORT := $(OUT)/bench/support.o
 

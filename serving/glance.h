@@ -1,8 +1,8 @@
 /* One look at PostgreSQL for many requests: did anything move?
  *
- * Invariant: what a request is given was looked at after it had called. Those that call while a
- * look is under way wait for the next one, and share it, as commits share one flush of a log. Any
- * thread; a look is made by one of the threads that wait for it. */
+ * Invariant: what a request is told was looked at after it had asked. Those that ask while a look
+ * is under way get the next one, and share it, as commits share one flush of a log. Who asks alone
+ * looks himself; the others are told by a thread of the glance. */
 #ifndef DOVETAIL_SERVING_GLANCE_H
 #define DOVETAIL_SERVING_GLANCE_H
 
@@ -10,16 +10,29 @@
 
 struct glance;
 
-/* A look: the mark of a snapshot that is taken between call and return. */
+/* A look: the mark of a snapshot that is taken between call and return. One at a time. */
 typedef enum status (*glance_look)(void *context, struct query_mark *out, struct error *error);
 
-/* NULL: out of memory. */
-struct glance *glance_create(glance_look look, void *context) MUST_CHECK;
-void glance_destroy(struct glance *glance); /* nobody may wait any more; accepts NULL */
+/* Who asked. Kept by the caller until `told` is called. */
+struct glance_question {
+    void (*wait)(void *context); /* before anybody may call `told`; under a lock: it does little */
+    void (*told)(void *context); /* once, in any thread; mark and status are filled */
+    void *context;
+    enum status status; /* of the look; STATUS_OK: `mark` is what it saw */
+    struct query_mark mark;
+    /* private */
+    struct glance_question *next;
+};
 
-/* Fails as the look did. */
-enum status glance_take(struct glance *glance, struct query_mark *out,
-                        struct error *error) MUST_CHECK;
+enum status glance_create(glance_look look, void *context, struct glance **out,
+                          struct error *error) MUST_CHECK;
+/* Everybody who waits is told; from then on all look themselves. */
+void glance_close(struct glance *glance);
+void glance_destroy(struct glance *glance); /* closes; accepts NULL */
+
+/* True: answered, neither `wait` nor `told` was or will be called. False: `wait` was called, and
+ * `told` will be. */
+bool glance_ask(struct glance *glance, struct glance_question *question) MUST_CHECK;
 
 /* How many wait for a look that has not begun; and how many looks have begun. */
 size_t glance_waiting(struct glance *glance);

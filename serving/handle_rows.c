@@ -21,10 +21,48 @@
 #include "serving/problem.h"
 #include "serving/rows_answer.h"
 
-/* Kept over suspensions. */
+/* Kept over suspensions; the request's state. */
 struct rows_wait {
-    int64_t deadline_us;
+    int64_t deadline_us; /* of at_least; 0: that does not wait */
+    /* The glance. */
+    bool is_asked; /* an answer to `question` is on its way, or has come */
+    bool is_told;  /* this request has asked, and was told; it does not ask again */
+    int64_t asked_us;
+    struct glance_question question;
+    struct http_response response; /* what goes out if nothing has moved */
+    struct kept_receipt *known;    /* since that was read; borrowed */
+    struct cache *cache;           /* whose it is */
 };
+
+static void forget_question(struct rows_wait *wait)
+{
+    cache_release_receipt(wait->cache, wait->known);
+    wait->known = NULL;
+    wait->is_asked = false;
+    http_response_clear(&wait->response);
+}
+
+static void release_wait(void *state)
+{
+    if (state != NULL)
+        forget_question(state);
+    free(state);
+}
+
+/* NULL: out of memory. */
+static struct rows_wait *wait_of(struct http_request *request, struct cache *cache)
+{
+    struct rows_wait *wait = request->state;
+    if (wait != NULL)
+        return wait;
+    wait = calloc(1, sizeof *wait);
+    if (wait == NULL)
+        return NULL;
+    wait->cache = cache;
+    request->state = wait;
+    request->release = release_wait;
+    return wait;
+}
 
 /* --- answering --- */
 
@@ -51,20 +89,16 @@ static enum http_outcome wait_or_give_up(const struct rows_attempt *attempt,
     char positions[512];
     int64_t wanted[AT_LEAST_MAX];
     struct http_request *request = attempt->request;
-    struct rows_wait *wait = request->state;
+    struct rows_wait *wait = wait_of(request, attempt->server->cache);
     const struct rows_request *rows = &attempt->rows;
     size_t count = json_array_size(offsets);
     for (size_t i = 0; i < count; i++)
         wanted[i] = demanded(offsets, i);
     if (wait == NULL) {
-        wait = calloc(1, sizeof *wait);
-        if (wait == NULL) {
-            problem_respond(attempt->response, 500, NULL, "out of memory");
-            return HTTP_RESPOND;
-        }
-        wait->deadline_us = request->started_us + rows->wait_ms * 1000;
-        request->state = wait;
+        problem_respond(attempt->response, 500, NULL, "out of memory");
+        return HTTP_RESPOND;
     }
+    wait->deadline_us = request->started_us + rows->wait_ms * 1000;
     if (program_monotonic_us() >= wait->deadline_us) {
         describe_positions(receipt, positions, sizeof positions);
         problem_respond(attempt->response, 504, NULL,
@@ -134,7 +168,6 @@ static bool respond_at(const struct rows_attempt *attempt, const struct kept_ans
     if (kept == NULL || !query_states_are_equal(kept->state, query_state_of(receipt)))
         return false;
     rows_respond_kept(attempt, kept, receipt);
-    cache_count(attempt->server->cache, true);
     return true;
 }
 
@@ -153,38 +186,85 @@ static struct query_receipt receipt_of_now(const struct kept_receipt *known)
     return receipt;
 }
 
-/* True: PostgreSQL says, after this was called, that nothing has moved since it was read. */
-static bool still_holds(const struct rows_attempt *attempt, struct kept_receipt *known)
+/* A 304 is no answer that was kept. */
+static void count_hit(struct cache *cache, const struct http_response *response)
 {
-    struct query_mark now;
-    struct error ignored; /* it is found again by who asks for rows */
-    int64_t asked_us = program_monotonic_us();
-    if (glance_take(attempt->server->glance, &now, &ignored) != STATUS_OK ||
-        !query_marks_are_equal(&now, &known->receipt.mark))
+    if (response->status == 200)
+        cache_count(cache, true);
+}
+
+static void suspend(void *request)
+{
+    http_request_suspend(request);
+}
+
+static void resume(void *request)
+{
+    http_request_resume(request);
+}
+
+/* What the look says of the response that is ready. True: it goes out. */
+static bool take_held(struct rows_wait *wait, struct http_response *response)
+{
+    bool holds = wait->question.status == STATUS_OK &&
+                 query_marks_are_equal(&wait->question.mark, &wait->known->receipt.mark);
+    if (holds) {
+        cache_confirm_receipt(wait->cache, wait->known, wait->asked_us);
+        count_hit(wait->cache, &wait->response);
+        *response = wait->response;
+        wait->response = (struct http_response){0};
+    }
+    forget_question(wait);
+    wait->is_told = true;
+    return holds;
+}
+
+/* The response is ready, if PostgreSQL says, after this was called, that nothing has moved since
+ * `known` was read; which is taken. */
+static bool respond_if_it_holds(struct rows_attempt *attempt, struct kept_receipt *known)
+{
+    struct http_request *request = attempt->request;
+    struct rows_wait *wait = wait_of(request, attempt->server->cache);
+    if (wait == NULL) {
+        cache_release_receipt(attempt->server->cache, known);
+        http_response_clear(attempt->response);
         return false;
-    cache_confirm_receipt(attempt->server->cache, known, asked_us);
+    }
+    wait->known = known;
+    wait->response = *attempt->response;
+    *attempt->response = (struct http_response){0};
+    wait->is_asked = true;
+    wait->asked_us = program_monotonic_us();
+    wait->question = (struct glance_question){.wait = suspend, .told = resume, .context = request};
+    if (glance_ask(attempt->server->glance, &wait->question))
+        return take_held(wait, attempt->response);
+    attempt->outcome = HTTP_SUSPENDED; /* this thread alone goes on with it, later */
     return true;
 }
 
 /* By a receipt that was read a moment ago, or that holds still. */
-static bool respond_from_memory(const struct rows_attempt *attempt, const struct kept_answer *kept)
+static bool respond_from_memory(struct rows_attempt *attempt, const struct kept_answer *kept)
 {
+    struct cache *cache = attempt->server->cache;
+    const struct rows_wait *wait = attempt->request->state;
     int64_t age_us = attempt->server->config->serving_cache_age_ms * 1000;
-    struct kept_receipt *known =
-        age_us > 0 ? find_known(attempt, program_monotonic_us() - age_us) : NULL;
-    if (known == NULL) {
+    int64_t recent_us = age_us > 0 ? program_monotonic_us() - age_us : INT64_MAX;
+    struct kept_receipt *known = find_known(attempt, recent_us);
+    bool is_recent = known != NULL;
+    if (!is_recent && wait != NULL && wait->is_told)
+        return false;
+    if (!is_recent)
         known = find_known(attempt, INT64_MIN);
-        if (known != NULL && !still_holds(attempt, known)) {
-            cache_release_receipt(attempt->server->cache, known);
-            known = NULL;
-        }
-    }
     if (known == NULL)
         return false;
     struct query_receipt receipt = receipt_of_now(known);
-    bool answered = respond_at(attempt, kept, &receipt);
-    cache_release_receipt(attempt->server->cache, known);
-    return answered;
+    bool is_ready = respond_at(attempt, kept, &receipt);
+    if (is_ready && !is_recent)
+        return respond_if_it_holds(attempt, known);
+    if (is_ready)
+        count_hit(cache, attempt->response);
+    cache_release_receipt(cache, known);
+    return is_ready;
 }
 
 /* True: the view has moved since the answer was kept, so there is no need to ask whether. */
@@ -213,6 +293,8 @@ static enum status respond_after_asking(struct rows_attempt *attempt,
     cache_keep_receipt(attempt->server->cache, attempt->version->version, question->layer,
                        &answer->receipt, attempt->read_us);
     *answered = !answer->has_lookups && respond_at(attempt, kept, &answer->receipt);
+    if (*answered)
+        count_hit(attempt->server->cache, attempt->response);
     query_answer_destroy(answer);
     return STATUS_OK;
 }
@@ -393,7 +475,10 @@ enum http_outcome handle_rows(struct server *server, struct http_request *reques
                               struct http_response *response)
 {
     struct rows_attempt attempt = {.server = server, .request = request, .response = response};
+    struct rows_wait *wait = request->state;
     struct error error = {0};
+    if (wait != NULL && wait->is_asked && take_held(wait, response))
+        return HTTP_RESPOND;
     int chosen =
         negotiate_media(http_request_header(request, "Accept"), rows_media_types, REPRESENTATIONS);
     if (!access_has_view(request->caller, request->segments[2])) {

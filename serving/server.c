@@ -260,13 +260,13 @@ enum status server_start(const struct config *config, struct server **out, struc
     server->catalogues = catalogue_holder_create();
     server->metrics = metrics_create(ROUTE_COUNT + 1);
     server->cache = cache_create((size_t)config->serving_cache_bytes);
-    server->glance = glance_create(look, server);
     enum status status = STATUS_OK;
-    if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL ||
-        server->glance == NULL)
+    if (server->catalogues == NULL || server->metrics == NULL || server->cache == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
         status = pool_create(config->postgres, threads + 3, STATEMENT_MS, &server->pool, error);
+    if (status == STATUS_OK)
+        status = glance_create(look, server, &server->glance, error);
     if (status == STATUS_OK)
         status = access_create(config, &server->access, error);
     if (status == STATUS_OK)
@@ -320,6 +320,8 @@ void server_stop(struct server *server)
         waiters_close(server->waiters); /* libmicrohttpd cannot stop with suspended requests */
     if (server->live != NULL)
         live_close(server->live); /* nor with these */
+    if (server->glance != NULL)
+        glance_close(server->glance); /* nor with these */
     if (server->http != NULL)
         http_server_drain(server->http, DRAIN_MS);
     http_server_destroy(server->http);

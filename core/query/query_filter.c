@@ -241,6 +241,51 @@ static enum status put_range(const struct conditions *in, struct error *error)
     return status;
 }
 
+/* True: rows of few keys are wanted, by the first key of the index on (window, keys). */
+static bool has_first_key(const struct query_plan *plan, const struct query_filter *filters,
+                          size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if ((filters[i].kind == QUERY_IS || filters[i].kind == QUERY_IN) &&
+            strcmp(filters[i].key, plan->view->keys[0].name) == 0)
+            return true;
+    return false;
+}
+
+enum status query_add_windows(const struct query_plan *plan, const struct query_request *request,
+                              struct query_parameters *parameters, struct arena *arena, bool *added,
+                              struct error *error)
+{
+    const struct window *own = &plan->view->window;
+    const struct window_range *range = &plan->range;
+    int64_t starts[QUERY_WINDOWS_MAX];
+    size_t count = 0;
+    *added = false;
+    if (!range->has_from || !range->has_to || own->kind->combine != NULL ||
+        own->kind->is_timeless || plan->view->key_count == 0 ||
+        (!has_first_key(plan, request->filters, request->filter_count) &&
+         !has_first_key(plan, request->scope, request->scope_count)))
+        return STATUS_OK;
+    int64_t start_us = window_pane_start(own, range->from_us);
+    if (start_us < range->from_us)
+        start_us = window_pane_end(own, start_us);
+    for (; start_us < range->to_us; start_us = window_pane_end(own, start_us)) {
+        if (count == QUERY_WINDOWS_MAX)
+            return STATUS_OK;
+        starts[count++] = start_us;
+    }
+    struct pgbinary_writer writer;
+    pgbinary_writer_init(&writer);
+    size_t begun = pgbinary_array_begin(&writer, PG_OID_TIMESTAMPTZ, count);
+    for (size_t i = 0; i < count; i++)
+        pgbinary_put_timestamp(&writer, starts[i]);
+    pgbinary_array_end(&writer, begun);
+    enum status status = add_bytes(parameters, PG_OID_TIMESTAMPTZ_ARRAY, &writer, arena, error);
+    pgbinary_writer_deinit(&writer);
+    *added = status == STATUS_OK;
+    return status;
+}
+
 /* --- behind the cursor --- */
 
 /* "(a > $1 OR a IS NULL OR (a = $1 AND (b > ..." */

@@ -93,6 +93,13 @@ void query_join(struct query_plan *plan, const struct view_key *key);
 enum status query_make_conditions(struct query_plan *plan, const struct query_request *request,
                                   struct arena *arena, struct query_parameters *parameters,
                                   const char **out, struct error *error) MUST_CHECK;
+/* The starts of all windows of the range as one more parameter, where few rows are wanted of each:
+ * an index on (window, keys) then has a place for each of them, where a range of windows would be
+ * all keys of these. *added false: there are too many, or it would be of no use. */
+enum { QUERY_WINDOWS_MAX = 256 };
+enum status query_add_windows(const struct query_plan *plan, const struct query_request *request,
+                              struct query_parameters *parameters, struct arena *arena, bool *added,
+                              struct error *error) MUST_CHECK;
 enum status query_add_parameter(struct query_parameters *parameters, const struct value *value,
                                 struct arena *arena, struct error *error) MUST_CHECK;
 
@@ -104,13 +111,12 @@ enum status query_make_statements(const struct query_plan *plan,
                                   struct arena *arena, struct query_sql *batch,
                                   struct query_sql *speed, struct error *error) MUST_CHECK;
 /* Both in one, with a column in front that says which layer a row is of (enum query_layer). All of
- * it is empty where the snapshot is not that of `known`; where it is, there is one row more, of
- * NULLs, that has QUERY_MERGED there. */
+ * it is empty where the snapshot is not that of request->known; where it is, there is one row more,
+ * of NULLs, that has QUERY_MERGED there. */
 enum status query_make_known_statement(const struct query_plan *plan,
                                        const struct catalog_version *version,
-                                       enum query_layer layer, const struct query_receipt *known,
-                                       struct arena *arena, struct query_sql *out,
-                                       struct error *error) MUST_CHECK;
+                                       const struct query_request *request, struct arena *arena,
+                                       struct query_sql *out, struct error *error) MUST_CHECK;
 
 /* query_having.c */
 enum status query_choose_having(struct query_plan *plan, const struct query_request *request,

@@ -1,6 +1,6 @@
-/* The statements of one query, to PostgreSQL and back: rows in one statement where it turns out that
- * the database has not moved since a receipt was read; else all in one pipeline. (For a receipt
- * alone its statement, which is a snapshot by itself.)
+/* The statements of one query, to PostgreSQL and back: rows in one statement where it turns out
+ * that the database has not moved since a receipt was read; else all in one pipeline. (For a
+ * receipt alone its statement, which is a snapshot by itself.)
  *
  *   BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
  *   run, and for each partition C, P, watermark, as_of, coverage    (query_receipt)
@@ -316,9 +316,8 @@ enum status query_known_read(struct query_reader *reader, bool *held, struct err
     *held = false;
     if (known == NULL || !query_mark_may_hold(&known->mark, reader->postgres))
         return STATUS_OK;
-    enum status status =
-        query_make_known_statement(reader->plan, reader->version, reader->request->layer, known,
-                                   &reader->answer->arena, sql, error);
+    enum status status = query_make_known_statement(reader->plan, reader->version, reader->request,
+                                                    &reader->answer->arena, sql, error);
     if (status == STATUS_OK)
         status = query_statement_prepare(reader->postgres, sql->text, &sql->parameters, &statement,
                                          error);

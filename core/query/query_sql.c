@@ -217,60 +217,84 @@ static enum status add_cutoffs(const struct query_receipt *known,
     return STATUS_OK;
 }
 
-/* "NULL" for each of `count` columns. */
-static void put_nulls(FILE *sql, size_t count)
+/* The row that tells that the snapshot is this one. */
+static void put_marker(FILE *sql, const struct query_plan *plan, int snapshot)
 {
-    for (size_t i = 0; i < count; i++)
+    fprintf(sql, "SELECT %d", QUERY_MERGED);
+    for (size_t i = 0; i < view_row_columns(&plan->shape); i++)
         fputs(", NULL", sql);
+    fprintf(sql, " WHERE pg_catalog.pg_current_snapshot()::text = $%d", snapshot);
+}
+
+static enum status put_known_batch(FILE *sql, const struct making *making,
+                                   const struct query_receipt *known, int snapshot,
+                                   struct query_parameters *parameters, struct error *error)
+{
+    char *limit = NULL;
+    struct value run = value_integer(known->run);
+    enum status status = query_add_parameter(parameters, &run, making->arena, error);
+    const int number = parameters->count;
+    if (status == STATUS_OK)
+        status = add_limit(making, parameters, &limit, error);
+    if (status == STATUS_OK)
+        fprintf(sql,
+                " UNION ALL (SELECT %d, %s FROM %s t%s"
+                " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
+                " AND t._run_from <= $%d AND t._run_to > $%d%s%s)",
+                QUERY_BATCH, making->columns, making->batch_table, making->joins, snapshot, number,
+                number, making->plan->conditions, limit);
+    free(limit);
+    return status;
+}
+
+static enum status put_known_speed(FILE *sql, const struct making *making,
+                                   const struct query_request *request, int snapshot,
+                                   struct query_parameters *parameters, struct error *error)
+{
+    bool has_windows = false;
+    enum status status = add_cutoffs(request->known, parameters, making->arena, error);
+    const int cutoffs = parameters->count;
+    if (status == STATUS_OK)
+        status = query_add_windows(making->plan, request, parameters, making->arena, &has_windows,
+                                   error);
+    if (status != STATUS_OK)
+        return status;
+    fprintf(sql,
+            " UNION ALL SELECT %d, %s FROM %s t%s"
+            " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
+            " AND t._slice_start >= ($%d)[t._partition + 1]%s",
+            QUERY_SPEED, making->columns, making->speed_table, making->joins, snapshot, cutoffs,
+            making->plan->conditions);
+    if (has_windows)
+        fprintf(sql, " AND t.window_start = ANY($%d)", parameters->count);
+    return STATUS_OK;
 }
 
 enum status query_make_known_statement(const struct query_plan *plan,
                                        const struct catalog_version *version,
-                                       enum query_layer layer, const struct query_receipt *known,
-                                       struct arena *arena, struct query_sql *out,
-                                       struct error *error)
+                                       const struct query_request *request, struct arena *arena,
+                                       struct query_sql *out, struct error *error)
 {
     struct making making;
-    char *limit = NULL;
+    const struct query_receipt *known = request->known;
+    const struct value snapshot = value_string(known->mark.snapshot, strlen(known->mark.snapshot));
+    struct query_parameters *parameters = &out->parameters;
     char *text = NULL;
     size_t length = 0;
-    struct value snapshot = value_string(known->mark.snapshot, strlen(known->mark.snapshot));
-    struct value run = value_integer(known->run);
     FILE *sql = open_memstream(&text, &length);
     *out = (struct query_sql){.parameters = plan->parameters};
     enum status status = making_init(&making, plan, version->version, arena, error);
     if (status == STATUS_OK && sql == NULL)
         status = error_no_memory(error);
     if (status == STATUS_OK)
-        status = query_add_parameter(&out->parameters, &snapshot, arena, error);
-    const int mark = out->parameters.count;
-    if (status == STATUS_OK) {
-        fprintf(sql, "SELECT %d", QUERY_MERGED);
-        put_nulls(sql, view_row_columns(&plan->shape));
-        fprintf(sql, " WHERE pg_catalog.pg_current_snapshot()::text = $%d", mark);
-    }
-    if (status == STATUS_OK && layer != QUERY_SPEED)
-        status = query_add_parameter(&out->parameters, &run, arena, error);
-    if (status == STATUS_OK && layer != QUERY_SPEED) {
-        const int number = out->parameters.count;
-        status = add_limit(&making, &out->parameters, &limit, error);
-        if (status == STATUS_OK)
-            fprintf(sql,
-                    " UNION ALL (SELECT %d, %s FROM %s t%s"
-                    " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
-                    " AND t._run_from <= $%d AND t._run_to > $%d%s%s)",
-                    QUERY_BATCH, making.columns, making.batch_table, making.joins, mark, number,
-                    number, plan->conditions, limit);
-    }
-    if (status == STATUS_OK && layer != QUERY_BATCH)
-        status = add_cutoffs(known, &out->parameters, arena, error);
-    if (status == STATUS_OK && layer != QUERY_BATCH)
-        fprintf(sql,
-                " UNION ALL SELECT %d, %s FROM %s t%s"
-                " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
-                " AND t._slice_start >= ($%d)[t._partition + 1]%s",
-                QUERY_SPEED, making.columns, making.speed_table, making.joins, mark,
-                out->parameters.count, plan->conditions);
+        status = query_add_parameter(parameters, &snapshot, arena, error);
+    const int mark = parameters->count;
+    if (status == STATUS_OK)
+        put_marker(sql, plan, mark);
+    if (status == STATUS_OK && request->layer != QUERY_SPEED)
+        status = put_known_batch(sql, &making, known, mark, parameters, error);
+    if (status == STATUS_OK && request->layer != QUERY_BATCH)
+        status = put_known_speed(sql, &making, request, mark, parameters, error);
     if (sql != NULL && fclose(sql) != 0 && status == STATUS_OK)
         status = error_no_memory(error);
     if (status == STATUS_OK) {
@@ -279,7 +303,6 @@ enum status query_make_known_statement(const struct query_plan *plan,
             status = error_no_memory(error);
     }
     free(text);
-    free(limit);
     making_deinit(&making);
     return status;
 }

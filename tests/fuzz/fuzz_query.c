@@ -105,8 +105,9 @@ static void check_plan(const struct query_plan *plan, const struct catalog_versi
     enum status status =
         query_make_statements(plan, version, request->layer, arena, &batch, &speed, &error);
     FUZZ_CHECK(status == STATUS_OK, "%s", error.text);
-    status =
-        query_make_known_statement(plan, version, request->layer, &known, arena, &both, &error);
+    struct query_request asked = *request;
+    asked.known = &known;
+    status = query_make_known_statement(plan, version, &asked, arena, &both, &error);
     FUZZ_CHECK(status == STATUS_OK, "%s", error.text);
     FUZZ_CHECK(batch.text != NULL || speed.text != NULL, "no statement");
     check_statement(&batch);

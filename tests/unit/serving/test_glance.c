@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include "serving/glance.h"
 
@@ -27,11 +26,12 @@ struct world {
 };
 
 struct asker {
-    pthread_t thread;
+    struct world *world;
     struct glance *glance;
-    enum status status;
-    struct error error;
-    int saw;
+    struct glance_question question;
+    pthread_t thread; /* of the first one, whose look is held */
+    bool waits;
+    bool is_told;
 };
 
 static enum status look(void *context, struct query_mark *out, struct error *error)
@@ -79,30 +79,75 @@ static void move(struct world *world)
     pthread_mutex_unlock(&world->lock);
 }
 
-static void await_waiting(struct glance *glance, size_t count)
-{
-    while (glance_waiting(glance) < count)
-        sched_yield();
-}
-
-static void *ask(void *context)
+static void wait_for_it(void *context)
 {
     struct asker *asker = context;
-    struct query_mark mark = {0};
-    asker->status = glance_take(asker->glance, &mark, &asker->error);
-    asker->saw = atoi(mark.snapshot);
-    return NULL;
+    assert_false(asker->waits);
+    asker->waits = true;
 }
 
-static void start(struct asker *asker, struct glance *glance)
+static void told(void *context)
 {
-    *asker = (struct asker){.glance = glance};
-    assert_int_equal(pthread_create(&asker->thread, NULL, ask, asker), 0);
+    struct asker *asker = context;
+    pthread_mutex_lock(&asker->world->lock);
+    assert_false(asker->is_told);
+    asker->is_told = true;
+    pthread_cond_broadcast(&asker->world->changed);
+    pthread_mutex_unlock(&asker->world->lock);
+}
+
+static bool put(struct asker *asker)
+{
+    asker->question = (struct glance_question){.wait = wait_for_it, .told = told, .context = asker};
+    return glance_ask(asker->glance, &asker->question);
+}
+
+static bool ask(struct asker *asker, struct world *world, struct glance *glance)
+{
+    *asker = (struct asker){.world = world, .glance = glance};
+    return put(asker);
+}
+
+static void *ask_alone(void *context)
+{
+    return (void *)(intptr_t)put(context);
+}
+
+/* He looks himself, in a thread of his own. */
+static void start(struct asker *asker, struct world *world, struct glance *glance)
+{
+    *asker = (struct asker){.world = world, .glance = glance};
+    assert_int_equal(pthread_create(&asker->thread, NULL, ask_alone, asker), 0);
 }
 
 static void finish(struct asker *asker)
 {
-    assert_int_equal(pthread_join(asker->thread, NULL), 0);
+    void *answered;
+    assert_int_equal(pthread_join(asker->thread, &answered), 0);
+    assert_non_null(answered);
+    assert_false(asker->waits);
+    assert_false(asker->is_told);
+}
+
+static void await_told(struct asker *asker)
+{
+    pthread_mutex_lock(&asker->world->lock);
+    while (!asker->is_told)
+        pthread_cond_wait(&asker->world->changed, &asker->world->lock);
+    pthread_mutex_unlock(&asker->world->lock);
+}
+
+static int saw(const struct asker *asker)
+{
+    return atoi(asker->question.mark.snapshot);
+}
+
+static struct glance *create(glance_look how, void *context)
+{
+    struct glance *glance = NULL;
+    struct error error;
+    assert_int_equal(glance_create(how, context, &glance, &error), STATUS_OK);
+    return glance;
 }
 
 /* Moved while a look was under way: who asks after that must see it, and one look is enough for all
@@ -114,32 +159,29 @@ static void test_not_the_look_of_before(void **state)
     struct asker first;
     struct asker later[ASKERS];
     world_init(&world);
-    struct glance *glance = glance_create(look, &world);
-    start(&first, glance);
+    struct glance *glance = create(look, &world);
+    start(&first, &world, glance);
     await_begun(&world, 1);
     move(&world);
-    for (size_t i = 0; i < ASKERS; i++)
-        start(&later[i], glance);
-    await_waiting(glance, ASKERS);
-    let_go(&world, 1);
-    finish(&first);
-    assert_int_equal(first.saw, 0);
-    let_go(&world, 2);
     for (size_t i = 0; i < ASKERS; i++) {
-        finish(&later[i]);
-        assert_int_equal(later[i].status, STATUS_OK);
-        assert_int_equal(later[i].saw, 1);
+        assert_false(ask(&later[i], &world, glance));
+        assert_true(later[i].waits);
+        assert_false(later[i].is_told);
+    }
+    assert_int_equal(glance_waiting(glance), ASKERS);
+    let_go(&world, 2);
+    finish(&first);
+    assert_int_equal(saw(&first), 0);
+    for (size_t i = 0; i < ASKERS; i++) {
+        await_told(&later[i]);
+        assert_int_equal(later[i].question.status, STATUS_OK);
+        assert_int_equal(saw(&later[i]), 1);
     }
     assert_int_equal(glance_looks(glance), 2);
-    let_go(&world, 3);
-    start(&first, glance);
-    finish(&first);
-    assert_int_equal(first.saw, 1);
-    assert_int_equal(glance_looks(glance), 3);
     glance_destroy(glance);
 }
 
-/* A failure is told to those who waited for it, and to nobody else. */
+/* A failure is told to those who waited for that look, and to nobody else. */
 static void test_failures(void **state)
 {
     (void)state;
@@ -147,29 +189,44 @@ static void test_failures(void **state)
     struct asker first;
     struct asker later[ASKERS];
     world_init(&world);
-    struct glance *glance = glance_create(look, &world);
-    start(&first, glance);
+    struct glance *glance = create(look, &world);
+    start(&first, &world, glance);
     await_begun(&world, 1);
     for (size_t i = 0; i < ASKERS; i++)
-        start(&later[i], glance);
-    await_waiting(glance, ASKERS);
+        assert_false(ask(&later[i], &world, glance));
     let_go(&world, 1);
     finish(&first);
-    assert_int_equal(first.status, STATUS_OK);
+    assert_int_equal(first.question.status, STATUS_OK);
     pthread_mutex_lock(&world.lock);
     world.status = STATUS_RETRY;
     pthread_mutex_unlock(&world.lock);
     let_go(&world, 2);
     for (size_t i = 0; i < ASKERS; i++) {
-        finish(&later[i]);
-        assert_int_equal(later[i].status, STATUS_RETRY);
-        assert_string_equal(later[i].error.text, "look 2");
+        await_told(&later[i]);
+        assert_int_equal(later[i].question.status, STATUS_RETRY);
     }
-    world.status = STATUS_OK;
-    let_go(&world, 3);
-    start(&first, glance);
+    glance_destroy(glance);
+}
+
+/* Nobody is left waiting, and after that everybody looks himself. */
+static void test_close(void **state)
+{
+    (void)state;
+    struct world world;
+    struct asker first;
+    struct asker later;
+    world_init(&world);
+    struct glance *glance = create(look, &world);
+    start(&first, &world, glance);
+    await_begun(&world, 1);
+    assert_false(ask(&later, &world, glance));
+    let_go(&world, 100);
+    glance_close(glance);
+    assert_true(later.is_told);
     finish(&first);
-    assert_int_equal(first.status, STATUS_OK);
+    assert_true(ask(&later, &world, glance));
+    assert_false(later.waits);
+    assert_int_equal(later.question.status, STATUS_OK);
     glance_destroy(glance);
 }
 
@@ -190,11 +247,15 @@ static enum status look_freely(void *context, struct query_mark *out, struct err
 static void *ask_often(void *context)
 {
     const struct crowd *crowd = context;
+    struct world own; /* to wait with */
     intptr_t bad = 0;
+    world_init(&own);
     for (int i = 0; i < 2000; i++) {
-        struct query_mark mark;
+        struct asker asker;
         int before = ++*crowd->world;
-        bad += glance_take(crowd->glance, &mark, NULL) != STATUS_OK || atoi(mark.snapshot) < before;
+        if (!ask(&asker, &own, crowd->glance))
+            await_told(&asker);
+        bad += asker.question.status != STATUS_OK || saw(&asker) < before;
     }
     return (void *)bad;
 }
@@ -204,7 +265,7 @@ static void test_crowd(void **state)
     (void)state;
     _Atomic int world = 0;
     pthread_t threads[ASKERS];
-    struct crowd crowd = {glance_create(look_freely, &world), &world};
+    struct crowd crowd = {create(look_freely, &world), &world};
     for (size_t i = 0; i < ASKERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, ask_often, &crowd), 0);
     for (size_t i = 0; i < ASKERS; i++) {
@@ -222,6 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_not_the_look_of_before),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_close),
         cmocka_unit_test(test_crowd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
