@@ -25,7 +25,7 @@ $(BENCH_PROGRAMS): $(OUT)/bench/%: $(OUT)/bench/%.o $(BENCH_SUPPORT) $(CORE)
 .PHONY: bench bench-quick bench-programs
 bench-programs: $(BENCH_PROGRAMS)
 
-bench: deps ## run the benchmarks: ratios, in about ten minutes
+bench: deps ## run the benchmarks: ratios
 	@$(MAKE) --no-print-directory -j2 bench-programs $(BENCH_DOVETAIL)
 	@$(BENCH_STACK) DOVETAIL_BUILD=$(OUT) bench/run.sh
 
