@@ -136,6 +136,7 @@ static enum status make_directory(struct spill *spill, struct error *error)
 
 /* --- writing --- */
 
+/* Another run with this directory may have removed the name first. */
 static enum status open_file(struct spill_file *file, struct error *error)
 {
     struct spill *spill = file->spill;
@@ -145,7 +146,7 @@ static enum status open_file(struct spill_file *file, struct error *error)
         return error_no_memory(error);
     enum status status = STATUS_OK;
     file->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (file->fd < 0 || unlink(path) != 0)
+    if (file->fd < 0 || (unlink(path) != 0 && errno != ENOENT))
         status = trouble(spill, errno, error);
     free(path);
     return status;

@@ -9,6 +9,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,14 @@
 
 #include "batch_layer/row_sorter.h"
 
-enum { ROWS = 3000, LARGE_BYTES = 300000, KEYS = 500, MERGED = 300, MERGED_BYTES = 20000 };
+enum {
+    ROWS = 3000,
+    LARGE_BYTES = 300000,
+    KEYS = 500,
+    MERGED = 300,
+    MERGED_BYTES = 20000,
+    SHARED = 5000
+};
 
 static char directory[] = "/tmp/dovetail-spill-XXXXXX";
 static struct error error;
@@ -195,6 +204,41 @@ static void test_what_was_left_is_removed(void **state)
     assert_int_equal(mkdir(directory, 0700), 0);
 }
 
+static void *remove_and_remove(void *argument)
+{
+    const atomic_bool *over = argument;
+    while (!atomic_load(over)) {
+        struct spill *spill;
+        struct error own;
+        if (spill_create(directory, 1 << 20, &spill, &own) != STATUS_OK)
+            return strdup(own.text);
+        spill_destroy(spill);
+    }
+    return NULL;
+}
+
+/* Runs of two deployments in one directory: each may take away the other's name for a file that is
+ * about to lose it. */
+static void test_two_runs_may_share_a_directory(void **state)
+{
+    (void)state;
+    pthread_t other;
+    void *trouble;
+    atomic_bool over = false;
+    struct spill *spill = make_spill();
+    assert_int_equal(pthread_create(&other, NULL, remove_and_remove, &over), 0);
+    for (int i = 0; i < SHARED; i++) {
+        struct spill_file *file;
+        assert_ok(spill_file_create(spill, &file, &error));
+        spill_file_destroy(file);
+    }
+    atomic_store(&over, true);
+    pthread_join(other, &trouble);
+    if (trouble != NULL)
+        fail_msg("%s", (char *)trouble);
+    spill_destroy(spill);
+}
+
 /* In any order, within much or little memory: all of them, and of one key all together. */
 static void sort_rows(size_t memory_bytes, bool spilled)
 {
@@ -329,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_a_run_is_read_as_it_was_written),
         cmocka_unit_test(test_what_is_spoilt_is_noticed),
         cmocka_unit_test(test_what_was_left_is_removed),
+        cmocka_unit_test(test_two_runs_may_share_a_directory),
         cmocka_unit_test(test_rows_are_sorted),
         cmocka_unit_test(test_what_was_merged_is_free),
     };
