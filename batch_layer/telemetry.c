@@ -42,6 +42,7 @@ void telemetry_note_run(struct telemetry *telemetry, const struct run_report *re
         metrics_observe(&telemetry->stages[i], ms[i] / 1e3);
     telemetry->folded += report->folded.read;
     telemetry->written += report->stored.inserted + report->stored.closed;
+    telemetry->spilled_bytes += report->stats.spilled.bytes;
 }
 
 static void note_archiver(struct telemetry *telemetry, const struct archiver *archiver)
@@ -128,6 +129,8 @@ static void write_runs(const struct telemetry *telemetry, int64_t next_run_us, F
                 (double)telemetry->folded);
     metrics_put(out, "dovetail_run_rows_total", "counter", "Rows that runs closed and wrote.",
                 (double)telemetry->written);
+    metrics_put(out, "dovetail_run_spilled_bytes_total", "counter",
+                "What published runs wrote to batch.spill.", (double)telemetry->spilled_bytes);
     metrics_put(out, "dovetail_run_mismatched_groups_total", "counter",
                 "Groups that differed from what was said of the same records before.",
                 (double)telemetry->mismatched);

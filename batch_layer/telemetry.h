@@ -18,6 +18,7 @@ struct telemetry {
     int64_t failed;
     int64_t folded;
     int64_t written;
+    int64_t spilled_bytes;
     int64_t mismatched;
     size_t refused; /* definitions, by the last run */
     int64_t archived_records;

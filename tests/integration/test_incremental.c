@@ -393,6 +393,8 @@ static void expect_metrics(void)
         "\ndovetail_mismatched_groups_total 7\n",
         "\ndovetail_run_mismatched_groups 1\n",
         "\ndovetail_run_rows_changed 2\n",
+        "\ndovetail_run_spilled_bytes 0\n",
+        "\ndovetail_run_peak_bytes ",
         "\ndovetail_run_records 300\n",
         "\ndovetail_run_stage_seconds{stage=\"audit\"} ",
         "\ndovetail_full_run_timestamp_seconds 1",
