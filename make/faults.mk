@@ -32,12 +32,13 @@ $(NEXT_SCHEMA): $(OUT)/dovetail tests/faults/next_schema/999_next.sql
 
 # Preloaded, as the shim of steps is.
 ALLOC_SHIM := $(OUT)/tests/faults/alloc_shim.so
-$(ALLOC_SHIM): tests/faults/alloc_shim.c
+CLOCK_SHIM := $(OUT)/tests/faults/clock_shim.so
+$(ALLOC_SHIM) $(CLOCK_SHIM): $(OUT)/%.so: %.c
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl
+	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl -pthread
 
-FAULT_TOOLS := $(STEPS_SHIM) $(ALLOC_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
+FAULT_TOOLS := $(STEPS_SHIM) $(ALLOC_SHIM) $(CLOCK_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
 
 # All of tests/faults, in full: each message, allocation and earlier schema, not some of them.
 FAULT_TESTS := $(filter $(OUT)/tests/faults/%,$(TEST_PROGRAMS))

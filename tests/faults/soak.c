@@ -343,6 +343,8 @@ static int set_up(void **state)
     deployment_set(deployment, "kafka", "heartbeat.interval.ms", json_integer(500));
     deployment_set(deployment, "batch", "segment_size", json_integer(1 << 20));
     deployment_set(deployment, "batch", "schedule", json_string("* * * * *"));
+    /* It fills, and then it is full. */
+    deployment_set(deployment, "serving", "cache_bytes", json_string("4 MiB"));
     traffic_define_with(deployment, &options);
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     deployment_serve(deployment);
@@ -382,9 +384,12 @@ static void everything_at_random(void **state)
         if (stack_now_ms() - told_ms > 60000) {
             struct traffic_counts now = traffic_counts(traffic);
             told_ms = stack_now_ms();
-            fprintf(stderr, "%" PRId64 " min: %" PRId64 " records, %" PRId64 " answers\n",
+            fprintf(stderr, "%" PRId64 " min: %" PRId64 " records, %" PRId64 " answers; KiB:",
                     (stack_now_ms() - begun_ms) / 60000, now.records,
                     now.http_answers + now.sql_answers);
+            for (int i = 0; i < SAMPLED; i++)
+                fprintf(stderr, " %" PRId64, resident_kb(child_pid(*samples[i].child)));
+            fprintf(stderr, "\n");
         }
     }
     await_end();

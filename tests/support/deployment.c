@@ -313,6 +313,15 @@ static bool is_ready(struct deployment *deployment)
     return ready;
 }
 
+void deployment_await_serving(struct deployment *deployment, struct child *serving)
+{
+    deployment->serving = serving;
+    if (is_ready(deployment))
+        return;
+    children_show();
+    fail_msg("dovetail-serving does not start");
+}
+
 void deployment_serve(struct deployment *deployment)
 {
     for (int attempt = 0; attempt < SERVE_ATTEMPTS; attempt++) {

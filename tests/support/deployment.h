@@ -56,6 +56,8 @@ struct child *deployment_run(const struct deployment *deployment, int expected, 
 
 /* Starts dovetail-serving on a free port and waits until /readyz answers 200. */
 void deployment_serve(struct deployment *deployment);
+/* The same for one that the test has started by itself, at the port that is configured. */
+void deployment_await_serving(struct deployment *deployment, struct child *serving);
 
 /* A connection to the database; the caller closes it. */
 PGconn *deployment_connect(const struct deployment *deployment);

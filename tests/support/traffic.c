@@ -60,7 +60,7 @@ struct traffic {
     bool has_producer, has_checker, has_sql;
     int reader_count;
     atomic_int partitions;
-    atomic_bool stop_producing, stop_reading, stop_checking;
+    atomic_bool pause, stop_producing, stop_reading, stop_checking;
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
@@ -229,9 +229,10 @@ static void *produce(void *context)
     int64_t begun_ms = stack_now_ms(), sent = 0;
     while (!atomic_load(&traffic->stop_producing) && !has_problem(traffic)) {
         int64_t due = (stack_now_ms() - begun_ms) * traffic->options.rate / 1000;
-        for (; sent < due; sent++)
+        bool paused = atomic_load(&traffic->pause);
+        for (; sent < due && !paused; sent++)
             (void)send_one(traffic, traffic->plain, &generator, false);
-        if (traffic->transactional != NULL && orders_below(&generator.random, 30) == 0)
+        if (!paused && traffic->transactional != NULL && orders_below(&generator.random, 30) == 0)
             send_transaction(traffic, &generator);
         broker_poll(traffic->plain, 10);
     }
@@ -584,6 +585,11 @@ struct traffic *traffic_start(const struct deployment *deployment,
     assert_true(traffic->has_producer && traffic->has_checker);
     assert_int_equal(traffic->reader_count, options->readers);
     return traffic;
+}
+
+void traffic_pause(struct traffic *traffic, bool pause)
+{
+    atomic_store(&traffic->pause, pause);
 }
 
 void traffic_stop_producing(struct traffic *traffic)

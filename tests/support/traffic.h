@@ -50,6 +50,8 @@ struct traffic *traffic_start(const struct deployment *deployment,
 /* Fails where a thread has noted a difference or trouble. */
 void traffic_must_be_well(struct traffic *traffic);
 
+/* No records until it is false again. */
+void traffic_pause(struct traffic *traffic, bool pause);
 /* Ends the producer once everything is acknowledged. */
 void traffic_stop_producing(struct traffic *traffic);
 /* Ends the readers, and the checker once everything is checked. */
