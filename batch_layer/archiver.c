@@ -122,6 +122,19 @@ static enum status begin(struct archiver *archiver, const struct catalog *catalo
     return status;
 }
 
+/* By the clock that freshness is told by. */
+static enum status ask_time(struct archiver *archiver, int64_t *out, struct error *error)
+{
+    PGresult *result = NULL;
+    enum status status = postgres_query(
+        archiver->postgres, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", 0,
+        NULL, &result, error);
+    if (status == STATUS_OK)
+        *out = postgres_int64(result, 0, 0);
+    PQclear(result);
+    return status;
+}
+
 enum status archiver_prepare(struct archiver *archiver, const struct catalog *catalog,
                              struct error *error)
 {
@@ -131,7 +144,10 @@ enum status archiver_prepare(struct archiver *archiver, const struct catalog *ca
     enum status status = archiver_update_masks(archiver, catalog, &masks_changed, error);
     if (status != STATUS_OK)
         return status;
-    int64_t listing_us = program_clock_us();
+    int64_t listing_us;
+    status = ask_time(archiver, &listing_us, error);
+    if (status != STATUS_OK)
+        return status;
     status = archiver_list_partitions(archiver, catalog, &partitions, &count, error);
     if (status == STATUS_OK &&
         (masks_changed || !archiver_same_partitions(archiver, partitions, count))) {

@@ -32,7 +32,7 @@ struct archiver {
     struct kafka_consumer *asker; /* reads nothing: its questions do not wait behind a fetch */
     struct archiver_partition *partitions;
     size_t count;
-    int64_t listed_us;           /* wall clock: before Kafka was asked which there are */
+    int64_t listed_us;           /* PostgreSQL's clock: before Kafka was asked which there are */
     size_t last;                 /* where the last message belonged: they come in runs */
     struct archiver_mask *masks; /* of the topics that have one */
     size_t mask_count;

@@ -26,7 +26,7 @@ struct flush_partition {
     bool has_watermark;
     int64_t watermark_us;
     bool has_as_of;
-    int64_t as_of_us;
+    int64_t as_of_us; /* monotonic clock */
     int64_t consumed; /* since the flush before */
     int64_t counted;
     int64_t filtered;

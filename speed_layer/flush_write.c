@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/program/program.h"
 #include "speed_layer/flush.h"
 #include "speed_layer/sql_array.h"
 
@@ -18,11 +19,11 @@
 static const char fence_sql[] =
     "WITH n AS ("
     "    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[],"
-    "        $6::bigint[], $7::boolean[], $8::timestamptz[], $9::timestamptz[], $10::bigint[],"
+    "        $6::bigint[], $7::boolean[], $8::timestamptz[], $9::bigint[], $10::bigint[],"
     "        $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],"
     "        $16::bigint[]) AS n (topic, partition, "
     "expected, epoch,"
-    "        next_offset, slice_start, cut_answered, watermark, as_of, consumed, counted,"
+    "        next_offset, slice_start, cut_answered, watermark, age_us, consumed, counted,"
     "        filtered, duplicate, dead_lettered, last_offset, last_timestamp_ms)), "
     "locked AS MATERIALIZED ("
     "    SELECT topic, partition FROM dovetail_internal.position"
@@ -32,7 +33,9 @@ static const char fence_sql[] =
     "    next_offset = n.next_offset, slice_start = n.slice_start,"
     "    cut_requested = p.cut_requested AND NOT n.cut_answered,"
     "    owner_pid = pg_backend_pid(),"
-    "    watermark = GREATEST(p.watermark, n.watermark), as_of = GREATEST(p.as_of, n.as_of),"
+    "    watermark = GREATEST(p.watermark, n.watermark),"
+    "    as_of = GREATEST(CASE WHEN p.as_of <= now() THEN p.as_of END,"
+    "        CASE WHEN n.age_us >= 0 THEN now() - n.age_us * interval '1 microsecond' END),"
     "    consumed = p.consumed + n.consumed, counted = p.counted + n.counted,"
     "    filtered = p.filtered + n.filtered, duplicate = p.duplicate + n.duplicate,"
     "    dead_lettered = p.dead_lettered + n.dead_lettered,"
@@ -47,7 +50,11 @@ static const char fence_sql[] =
 
 enum { FENCE_COLUMNS = 16, LEDGER_COLUMNS = 6 };
 
-static void add_to_fence(struct sql_array *arrays, const struct flush_partition *partition)
+/* as_of goes as its age, from which PostgreSQL makes a time of its own clock, which is the one that
+ * freshness is told by: the clocks of this and other hosts may be wrong. Its transaction has begun
+ * before `now_us`, of the monotonic clock, so the age is not too small. */
+static void add_to_fence(struct sql_array *arrays, const struct flush_partition *partition,
+                         int64_t now_us)
 {
     sql_array_add_text(&arrays[0], partition->topic);
     sql_array_add_int64(&arrays[1], partition->partition);
@@ -57,7 +64,7 @@ static void add_to_fence(struct sql_array *arrays, const struct flush_partition 
     sql_array_add_int64(&arrays[5], partition->slice_start);
     sql_array_add_bool(&arrays[6], partition->cut_answered);
     sql_array_add_timestamp(&arrays[7], partition->has_watermark, partition->watermark_us);
-    sql_array_add_timestamp(&arrays[8], partition->has_as_of, partition->as_of_us);
+    sql_array_add_int64(&arrays[8], partition->has_as_of ? now_us - partition->as_of_us : -1);
     sql_array_add_int64(&arrays[9], partition->consumed);
     sql_array_add_int64(&arrays[10], partition->counted);
     sql_array_add_int64(&arrays[11], partition->filtered);
@@ -130,10 +137,11 @@ static enum status read_fence(struct flush *flush, const PGresult *result, struc
 static enum status write_fence(struct flush *flush, struct postgres *postgres, struct error *error)
 {
     struct sql_array arrays[FENCE_COLUMNS];
+    int64_t now_us = program_monotonic_us();
     for (size_t i = 0; i < FENCE_COLUMNS; i++)
         sql_array_begin(&arrays[i]);
     for (size_t i = 0; i < flush->partition_count; i++)
-        add_to_fence(arrays, &flush->partitions[i]);
+        add_to_fence(arrays, &flush->partitions[i], now_us);
     PGresult *result = NULL;
     enum status status =
         query_with_arrays(postgres, fence_sql, arrays, FENCE_COLUMNS, &result, error);

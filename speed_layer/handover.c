@@ -70,7 +70,7 @@ enum status handover_begin(struct speed *speed, bool touch, struct error *error)
     speed->touch = speed->touch || touch; /* as soon as the flusher is idle */
     if (speed->in_flight)
         return STATUS_OK;
-    int64_t clock_us = program_clock_us();
+    int64_t clock_us = program_monotonic_us();
     enum status status = close_backlog(speed, &behind, error);
     if (status != STATUS_OK)
         return status;

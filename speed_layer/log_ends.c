@@ -78,7 +78,7 @@ static enum status list_new(struct log_answer *answer, struct error *error)
 
 static enum status ask(struct log_ends *ends, struct log_answer *answer, struct error *error)
 {
-    answer->asked_us = program_clock_us();
+    answer->asked_us = program_monotonic_us();
     enum status status =
         kafka_observer_partitions(ends->observer, (const char *const *)answer->topics,
                                   answer->topic_count, TIMEOUT_MS, answer->partitions, error);

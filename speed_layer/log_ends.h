@@ -21,7 +21,7 @@ struct log_answer {
     size_t start_count;
     struct kafka_position *ends; /* offset: the end, or -1 = not known */
     size_t end_count;
-    int64_t asked_us; /* wall clock, before asking */
+    int64_t asked_us; /* monotonic clock, before asking */
     uint64_t question;
 };
 

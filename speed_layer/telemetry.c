@@ -105,7 +105,7 @@ static bool read_freshness(const struct speed *speed, const struct partition *pa
                            double *out)
 {
     (void)speed;
-    *out = (double)(program_clock_us() - partition->handed_as_of_us) / 1e6;
+    *out = (double)(program_monotonic_us() - partition->handed_as_of_us) / 1e6;
     return partition->handed_as_of_us != 0;
 }
 

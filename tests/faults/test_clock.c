@@ -115,12 +115,30 @@ static void no_age_is_negative(void)
     http_session_destroy(session);
 }
 
+/* What is told of the age of answers goes by PostgreSQL's clock, which nobody has set: no partition
+ * is as of a time to come, and in the end each is as of now again. */
+static void freshness_is_true(void)
+{
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    assert_int_equal(deployment_number(deployment, "SELECT count(*) FROM dovetail_internal.progress"
+                                                   " WHERE as_of > clock_timestamp()"),
+                     0);
+    while (deployment_number(deployment,
+                             "SELECT count(*) FROM dovetail_internal.progress WHERE"
+                             " as_of < clock_timestamp() - interval '10 minutes'") > 0) {
+        if (stack_now_ms() > deadline)
+            fail_msg("a partition is as of a time that is long over");
+        stack_sleep_ms(50);
+    }
+}
+
 static void go_on(void)
 {
     struct child *running[] = {children[SPEED], children[SERVING]};
     traffic_await_end(traffic, running, 2);
     traffic_await_answers(traffic, 10, running, 2);
     no_age_is_negative();
+    freshness_is_true();
 }
 
 static void clocks_are_set(void **state)
