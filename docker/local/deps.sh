@@ -12,7 +12,7 @@ packages='gcc g++ make pkg-config libc6-dev librdkafka-dev libpq-dev libjansson-
     libsimdjson-dev libzstd-dev zlib1g-dev libxxhash-dev libgmp-dev libssl-dev'
 case ${1-} in
     '') packages="$packages libcmocka-dev libcurl4-openssl-dev maven kcat ca-certificates zstd curl jq procps tzdata
-        python3-jsonschema" ;;
+        python3-jsonschema iproute2 openssl" ;;
     build) ;;
     browser) packages=chromium ;;
     fuzz) packages=clang ;;

@@ -169,16 +169,13 @@ static void scram_with_a_password_of_a_file(void **state)
     pipeline();
 }
 
-/* Every program that ends by itself does, and says why. The speed layer waits for better days, and
+/* A program that ends by itself does, and says why. The speed layer waits for better days, and
  * says so too. */
-static void expect_refusal(const char *reason)
+static void expect_refusal(const char *reason, const char *program, const char *argument)
 {
-    struct child *init = deployment_run(deployment, 1, "dovetail", "init", NULL);
-    if (strstr(child_errors(init), reason) == NULL)
-        fail_msg("no \"%s\" in %s", reason, child_errors(init));
-    struct child *batch = deployment_run(deployment, 1, "dovetail-batch", "run", NULL);
-    if (strstr(child_errors(batch), reason) == NULL)
-        fail_msg("no \"%s\" in %s", reason, child_errors(batch));
+    struct child *ended = deployment_run(deployment, 1, program, argument, NULL);
+    if (strstr(child_errors(ended), reason) == NULL)
+        fail_msg("no \"%s\" in %s", reason, child_errors(ended));
     speed = deployment_start(deployment, "dovetail-speed", NULL);
     int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
     while (strstr(child_errors(speed), reason) == NULL) {
@@ -190,8 +187,7 @@ static void expect_refusal(const char *reason)
     int code = child_wait(speed, STACK_WAIT_MS);
     if (code != 0)
         fail_msg("dovetail-speed ended with %d: %s", code, child_errors(speed));
-    expect_no_secret(init);
-    expect_no_secret(batch);
+    expect_no_secret(ended);
     expect_no_secret(speed);
 }
 
@@ -200,7 +196,7 @@ static void a_wrong_password_is_told(void **state)
     (void)state;
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     set_kafka("sasl.password", "wrong-secret-canary");
-    expect_refusal("uthentication failed");
+    expect_refusal("uthentication failed", "dovetail-batch", "run");
 }
 
 static void a_strange_certificate_is_told(void **state)
@@ -210,7 +206,7 @@ static void a_strange_certificate_is_told(void **state)
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     snprintf(path, sizeof path, "%s/theirs.pem", directory);
     set_kafka("ssl.ca.location", path);
-    expect_refusal("certificate verify failed");
+    expect_refusal("certificate verify failed", "dovetail", "init");
 }
 
 int main(int argc, char **argv)

@@ -133,7 +133,7 @@ static int kinds_of_steps(void)
 static void killed_before_every_statement(void **state)
 {
     (void)state;
-    int last = is_long() ? 400 : 70;
+    int last = is_long() ? 400 : 60;
     for (int at = 1; at <= last; at++) {
         struct child *child = start_with_a_kill(at);
         int code = child_wait(child, STACK_WAIT_MS);
@@ -165,7 +165,7 @@ static void killed_before_every_statement(void **state)
 static void joins_and_leaves(void **state)
 {
     (void)state;
-    int count = is_long() ? 100 : 12;
+    int count = is_long() ? 100 : 8;
     speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
     for (int i = 0; i < count; i++) {
         speeds[1] = deployment_start(deployment, "dovetail-speed", NULL);
@@ -178,7 +178,7 @@ static void joins_and_leaves(void **state)
             child_stop(speeds[1]);
         speeds[1] = NULL;
         children_must_run(speeds, 1);
-        if (i % 6 == 5)
+        if (i % 4 == 3)
             deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
     }
     print_message("%d joined and left\n", count);

@@ -812,7 +812,7 @@ static char *ask_layer(struct traffic *traffic, const struct deployment *deploym
     return answer.rows;
 }
 
-enum { VIEWS_MAX = 16 };
+enum { VIEWS_MAX = 16, VERIFY_MS = 10 * STACK_WAIT_MS /* it reads every record again */ };
 
 void traffic_prove(struct traffic *traffic, const struct deployment *deployment,
                    struct child *const *children, int child_count)
@@ -845,8 +845,12 @@ void traffic_prove(struct traffic *traffic, const struct deployment *deployment,
         traffic_await_answers(traffic, 20, children, child_count);
     traffic_stop_reading(traffic);
     traffic_check_all(traffic, deployment);
-    for (size_t i = 0; i < count; i++)
-        deployment_run(deployment, 0, "dovetail", "verify", traffic->options.views[i].name, NULL);
+    for (size_t i = 0; i < count; i++) {
+        struct child *verify = deployment_start(deployment, "dovetail", "verify",
+                                                traffic->options.views[i].name, NULL);
+        if (child_wait(verify, VERIFY_MS) != 0)
+            fail_msg("dovetail verify: %s%s", child_output(verify), child_errors(verify));
+    }
     struct traffic_counts counts = traffic_counts(traffic);
     print_message("%" PRId64 " records; %" PRId64 " answers over HTTP, %" PRId64
                   " over SQL and %" PRId64 " times all ledgers checked, at %" PRId64
