@@ -40,6 +40,23 @@ $(ALLOC_SHIM) $(CLOCK_SHIM): $(OUT)/%.so: %.c
 
 FAULT_TOOLS := $(STEPS_SHIM) $(ALLOC_SHIM) $(CLOCK_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
 
+# ThreadSanitizer over the serving process on real servers. It alone: the other programs have a Kafka
+# client, whose C11 threads gcc's ThreadSanitizer does not follow (docs/ARCHITECTURE.md, Dependencies).
+TSAN_SERVING := build/tsan/serving
+TSAN_TESTS := $(patsubst %,build/release/tests/integration/test_%,serving query_api bad_requests cache \
+    cache_traffic live live_traffic slow_clients)
+.PHONY: tsan-serving
+tsan-serving: deps ## run the tests of serving on real servers, with the serving process under ThreadSanitizer
+	@$(MAKE) --no-print-directory -j2 MODE=release $(PROGRAMS:%=build/release/%) $(TSAN_TESTS)
+	@$(MAKE) --no-print-directory -j2 MODE=tsan build/tsan/dovetail-serving
+	@rm -rf $(TSAN_SERVING) && mkdir -p $(TSAN_SERVING)
+	@ln -s $(PROGRAMS:%=../../release/%) $(TSAN_SERVING)/
+	@ln -sf ../dovetail-serving $(TSAN_SERVING)/dovetail-serving
+	@$(TEST_STACK) docker/local/stack.sh up
+	@TSAN_OPTIONS="log_path=$(CURDIR)/$(TSAN_SERVING)/report" DOVETAIL_BUILD=$(TSAN_SERVING) \
+	  tests/run.sh --env .run/test/env $(TSAN_TESTS); status=$$?; \
+	  $(TEST_STACK) docker/local/stack.sh down; cat $(TSAN_SERVING)/report* 2>/dev/null && exit 1; exit $$status
+
 # All of tests/faults, in full: each message, allocation and earlier schema, not some of them.
 FAULT_TESTS := $(filter $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
 .PHONY: faults
