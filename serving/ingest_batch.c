@@ -227,6 +227,10 @@ bool ingest_batch_send(struct ingest_batch *batch)
     for (size_t i = 0; i < batch->count; i++)
         if (batch->events[i].outcome == INGEST_ACCEPTED)
             send_event(batch, &batch->events[i]);
+    /* The producer has copies; nobody looks at the texts any more. */
+    upload_release(&batch->request->body);
+    free(batch->unpacked);
+    batch->unpacked = NULL;
     leave(batch);
     return true;
 }

@@ -287,6 +287,7 @@ static bool is_sending(void)
 struct sender {
     pthread_t thread;
     const char *key;
+    const char *body; /* NULL: some order */
     int status;
 };
 
@@ -296,7 +297,9 @@ static void *send_one(void *context)
     struct http_session *own = http_session_create(deployment->port);
     struct http_reply reply;
     char line[64];
-    const char *text = "{\"at\":\"2026-01-05T10:20:00Z\",\"shop\":\"one\",\"amount\":1}";
+    const char *text = sender->body;
+    if (text == NULL)
+        text = "{\"at\":\"2026-01-05T10:20:00Z\",\"shop\":\"one\",\"amount\":1}";
     snprintf(line, sizeof line, "Idempotency-Key: %s", sender->key);
     const char *const headers[] = {JSON, line, NULL};
     http_post(own, DOOR, headers, text, strlen(text), &reply);
@@ -350,24 +353,28 @@ static void test_a_stop_in_between(void **state)
     serve_on(rd_kafka_mock_cluster_bootstraps(mock));
 }
 
-/* A client that does not wait: its key is settled all the same. */
-static void test_a_client_that_leaves(void **state)
+/* A client that does not wait, and closes its connection or resets it: its key is settled all the
+ * same. */
+static void leave(const char *key, bool resets)
 {
-    (void)state;
     struct http_reply reply;
     const char *text = order("left", "1");
     json_decref(post(DOOR, JSON, text, 200)); /* everything is connected */
     rd_kafka_mock_broker_set_rtt(mock, 1, 1000);
     char raw[1024];
+    char line[64];
+    const struct linger reset = {.l_onoff = resets, .l_linger = 0};
     const struct sockaddr_in address = {.sin_family = AF_INET,
                                         .sin_port = htons((uint16_t)deployment->port),
                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    snprintf(line, sizeof line, "Idempotency-Key: %s", key);
     int length = snprintf(raw, sizeof raw,
-                          "POST " DOOR " HTTP/1.1\r\nHost: x\r\nIdempotency-Key: left\r\n"
+                          "POST " DOOR " HTTP/1.1\r\nHost: x\r\n%s\r\n"
                           "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-                          strlen(text), text);
+                          line, strlen(text), text);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
     assert_int_equal(send(fd, raw, (size_t)length, 0), length);
     while (!is_sending())
         stack_sleep_ms(10);
@@ -376,7 +383,7 @@ static void test_a_client_that_leaves(void **state)
     while (is_sending() && stack_now_ms() < end_ms)
         stack_sleep_ms(20);
     rd_kafka_mock_broker_set_rtt(mock, 1, -1);
-    const char *const headers[] = {JSON, "Idempotency-Key: left", NULL};
+    const char *const headers[] = {JSON, line, NULL};
     http_post(session, DOOR, headers, text, strlen(text), &reply);
     char replayed[16];
     assert_int_equal(reply.status, 200);
@@ -384,16 +391,67 @@ static void test_a_client_that_leaves(void **state)
     http_reply_free(&reply);
 }
 
+static void test_clients_that_leave(void **state)
+{
+    (void)state;
+    leave("closed", false);
+    leave("reset", true);
+}
+
+/* What waits for Kafka is bounded: who comes beyond it is told so at once, and writes nothing. */
+static void test_no_room(void **state)
+{
+    (void)state;
+    enum { SIZE = 700000 };
+    static char text[SIZE + 256];
+    struct sender sender = {.key = "room"};
+    int length = snprintf(text, sizeof text, "%s", order("room", "1"));
+    memset(text + length, ' ', SIZE); /* within the event, whose end comes last */
+    text[length - 1] = ' ';
+    strcpy(text + length + SIZE, "}");
+    sender.body = text;
+    deployment_set(deployment, "serving", "ingest_memory", json_integer(1 << 20));
+    serve_on(rd_kafka_mock_cluster_bootstraps(mock));
+    json_decref(post(DOOR, JSON, text, 200)); /* alone it has room */
+    rd_kafka_mock_broker_set_rtt(mock, 1, 1000);
+    assert_int_equal(pthread_create(&sender.thread, NULL, send_one, &sender), 0);
+    while (!is_sending())
+        stack_sleep_ms(10);
+    struct http_reply reply;
+    char wait[16];
+    const char *const headers[] = {JSON, "Idempotency-Key: no-room", NULL};
+    http_post(session, DOOR, headers, text, strlen(text), &reply);
+    if (reply.status != 503 ||
+        http_reply_header(&reply, "Retry-After", wait, sizeof wait) == NULL ||
+        strstr(reply.body, "too many events wait") == NULL)
+        fail_msg("%d %s", reply.status, reply.body);
+    http_reply_free(&reply);
+    json_decref(post(DOOR, JSON, order("room", "2"), 200)); /* a small one has */
+    pthread_join(sender.thread, NULL);
+    assert_int_equal(sender.status, 200);
+    rd_kafka_mock_broker_set_rtt(mock, 1, -1);
+    http_post(session, DOOR, headers, text, strlen(text), &reply); /* the key is free */
+    assert_int_equal(reply.status, 200);
+    http_reply_free(&reply);
+    json_object_del(json_object_get(deployment->settings, "serving"), "ingest_memory");
+}
+
 #define ON_MOCK(test) cmocka_unit_test_setup_teardown(test, mock_up, mock_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_same_again),     cmocka_unit_test(test_old_keys_go),
-        cmocka_unit_test(test_keys_that_are_none), cmocka_unit_test(test_all_at_once),
-        cmocka_unit_test(test_nobody_knows),       ON_MOCK(test_kafka_is_away),
-        ON_MOCK(test_kafka_does_not_answer),       ON_MOCK(test_a_crash_in_between),
-        ON_MOCK(test_a_stop_in_between),           ON_MOCK(test_a_client_that_leaves),
+        cmocka_unit_test(test_the_same_again),
+        cmocka_unit_test(test_old_keys_go),
+        cmocka_unit_test(test_keys_that_are_none),
+        cmocka_unit_test(test_all_at_once),
+        cmocka_unit_test(test_nobody_knows),
+        ON_MOCK(test_kafka_is_away),
+        ON_MOCK(test_kafka_does_not_answer),
+        ON_MOCK(test_a_crash_in_between),
+        ON_MOCK(test_a_stop_in_between),
+        ON_MOCK(test_clients_that_leave),
+        ON_MOCK(test_no_room),
     };
     return cmocka_run_group_tests(tests, ingest_set_up, ingest_tear_down);
 }
