@@ -76,10 +76,10 @@ struct job {
     size_t stretch_count;
     size_t wanted_segments; /* in stretches */
     int64_t wanted_records; /* in them */
-    struct queue *queues; /* one for each worker */
-    atomic_bool failed;   /* some worker has; the others stop soon */
-    atomic_llong folded;  /* records, for the progress bar */
-    pthread_mutex_t lock; /* guards `running` and `queues` */
+    struct queue *queues;   /* one for each worker */
+    atomic_bool failed;     /* some worker has; the others stop soon */
+    atomic_llong folded;    /* records, for the progress bar */
+    pthread_mutex_t lock;   /* guards `running` and `queues` */
     pthread_cond_t ended;
     size_t running;
 };
