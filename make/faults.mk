@@ -38,6 +38,11 @@ $(ALLOC_SHIM) $(CLOCK_SHIM): $(OUT)/%.so: %.c
 	@echo "  LINK    $@"
 	@$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(WARNINGS_C) -shared -fPIC -o $@ $< -ldl -pthread
 
+# Sanitizers bring a malloc of their own, so there is none for the shim to stand in for.
+ifneq ($(filter asan tsan,$(MODE)),)
+STACK_TESTS := $(filter-out %/tests/faults/test_memory,$(STACK_TESTS))
+endif
+
 FAULT_TOOLS := $(STEPS_SHIM) $(ALLOC_SHIM) $(CLOCK_SHIM) $(NEXT_PROGRAMS) $(NEXT_SCHEMA)
 
 # ThreadSanitizer over the serving process on real servers. It alone: the other programs have a Kafka
@@ -58,7 +63,7 @@ tsan-serving: deps ## run the tests of serving on real servers, with the serving
 	  $(TEST_STACK) docker/local/stack.sh down; cat $(TSAN_SERVING)/report* 2>/dev/null && exit 1; exit $$status
 
 # All of tests/faults, in full: each message, allocation and earlier schema, not some of them.
-FAULT_TESTS := $(filter $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
+FAULT_TESTS := $(filter $(OUT)/tests/faults/%,$(STACK_TESTS))
 .PHONY: faults
 faults: deps ## run the fault tests in full, on a real Kafka and PostgreSQL; takes long
 	@$(MAKE) --no-print-directory -j2 $(PROGRAMS:%=$(OUT)/%) $(FAULT_TESTS) $(FAULT_TOOLS)
