@@ -43,7 +43,7 @@ unit: $(FAST_TESTS) ## run the tests that need no servers
 
 integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) $(FAULT_TOOLS) ## run the tests on a real Kafka and PostgreSQL
 	@$(TEST_STACK) docker/local/stack.sh up
-	@DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
+	@tools=$$(tests/promtool.sh); PATH=$${tools:+$$tools:}$$PATH DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
 	  $(TEST_STACK) docker/local/stack.sh down; exit $$status
 
 # One after the other, so that the output is readable and the fast tests fail first.
