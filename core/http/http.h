@@ -46,9 +46,9 @@ struct http_request {
         char parameter[64]; /* or empty */
         const char *detail;
     } fault;
-    int64_t started_us;                /* monotonic */
-    int64_t waited_ms; /* from its last byte's coming until a thread took it up, set before a
-                        * handler runs */
+    int64_t started_us; /* monotonic */
+    int64_t waited_ms;  /* from its last byte's coming until a thread took it up, set before a
+                         * handler runs */
     const struct access_token *caller; /* set before a handler runs: serving/access.h */
     void *state; /* the handler's, over suspensions; freed at the end of the request */
     void (*release)(void *state); /* does that, in the connection's thread; NULL: free() */

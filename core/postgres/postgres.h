@@ -2,10 +2,10 @@
  *
  * A connection belongs to one thread at a time. Failures say what to do: STATUS_RETRY (connection
  * lost, serialization failure, deadlock, a server that starts up, is full, too busy or a replica),
- * STATUS_FATAL (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost connection the
- * outcome of a COMMIT is unknown: read the state back. A failure inside a transaction leaves it
- * open and aborted: the caller says ROLLBACK. A text holds the first words of the statement and the
- * server's message; the conninfo never appears in one. */
+ * STATUS_FATAL (everything else), with the SQLSTATE kept. After STATUS_RETRY because of a lost
+ * connection the outcome of a COMMIT is unknown: read the state back. A failure inside a
+ * transaction leaves it open and aborted: the caller says ROLLBACK. A text holds the first words of
+ * the statement and the server's message; the conninfo never appears in one. */
 #ifndef DOVETAIL_POSTGRES_H
 #define DOVETAIL_POSTGRES_H
 

@@ -146,10 +146,12 @@ const struct option config_options[] = {
      .name = "spill",
      .type = OPTION_PATH,
      FIELD(batch_spill),
-     .help = "Directory for what `batch.memory` does not hold, on a disk with room for several times "
-             "the rows of the largest run; not in memory (tmpfs). Default: `~spill` in `batch.archive`. "
-             "Files there vanish with the process, however it ends. Where it is full the run "
-             "fails, and nothing has changed."},
+     .help =
+         "Directory for what `batch.memory` does not hold, on a disk with room for several times "
+         "the rows of the largest run; not in memory (tmpfs). Default: `~spill` in "
+         "`batch.archive`. "
+         "Files there vanish with the process, however it ends. Where it is full the run "
+         "fails, and nothing has changed."},
     {.section = "batch",
      .name = "segment_size",
      .type = OPTION_SIZE,

@@ -96,7 +96,8 @@ static enum status finish_page(const struct query_reader *reader, struct error *
     struct query_answer *answer = reader->answer;
     const struct query_plan *plan = reader->plan;
     answer->is_page = reader->request->limit > 0 || plan->has_after;
-    answer->has_moved = plan->has_after && plan->after_state != query_state_of(&answer->receipt).low;
+    answer->has_moved =
+        plan->has_after && plan->after_state != query_state_of(&answer->receipt).low;
     if (!answer->has_more || answer->row_count == 0)
         return STATUS_OK;
     return query_cursor_write(reader, &answer->rows[answer->row_count - 1], &answer->next, error);

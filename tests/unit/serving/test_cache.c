@@ -13,7 +13,8 @@
 
 static void keep(struct cache *cache, const char *key, uint64_t state, size_t length)
 {
-    struct kept_answer answer = {.state = {.low = state}, .head = calloc(1, length), .head_length = length};
+    struct kept_answer answer = {
+        .state = {.low = state}, .head = calloc(1, length), .head_length = length};
     assert_non_null(answer.head);
     cache_keep(cache, key, strlen(key), &answer);
 }
