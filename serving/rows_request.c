@@ -244,7 +244,7 @@ static void put_key(struct key_writer *writer, const struct rows_request *rows,
 char *rows_request_key(const struct rows_request *rows, const struct catalog_version *version,
                        const struct http_request *request, size_t *length)
 {
-    const struct http_parameter *sorted[HTTP_PARAMETER_MAX];
+    const struct http_parameter *sorted[HTTP_PARAMETER_MAX] = {NULL};
     size_t count = 0;
     for (size_t i = 0; i < request->parameter_count; i++)
         if (is_about_rows(&request->parameters[i]))
