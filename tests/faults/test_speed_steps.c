@@ -235,6 +235,30 @@ static void stands_still_until_replaced(void **state)
     child_stop(speeds[0]);
 }
 
+/* An owner that was stopped within a flush holds the position rows, here by a session of ours that
+ * begins like one: whoever is given the partitions ends it. */
+static void a_flush_stands_still(void **state)
+{
+    (void)state;
+    speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
+    traffic_await_answers(traffic, 10, speeds, 1);
+    child_stop(speeds[0]);
+    PGconn *stalled = deployment_connect(deployment);
+    PQclear(PQexec(stalled, "SET application_name = 'dovetail-speed flush'"));
+    PGresult *result =
+        PQexec(stalled, "BEGIN; SELECT * FROM dovetail_internal.position FOR UPDATE");
+    assert_int_equal(PQntuples(result), PARTITIONS);
+    PQclear(result);
+    speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
+    traffic_prove(traffic, deployment, speeds, 1);
+    assert_non_null(strstr(child_errors(speeds[0]), "stands still in the middle of a flush"));
+    result = PQexec(stalled, "COMMIT");
+    assert_int_equal(PQstatus(stalled), CONNECTION_BAD);
+    PQclear(result);
+    PQfinish(stalled);
+    child_stop(speeds[0]);
+}
+
 /* A transaction of ours holds the position rows for longer than max.poll.interval.ms. */
 static void a_flush_takes_longer_than_the_poll_interval(void **state)
 {
@@ -260,6 +284,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(killed_before_every_statement, set_up, tear_down),
         cmocka_unit_test_setup_teardown(joins_and_leaves, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stands_still_until_replaced, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_flush_stands_still, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flush_takes_longer_than_the_poll_interval,
                                         set_up_impatient, tear_down),
     };
