@@ -109,15 +109,12 @@ static enum status give_up(PGconn *connection, const PGresult *result, struct er
     return status;
 }
 
-/* A statement that PostgreSQL refuses. Where it reads reference tables the reason is most likely
- * there, for those are not ours: anybody can drop one, or take the right to it away. */
-static enum status refused(const struct query_reader *reader, const PGresult *result,
-                           enum query_step step, struct error *error)
+/* Rows that PostgreSQL refuses, as `error` says. Where they read reference tables the reason is
+ * most likely there, for those are not ours: anybody can drop one, or take the right to it away. */
+static enum status blame_lookups(const struct query_reader *reader, enum query_step step,
+                                 enum status status, struct error *error)
 {
     char tables[VIEW_LOOKUP_MAX * 132];
-    if (PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
-        return give_up(postgres_handle(reader->postgres), result, error);
-    enum status status = postgres_error(postgres_handle(reader->postgres), result, "query", error);
     bool timeout = strcmp(error->sqlstate, "57014") == 0;
     if ((step != QUERY_STEP_BATCH && step != QUERY_STEP_SPEED) || status != STATUS_FATAL || timeout)
         return status;
@@ -126,6 +123,15 @@ static enum status refused(const struct query_reader *reader, const PGresult *re
         return status;
     (void)error_wrap(error, "lookup: cannot read the reference table %s", tables);
     return error->status = STATUS_RETRY;
+}
+
+static enum status refused(const struct query_reader *reader, const PGresult *result,
+                           enum query_step step, struct error *error)
+{
+    if (PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
+        return give_up(postgres_handle(reader->postgres), result, error);
+    enum status status = postgres_error(postgres_handle(reader->postgres), result, "query", error);
+    return blame_lookups(reader, step, status, error);
 }
 
 static enum status take_result(struct query_reader *reader, enum query_step step,
@@ -322,7 +328,7 @@ enum status query_known_read(struct query_reader *reader, bool *held, struct err
         status = query_statement_prepare(reader->postgres, sql->text, &sql->parameters, &statement,
                                          error);
     if (status != STATUS_OK)
-        return status;
+        return blame_lookups(reader, QUERY_STEP_BATCH, status, error);
     if (PQsendQueryPrepared(connection, statement->name, sql->parameters.count,
                             sql->parameters.values, sql->parameters.lengths,
                             sql->parameters.formats, 1) != 1)

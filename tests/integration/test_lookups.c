@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 #include <jansson.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -462,38 +461,26 @@ static void test_corrections_show_at_once(void **state)
     free(before);
 }
 
-struct request {
-    const char *target;
-    struct http_reply reply;
-};
-
-static void *ask(void *argument)
-{
-    struct request *request = argument;
-    http_get(http, request->target, &request->reply);
-    return NULL;
-}
-
 /* Batch and speed rows of one answer see one state of the reference table: it is changed when the
  * batch rows have been read, while the statement of the speed rows waits for a lock. */
 static void test_one_snapshot(void **state)
 {
     (void)state;
-    struct request request = {.target =
-                                  ROWS "?group_by=state&granularity=all&measures=flights&hub=true"};
-    pthread_t thread;
+    static const char target[] = ROWS "?group_by=state&granularity=all&measures=flights&hub=true";
     char sql[300];
     int64_t version = deployment_number(
         deployment, "SELECT version FROM dovetail_internal.view_version WHERE view = 'routes'");
     execute("UPDATE airports SET state = 'old'");
-    char *before = http_rows(request.target);
+    char *before = http_rows(target);
     assert_non_null(strstr(before, "\"state\":\"old\""));
     snprintf(sql, sizeof sql, "BEGIN; LOCK TABLE dovetail_internal.speed_%lld", (long long)version);
     execute(sql);
-    assert_int_equal(pthread_create(&thread, NULL, ask, &request), 0);
+    struct child *query = deployment_start(deployment, "dovetail", "query", "routes", "--group-by",
+                                           "state", "--granularity", "all", "--measures", "flights",
+                                           "--where", "hub=true", "--format", "json", NULL);
     snprintf(sql, sizeof sql,
              "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-             " WHERE NOT granted AND application_name = 'dovetail-serving'"
+             " WHERE NOT granted AND application_name = 'dovetail'"
              " AND relation = 'dovetail_internal.speed_%lld'::regclass",
              (long long)version);
     int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
@@ -502,11 +489,9 @@ static void test_one_snapshot(void **state)
     expect_number(sql, 1);
     expect_number("UPDATE airports SET state = 'new' WHERE iata = 'SFO' RETURNING 1", 1);
     execute("COMMIT");
-    pthread_join(thread, NULL);
-    assert_int_equal(request.reply.status, 200);
-    assert_same("one snapshot", rows_of(request.reply.body, "one snapshot"), before, 1);
-    http_reply_free(&request.reply);
-    char *after = http_rows(request.target);
+    child_expect(query, 0);
+    assert_same("one snapshot", rows_of(child_output(query), "one snapshot"), before, 1);
+    char *after = http_rows(target);
     assert_non_null(strstr(after, "\"state\":\"new\""));
     free(after);
 }
