@@ -319,6 +319,7 @@ enum status query_known_read(struct query_reader *reader, bool *held, struct err
     PGconn *connection = postgres_handle(reader->postgres);
     struct query_sql *sql = &reader->sql[QUERY_STEP_BATCH];
     struct query_statement *statement = NULL;
+    bool is_whole = false; /* as in take_command */
     *held = false;
     if (known == NULL || !query_mark_may_hold(&known->mark, reader->postgres))
         return STATUS_OK;
@@ -334,9 +335,13 @@ enum status query_known_read(struct query_reader *reader, bool *held, struct err
                             sql->parameters.formats, 1) != 1)
         return postgres_error(connection, NULL, "query", error);
     (void)PQsetSingleRowMode(connection);
-    for (PGresult *result; (result = PQgetResult(connection)) != NULL; PQclear(result))
+    for (PGresult *result; (result = PQgetResult(connection)) != NULL; PQclear(result)) {
+        is_whole = is_whole || PQresultStatus(result) != PGRES_SINGLE_TUPLE;
         if (status == STATUS_OK)
             status = take_known(reader, result, held, error);
+    }
+    if (status == STATUS_OK && (!is_whole || PQstatus(connection) == CONNECTION_BAD))
+        status = give_up(connection, NULL, error);
     if (status == STATUS_OK && *held)
         status = copy_receipt(reader->answer, known, error);
     return status;
