@@ -108,18 +108,23 @@ static bool find_source(struct ingest_batch *batch, const struct catalogue *cata
 
 /* --- once --- */
 
-/* Now and then. What cannot be removed now is removed later. */
+/* Now and then, and with the next key where there are more than are removed at once, or they would
+ * become ever more. What cannot be removed now is removed later. */
 static void clean_keys(struct postgres *postgres)
 {
     static _Atomic int64_t cleaned_us;
     struct error error;
+    bool more = false;
     int64_t last_us = atomic_load(&cleaned_us);
     int64_t now_us = program_monotonic_us();
     if (last_us != 0 && now_us - last_us < CLEAN_EVERY_US)
         return;
-    if (atomic_compare_exchange_strong(&cleaned_us, &last_us, now_us) &&
-        ingest_key_clean(postgres, &error) != STATUS_OK)
+    if (!atomic_compare_exchange_strong(&cleaned_us, &last_us, now_us))
+        return;
+    if (ingest_key_clean(postgres, &more, &error) != STATUS_OK)
         program_log(LOG_WARNING, "old idempotency keys are not removed: %s", error.text);
+    else if (more)
+        atomic_store(&cleaned_us, 0);
 }
 
 static void respond_found(const struct ingest_key_found *found, struct http_response *response)

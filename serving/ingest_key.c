@@ -11,6 +11,8 @@
 
 #define AGE "interval '24 hours'" /* INGEST_KEY_HOURS */
 
+enum { CLEANED_AT_ONCE = 1000 };
+
 static const char begin_sql[] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
                                 " SET LOCAL synchronous_commit = on";
 
@@ -31,6 +33,12 @@ static const char find_sql[] =
 
 #define MINE                                                                                       \
     " WHERE caller = $1 AND source = $2 AND key = $3 AND attempt = $4 AND state = 'sending'"
+
+static const char clean_sql[] =
+    "DELETE FROM dovetail_internal.ingest_key WHERE ctid IN"
+    " (SELECT ctid FROM dovetail_internal.ingest_key"
+    "  WHERE reserved_at < pg_catalog.now() - " AGE
+    "  LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING 1"; /* CLEANED_AT_ONCE */
 
 bool ingest_key_is_valid(const char *text)
 {
@@ -151,17 +159,15 @@ enum status ingest_key_unknown(struct postgres *postgres, const struct ingest_ke
                   NULL, NULL, error);
 }
 
-enum status ingest_key_clean(struct postgres *postgres, struct error *error)
+enum status ingest_key_clean(struct postgres *postgres, bool *more, struct error *error)
 {
+    PGresult *result = NULL;
+    *more = false;
     enum status status = postgres_execute(postgres, begin_sql, error);
-    if (status == STATUS_OK)
-        status = end(postgres,
-                     postgres_execute(postgres,
-                                      "DELETE FROM dovetail_internal.ingest_key WHERE ctid IN"
-                                      " (SELECT ctid FROM dovetail_internal.ingest_key"
-                                      "  WHERE reserved_at < pg_catalog.now() - " AGE
-                                      " LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-                                      error),
-                     error);
-    return status;
+    if (status != STATUS_OK)
+        return status;
+    status = postgres_query(postgres, clean_sql, 0, NULL, &result, error);
+    *more = status == STATUS_OK && PQntuples(result) == CLEANED_AT_ONCE;
+    PQclear(result);
+    return end(postgres, status, error);
 }

@@ -56,7 +56,7 @@ enum status ingest_key_release(struct postgres *postgres, const struct ingest_ke
 enum status ingest_key_unknown(struct postgres *postgres, const struct ingest_key *key,
                                struct error *error) MUST_CHECK;
 
-/* Removes keys that are too old to be good for anything; bounded. */
-enum status ingest_key_clean(struct postgres *postgres, struct error *error) MUST_CHECK;
+/* Removes keys that are too old to be good for anything; bounded. *more: there may be others. */
+enum status ingest_key_clean(struct postgres *postgres, bool *more, struct error *error) MUST_CHECK;
 
 #endif

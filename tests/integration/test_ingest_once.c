@@ -83,9 +83,12 @@ static void test_old_keys_go(void **state)
     (void)state;
     execute("INSERT INTO dovetail_internal.ingest_key (caller, source, key, request, attempt,"
             " state, reserved_at) SELECT '', 'orders', 'old' || n, '', '', 'unknown',"
-            " now() - interval '25 h' FROM generate_series(1, 20) n");
+            " now() - interval '25 h' FROM generate_series(1, 2500) n");
     serve_anew();
+    /* Not all at once, but faster than new ones come. */
     json_decref(post_keyed("new", order("old", "1"), 200));
+    json_decref(post_keyed("newer", order("old", "2"), 200));
+    json_decref(post_keyed("newest", order("old", "3"), 200));
     assert_int_equal(deployment_number(deployment, "SELECT count(*) FROM "
                                                    "dovetail_internal.ingest_key"
                                                    " WHERE key LIKE 'old%'"),
