@@ -249,12 +249,16 @@ static enum http_outcome begin(struct server *server, struct http_request *reque
         ingest_batch_answer(batch, response);
         return HTTP_RESPOND;
     }
-    if (ingest_batch_send(batch))
+    /* Connections stay open while the server stops. What were suspended late would be so when the
+     * time to stop is over, and libmicrohttpd cannot stop then. */
+    bool is_stopping = ingest_is_closed(server->ingest);
+    if (!is_stopping && ingest_batch_send(batch))
         return HTTP_SUSPENDED;
     ingest_count(server->ingest, INGEST_HTTP, INGEST_OVERFLOW, batch->count);
     ingest_batch_release_key(batch);
-    problem_respond(response, 503, NULL,
-                    "too many events wait for Kafka already; nothing was written");
+    problem_respond(response, 503, NULL, "%s; nothing was written",
+                    is_stopping ? "the server is stopping"
+                                : "too many events wait for Kafka already");
     return HTTP_RESPOND;
 }
 

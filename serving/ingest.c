@@ -14,6 +14,7 @@
 struct ingest {
     struct kafka_writer *writer;
     struct upload_budget budget;
+    atomic_bool is_closed;
     atomic_uint_fast64_t counts[INGEST_DOORS][INGEST_OUTCOMES];
 };
 
@@ -57,6 +58,16 @@ void ingest_destroy(struct ingest *ingest)
         return;
     kafka_writer_destroy(ingest->writer);
     free(ingest);
+}
+
+void ingest_close(struct ingest *ingest)
+{
+    atomic_store(&ingest->is_closed, true);
+}
+
+bool ingest_is_closed(const struct ingest *ingest)
+{
+    return atomic_load(&ingest->is_closed);
 }
 
 bool ingest_enter(struct ingest *ingest, size_t bytes)

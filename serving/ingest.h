@@ -19,6 +19,10 @@ enum status ingest_create(const struct config *config, struct ingest **out,
 /* What Kafka has not acknowledged is given up, and reported. Accepts NULL. */
 void ingest_destroy(struct ingest *ingest);
 
+/* The program stops: no request of HTTP may be suspended for the sake of events any more. */
+void ingest_close(struct ingest *ingest);
+bool ingest_is_closed(const struct ingest *ingest);
+
 /* --- records --- */
 
 /* Part of what the sender keeps until the record is reported. */

@@ -322,6 +322,8 @@ void server_stop(struct server *server)
         live_close(server->live); /* nor with these */
     if (server->glance != NULL)
         glance_close(server->glance); /* nor with these */
+    if (server->ingest != NULL)
+        ingest_close(server->ingest); /* nor with these: those that are there end by themselves */
     if (server->http != NULL)
         http_server_drain(server->http, DRAIN_MS);
     http_server_destroy(server->http);

@@ -9,6 +9,7 @@
 #include <librdkafka/rdkafka_mock.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -356,6 +357,46 @@ static void test_a_stop_in_between(void **state)
     serve_on(rd_kafka_mock_cluster_bootstraps(mock));
 }
 
+static bool is_listening(void)
+{
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons((uint16_t)deployment->port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool connects = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    close(fd);
+    return connects;
+}
+
+/* While it stops nothing new is taken on connections that are open still: it would not be answered
+ * before the end. */
+static void test_what_comes_during_a_stop(void **state)
+{
+    (void)state;
+    enum { WAITED_FOR_MS = 5000 }; /* by the stop: the test has to come in between */
+    struct sender sender = {.key = "stopping"};
+    deployment_set(deployment, "serving", "ingest_timeout_ms", json_integer(2 * WAITED_FOR_MS));
+    serve_anew();
+    json_decref(post(DOOR, JSON, order("stop", "1"), 200)); /* this connection stays open */
+    rd_kafka_mock_broker_set_rtt(mock, 1, WAITED_FOR_MS);
+    assert_int_equal(pthread_create(&sender.thread, NULL, send_one, &sender), 0);
+    while (!is_sending())
+        stack_sleep_ms(10);
+    child_signal(deployment->serving, SIGTERM);
+    while (is_listening())
+        stack_sleep_ms(10);
+    assert_problem(post_keyed("too-late", order("stop", "2"), 503), NULL, "stopping");
+    child_expect(deployment->serving, 0);
+    pthread_join(sender.thread, NULL);
+    assert_int_equal(sender.status, 200);
+    assert_int_equal(deployment_number(deployment, "SELECT count(*) FROM "
+                                                   "dovetail_internal.ingest_key"
+                                                   " WHERE key = 'too-late'"),
+                     0);
+    rd_kafka_mock_broker_set_rtt(mock, 1, -1);
+    serve_on(rd_kafka_mock_cluster_bootstraps(mock));
+}
+
 /* A client that does not wait, and closes its connection or resets it: its key is settled all the
  * same. */
 static void leave(const char *key, bool resets)
@@ -444,17 +485,12 @@ static void test_no_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_same_again),
-        cmocka_unit_test(test_old_keys_go),
-        cmocka_unit_test(test_keys_that_are_none),
-        cmocka_unit_test(test_all_at_once),
-        cmocka_unit_test(test_nobody_knows),
-        ON_MOCK(test_kafka_is_away),
-        ON_MOCK(test_kafka_does_not_answer),
-        ON_MOCK(test_a_crash_in_between),
-        ON_MOCK(test_a_stop_in_between),
-        ON_MOCK(test_clients_that_leave),
-        ON_MOCK(test_no_room),
+        cmocka_unit_test(test_the_same_again),     cmocka_unit_test(test_old_keys_go),
+        cmocka_unit_test(test_keys_that_are_none), cmocka_unit_test(test_all_at_once),
+        cmocka_unit_test(test_nobody_knows),       ON_MOCK(test_kafka_is_away),
+        ON_MOCK(test_kafka_does_not_answer),       ON_MOCK(test_a_crash_in_between),
+        ON_MOCK(test_a_stop_in_between),           ON_MOCK(test_what_comes_during_a_stop),
+        ON_MOCK(test_clients_that_leave),          ON_MOCK(test_no_room),
     };
     return cmocka_run_group_tests(tests, ingest_set_up, ingest_tear_down);
 }
