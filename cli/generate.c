@@ -289,9 +289,10 @@ static enum status generate(struct generating *generating, const struct source *
                                                      : status;
 }
 
-static int run_with(const struct arguments *arguments, const struct config *config,
+static int run_with(const void *its_arguments, const struct config *config,
                     const struct source *source)
 {
+    const struct arguments *arguments = its_arguments;
     struct error error = {0};
     struct generating generating = {
         .arguments = arguments,
@@ -319,21 +320,9 @@ static int run(const struct program_arguments *program)
         .start_us = INT64_MIN,
         .maker = {.keys = KEYS_DEFAULT, .lateness_us = INT64_C(3600000000)},
     };
-    struct session session = {0};
-    struct definitions definitions = {0};
-    const struct source *source = NULL;
     if (!parse(program, &arguments))
         return PROGRAM_USAGE;
-    int code = session_load_config(&session, program);
-    if (code == PROGRAM_OK)
-        code = command_load_definitions(session.config, &definitions);
-    if (code == PROGRAM_OK)
-        source = sending_find_source(&definitions, session.config, arguments.source, &code);
-    if (code == PROGRAM_OK)
-        code = run_with(&arguments, session.config, source);
-    definitions_deinit(&definitions);
-    session_close(&session);
-    return code;
+    return sending_command(program, arguments.source, run_with, &arguments);
 }
 
 const struct command command_generate = {

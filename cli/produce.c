@@ -148,9 +148,10 @@ static enum status produce(struct producing *producing, struct error *error)
                                                      : status;
 }
 
-static int run_with(const struct arguments *arguments, const struct config *config,
+static int run_with(const void *its_arguments, const struct config *config,
                     const struct source *source)
 {
+    const struct arguments *arguments = its_arguments;
     struct error error = {0};
     struct producing producing = {
         .arguments = arguments,
@@ -174,21 +175,9 @@ static int run_with(const struct arguments *arguments, const struct config *conf
 static int run(const struct program_arguments *program)
 {
     struct arguments arguments = {.partition = -1};
-    struct session session = {0};
-    struct definitions definitions = {0};
-    const struct source *source = NULL;
     if (!parse(program, &arguments))
         return PROGRAM_USAGE;
-    int code = session_load_config(&session, program);
-    if (code == PROGRAM_OK)
-        code = command_load_definitions(session.config, &definitions);
-    if (code == PROGRAM_OK)
-        source = sending_find_source(&definitions, session.config, arguments.source, &code);
-    if (code == PROGRAM_OK)
-        code = run_with(&arguments, session.config, source);
-    definitions_deinit(&definitions);
-    session_close(&session);
-    return code;
+    return sending_command(program, arguments.source, run_with, &arguments);
 }
 
 const struct command command_produce = {

@@ -12,9 +12,10 @@ enum {
     PROGRESS_EVERY = 4096,
 };
 
-const struct source *sending_find_source(const struct definitions *definitions,
-                                         const struct config *config, const char *name,
-                                         int *exit_code)
+/* NULL after complaining, with *exit_code. */
+static const struct source *find_source(const struct definitions *definitions,
+                                        const struct config *config, const char *name,
+                                        int *exit_code)
 {
     for (size_t i = 0; i < definitions->source_count; i++)
         if (strcmp(definitions->sources[i]->name, name) == 0)
@@ -22,6 +23,24 @@ const struct source *sending_find_source(const struct definitions *definitions,
     command_complain("there is no source %s in %s/sources", name, config->schemas);
     *exit_code = PROGRAM_USAGE;
     return NULL;
+}
+
+int sending_command(const struct program_arguments *program, const char *source_name,
+                    sending_function *send, const void *arguments)
+{
+    struct session session = {0};
+    struct definitions definitions = {0};
+    const struct source *source = NULL;
+    int code = session_load_config(&session, program);
+    if (code == PROGRAM_OK)
+        code = command_load_definitions(session.config, &definitions);
+    if (code == PROGRAM_OK)
+        source = find_source(&definitions, session.config, source_name, &code);
+    if (code == PROGRAM_OK)
+        code = send(arguments, session.config, source);
+    definitions_deinit(&definitions);
+    session_close(&session);
+    return code;
 }
 
 enum status sending_start(struct sending *sending, struct error *error)

@@ -15,11 +15,12 @@ struct sending {
     int64_t start_us;
 };
 
-/* The configured source of that name, from the definitions' files; NULL after complaining, with
- * *exit_code. */
-const struct source *sending_find_source(const struct definitions *definitions,
-                                         const struct config *config, const char *name,
-                                         int *exit_code);
+/* A command that sends to the configured source of that name: loads the configuration and the
+ * definitions' files and calls `send`, whose exit code it returns. */
+typedef int sending_function(const void *arguments, const struct config *config,
+                             const struct source *source);
+int sending_command(const struct program_arguments *program, const char *source_name,
+                    sending_function *send, const void *arguments);
 
 /* Fills the rest of *sending and makes the producer. */
 enum status sending_start(struct sending *sending, struct error *error) MUST_CHECK;
