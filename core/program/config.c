@@ -411,6 +411,15 @@ static enum status check_conninfo(const struct load *load)
 }
 
 /* One without the other would be plain HTTP where TLS was meant. */
+/* Such a body would be told to come again for ever. */
+static enum status check_ingest(const struct load *load)
+{
+    const struct config *config = load->config;
+    if (config->serving_ingest_body_bytes > config->serving_ingest_memory_bytes)
+        return fault(load, "serving.ingest_body", "must not be above serving.ingest_memory");
+    return STATUS_OK;
+}
+
 static enum status check_tls(const struct load *load)
 {
     const struct config *config = load->config;
@@ -437,6 +446,8 @@ static enum status load_all(struct load *load)
         status = load_option(load, &config_options[i]);
     if (status == STATUS_OK)
         status = check_tls(load);
+    if (status == STATUS_OK)
+        status = check_ingest(load);
     if (status == STATUS_OK)
         status = check_conninfo(load);
     return status == STATUS_OK ? load_properties(load) : status;

@@ -456,6 +456,8 @@ static void test_tokens_that_are_refused(void **state)
          ": serving.tls_certificate: is required with serving.tls_key"},
         {"\"serving\": {\"tls_certificate\": \"k\"}",
          ": serving.tls_key: is required with serving.tls_certificate"},
+        {"\"serving\": {\"ingest_body\": \"4MiB\", \"ingest_memory\": \"2MiB\"}",
+         ": serving.ingest_body: must not be above serving.ingest_memory"},
         {"\"serving\": {\"tls_client_ca\": \"k\"}",
          ": serving.tls_client_ca: needs serving.tls_certificate and serving.tls_key"},
         {"\"serving\": {\"allow_unauthenticated\": 1}",
