@@ -3,8 +3,10 @@
 #
 #   tests/run.sh [--env FILE] PROGRAM...
 #
-# FILE sets the servers' addresses. Prints every program's output, then the ones that failed, then
-# "N passed, N failed". A program that crashes or prints no result counts as one failure.
+# FILE sets the servers' addresses. Prints every program's output as it comes, then the ones that
+# failed, then "N passed, N failed". A program that crashes, prints no result or is not done after
+# TEST_SECONDS (900) counts as one failure: a test that stands still
+# must not take the others with it.
 set -u
 
 if [ "${1:-}" = --env ]; then
@@ -18,17 +20,23 @@ fi
 passed=0
 failed=0
 bad=""
+limit=${TEST_SECONDS:-900}
+foreground=""
+[ ! -t 1 ] || foreground=--foreground # so that Ctrl-C reaches it; else its whole group is ended
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+ended=$(mktemp)
+trap 'rm -f "$log" "$ended"' EXIT
 
 for program in "$@"; do
     echo "== $program"
-    "$program" >"$log" 2>&1
-    status=$?
-    cat "$log"
+    start=$(date +%s)
+    { timeout $foreground --verbose --kill-after 10 "$limit" "$program" 2>&1; echo $? >"$ended"; } | tee "$log"
+    status=$(cat "$ended")
+    echo "== $program: $(($(date +%s) - start)) s"
     p=$(sed -n 's/^\[  PASSED  \] \([0-9][0-9]*\) test(s).*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
     f=$(sed -n 's/^\[  FAILED  \] \([0-9][0-9]*\) test(s).*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
     if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
+        echo "$program: ended with $status"
         f=1
     elif [ "$p" -eq 0 ] && [ "$f" -eq 0 ]; then
         echo "$program: ran no test"

@@ -21,11 +21,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/support/outbox.h"
+
 enum { PAIRS_MAX = 128, CHUNK_BYTES = 65536 };
 
-/* Two sockets; what one says the other hears. */
+/* Two sockets; what one says the other hears. After the end of one nothing more is read, and both
+ * are closed as soon as all is said. */
 struct pair {
-    int fds[2]; /* -1: free */
+    struct outbox sides[2]; /* fd -1: free */
+    bool ending;
 };
 
 struct proxy {
@@ -40,15 +44,19 @@ struct proxy {
 
 static void close_pair(struct pair *pair)
 {
-    if (pair->fds[0] < 0)
-        return;
-    /* Reset, not finished: what the peer has not read yet is lost too. */
-    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    for (int i = 0; i < 2; i++) {
-        setsockopt(pair->fds[i], SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-        close(pair->fds[i]);
-        pair->fds[i] = -1;
+    for (int i = 0; i < 2 && pair->sides[i].fd >= 0; i++) {
+        close(pair->sides[i].fd);
+        outbox_clear(&pair->sides[i]);
     }
+}
+
+/* Reset, not finished: what the peer has not read yet is lost too. */
+static void cut_pair(struct pair *pair)
+{
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    for (int i = 0; i < 2; i++)
+        setsockopt(pair->sides[i].fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close_pair(pair);
 }
 
 static void accept_one(struct proxy *proxy)
@@ -58,12 +66,12 @@ static void accept_one(struct proxy *proxy)
         return;
     for (int i = 0; i < PAIRS_MAX && !atomic_load(&proxy->refusing); i++) {
         struct pair *pair = &proxy->pairs[i];
-        if (pair->fds[0] >= 0)
+        if (pair->sides[0].fd >= 0)
             continue;
         int server = socket(proxy->target.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (server >= 0 &&
             connect(server, (const struct sockaddr *)&proxy->target, proxy->target_length) == 0) {
-            *pair = (struct pair){{client, server}};
+            *pair = (struct pair){.sides = {{.fd = client}, {.fd = server}}};
             return;
         }
         if (server >= 0)
@@ -74,42 +82,46 @@ static void accept_one(struct proxy *proxy)
     close(client);
 }
 
-static bool send_all(int fd, const char *data, ssize_t length)
-{
-    while (length > 0) {
-        ssize_t sent = send(fd, data, (size_t)length, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        data += sent;
-        length -= sent;
-    }
-    return true;
-}
-
 /* False: one of the two has ended. */
-static bool pass_on(const struct pair *pair, int from)
+static bool pass_on(struct pair *pair, int from)
 {
     static char buffer[CHUNK_BYTES]; /* the thread's */
-    ssize_t length = recv(pair->fds[from], buffer, sizeof buffer, 0);
-    return length > 0 && send_all(pair->fds[1 - from], buffer, length);
+    ssize_t length = recv(pair->sides[from].fd, buffer, sizeof buffer, 0);
+    return length > 0 && outbox_send(&pair->sides[1 - from], buffer, (size_t)length);
 }
 
 static void cut_all(struct proxy *proxy)
 {
     for (int i = 0; i < PAIRS_MAX; i++) {
-        atomic_fetch_add(&proxy->broken, proxy->pairs[i].fds[0] >= 0 ? 1 : 0);
-        close_pair(&proxy->pairs[i]);
+        if (proxy->pairs[i].sides[0].fd < 0)
+            continue;
+        atomic_fetch_add(&proxy->broken, 1);
+        cut_pair(&proxy->pairs[i]);
     }
 }
 
-static void serve_pairs(struct proxy *proxy, const struct pollfd *polled, const int *owners,
-                        nfds_t count)
+static void serve_side(struct pair *pair, int side, short revents)
 {
-    for (nfds_t i = 2; i < count; i++) {
-        struct pair *pair = &proxy->pairs[owners[i] / 2];
-        if (polled[i].revents != 0 && pair->fds[0] >= 0 && !pass_on(pair, owners[i] % 2))
-            close_pair(pair);
+    if (pair->sides[side].fd < 0)
+        return;
+    if ((revents & POLLOUT) != 0 && !outbox_flush(&pair->sides[side])) {
+        close_pair(pair);
+        return;
     }
+    if ((revents & ~POLLOUT) != 0 && !pair->ending && !pass_on(pair, side))
+        pair->ending = true;
+    if (pair->ending && outbox_is_empty(&pair->sides[0]) && outbox_is_empty(&pair->sides[1]))
+        close_pair(pair);
+}
+
+/* What is polled for a side, or a descriptor that poll() passes over. */
+static struct pollfd side_to_poll(const struct pair *pair, int side)
+{
+    const struct outbox *own = &pair->sides[side];
+    short events = outbox_events(own, &pair->sides[1 - side]);
+    if (pair->ending)
+        events = outbox_is_empty(own) ? 0 : POLLOUT;
+    return (struct pollfd){.fd = events != 0 ? own->fd : -1, .events = events};
 }
 
 static void *run(void *context)
@@ -118,16 +130,9 @@ static void *run(void *context)
     while (!atomic_load(&proxy->stopping)) {
         struct pollfd polled[2 + 2 * PAIRS_MAX] = {{.fd = proxy->wake, .events = POLLIN},
                                                    {.fd = proxy->listener, .events = POLLIN}};
-        int owners[2 + 2 * PAIRS_MAX];
-        nfds_t count = 2;
-        for (int i = 0; i < 2 * PAIRS_MAX; i++) {
-            if (proxy->pairs[i / 2].fds[0] < 0)
-                continue;
-            owners[count] = i;
-            polled[count++] =
-                (struct pollfd){.fd = proxy->pairs[i / 2].fds[i % 2], .events = POLLIN};
-        }
-        if (poll(polled, count, -1) < 0)
+        for (int i = 0; i < 2 * PAIRS_MAX; i++)
+            polled[2 + i] = side_to_poll(&proxy->pairs[i / 2], i % 2);
+        if (poll(polled, 2 + 2 * PAIRS_MAX, -1) < 0)
             continue;
         uint64_t ignored;
         if (polled[0].revents != 0 && read(proxy->wake, &ignored, sizeof ignored) < 0)
@@ -136,9 +141,11 @@ static void *run(void *context)
             cut_all(proxy);
             continue;
         }
+        for (int i = 0; i < 2 * PAIRS_MAX; i++)
+            if (polled[2 + i].revents != 0)
+                serve_side(&proxy->pairs[i / 2], i % 2, polled[2 + i].revents);
         if (polled[1].revents != 0)
             accept_one(proxy);
-        serve_pairs(proxy, polled, owners, count);
     }
     cut_all(proxy);
     return NULL;
@@ -165,7 +172,7 @@ struct proxy *proxy_start(const char *host, int port)
     assert_non_null(proxy);
     resolve(proxy, host, port);
     for (int i = 0; i < PAIRS_MAX; i++)
-        proxy->pairs[i] = (struct pair){{-1, -1}};
+        proxy->pairs[i] = (struct pair){.sides = {{.fd = -1}, {.fd = -1}}};
     proxy->wake = eventfd(0, EFD_CLOEXEC);
     proxy->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (proxy->wake < 0 || proxy->listener < 0 ||

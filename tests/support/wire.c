@@ -20,11 +20,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/support/outbox.h"
+
 enum { PAIRS_MAX = 64, CHUNK_BYTES = 65536, HEADER_BYTES = 5, TEXT_BYTES = 100 };
 
-/* What came from one side and is not passed on yet. */
+/* One side: what came from it and is not a whole message yet, and what waits to go to it. */
 struct stream {
-    int fd;
+    struct outbox out; /* its fd is the socket */
     char *data;
     size_t length;
 };
@@ -56,10 +58,11 @@ static void close_stream(struct stream *stream)
 {
     /* Reset, not finished: what the peer has not read yet is lost too. */
     const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    close(stream->fd);
+    setsockopt(stream->out.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(stream->out.fd);
+    outbox_clear(&stream->out);
     free(stream->data);
-    *stream = (struct stream){.fd = -1};
+    *stream = (struct stream){.out.fd = -1};
 }
 
 static void close_pair(struct pair *pair)
@@ -82,23 +85,11 @@ static void accept_one(struct wire *wire)
         const int yes = 1;
         setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-        *pair = (struct pair){.used = true, .client.fd = client, .server.fd = server};
+        *pair = (struct pair){.used = true, .client.out.fd = client, .server.out.fd = server};
         return;
     }
     close(client);
     close(server);
-}
-
-static bool send_all(int fd, const char *data, size_t length)
-{
-    while (length > 0) {
-        ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        data += sent;
-        length -= (size_t)sent;
-    }
-    return true;
 }
 
 static bool receive(struct stream *stream)
@@ -107,7 +98,7 @@ static bool receive(struct stream *stream)
     if (grown == NULL)
         return false;
     stream->data = grown;
-    ssize_t length = recv(stream->fd, grown + stream->length, CHUNK_BYTES, 0);
+    ssize_t length = recv(stream->out.fd, grown + stream->length, CHUNK_BYTES, 0);
     if (length <= 0)
         return false;
     stream->length += (size_t)length;
@@ -139,12 +130,12 @@ static void take(struct stream *stream, size_t length)
     memmove(stream->data, stream->data + length, stream->length);
 }
 
-static bool send_message(int fd, char type, const char *body, size_t length)
+static bool send_message(struct outbox *out, char type, const char *body, size_t length)
 {
     char header[HEADER_BYTES] = {type};
     uint32_t number = htonl((uint32_t)length + 4);
     memcpy(header + 1, &number, sizeof number);
-    return send_all(fd, header, sizeof header) && send_all(fd, body, length);
+    return outbox_send(out, header, sizeof header) && outbox_send(out, body, length);
 }
 
 /* The statement's text, for people. */
@@ -196,16 +187,16 @@ static bool refuse(struct pair *pair, const char *message, size_t length, const 
                  "%sDO $$BEGIN RAISE EXCEPTION 'made by the test' USING ERRCODE = '%s'; END$$",
                  commits ? "ROLLBACK; " : "", sqlstate);
     if (message[0] == 'Q')
-        return send_message(pair->server.fd, 'Q', text, (size_t)size + 1);
+        return send_message(&pair->server.out, 'Q', text, (size_t)size + 1);
     /* Parse: name, text, no parameters. Bind: portal, statement, no formats, parameters, results.
      */
     size_t parse = (size_t)snprintf(body, sizeof body, "%c%s%c%c%c", 0, text, 0, 0, 0);
     static const char bind[8], execute[5];
     pair->swallowed = 2;
-    return send_message(pair->server.fd, 'P', body, parse) &&
-           send_message(pair->server.fd, 'B', bind, sizeof bind) &&
-           send_message(pair->server.fd, 'E', execute, sizeof execute) &&
-           send_all(pair->server.fd, message, length);
+    return send_message(&pair->server.out, 'P', body, parse) &&
+           send_message(&pair->server.out, 'B', bind, sizeof bind) &&
+           send_message(&pair->server.out, 'E', execute, sizeof execute) &&
+           outbox_send(&pair->server.out, message, length);
 }
 
 /* False: the connection is to be ended. */
@@ -223,7 +214,7 @@ static bool pass_request(struct wire *wire, struct pair *pair, const char *messa
     case WIRE_NOTHING:
         break;
     }
-    return send_all(pair->server.fd, message, length);
+    return outbox_send(&pair->server.out, message, length);
 }
 
 static bool pass_requests(struct wire *wire, struct pair *pair)
@@ -232,7 +223,7 @@ static bool pass_requests(struct wire *wire, struct pair *pair)
         return false;
     for (size_t length; (length = whole_message(&pair->client, pair->begun)) > 0;) {
         bool good = pair->begun ? pass_request(wire, pair, pair->client.data, length)
-                                : send_all(pair->server.fd, pair->client.data, length);
+                                : outbox_send(&pair->server.out, pair->client.data, length);
         pair->begun = true;
         take(&pair->client, length);
         if (!good)
@@ -252,7 +243,7 @@ static bool pass_replies(struct pair *pair)
             return false;
         bool hidden = pair->swallowed > 0 && (type == '1' || type == '2');
         pair->swallowed -= hidden;
-        if (!pair->deaf && !hidden && !send_all(pair->client.fd, pair->server.data, length))
+        if (!pair->deaf && !hidden && !outbox_send(&pair->client.out, pair->server.data, length))
             return false;
         take(&pair->server, length);
     }
@@ -261,16 +252,23 @@ static bool pass_replies(struct pair *pair)
 
 /* --- the thread --- */
 
-static void serve_pairs(struct wire *wire, const struct pollfd *polled, const int *owners,
-                        nfds_t count)
+static void serve_side(struct wire *wire, struct pair *pair, int side, short revents)
 {
-    for (nfds_t i = 2; i < count; i++) {
-        struct pair *pair = &wire->pairs[owners[i] / 2];
-        if (polled[i].revents == 0 || !pair->used)
-            continue;
-        if (!(owners[i] % 2 == 0 ? pass_requests(wire, pair) : pass_replies(pair)))
-            close_pair(pair);
-    }
+    struct stream *stream = side == 0 ? &pair->client : &pair->server;
+    bool good = (revents & POLLOUT) == 0 || outbox_flush(&stream->out);
+    if (good && (revents & ~POLLOUT) != 0)
+        good = side == 0 ? pass_requests(wire, pair) : pass_replies(pair);
+    if (!good)
+        close_pair(pair);
+}
+
+/* What is polled for a side, or a descriptor that poll() passes over. */
+static struct pollfd side_to_poll(const struct pair *pair, int side)
+{
+    const struct outbox *own = side == 0 ? &pair->client.out : &pair->server.out;
+    const struct outbox *other = side == 0 ? &pair->server.out : &pair->client.out;
+    short events = pair->used ? outbox_events(own, other) : 0;
+    return (struct pollfd){.fd = events != 0 ? own->fd : -1, .events = events};
 }
 
 static bool is_stopping(struct wire *wire)
@@ -287,19 +285,13 @@ static void *run(void *context)
     while (!is_stopping(wire)) {
         struct pollfd polled[2 + 2 * PAIRS_MAX] = {{.fd = wire->wake, .events = POLLIN},
                                                    {.fd = wire->listener, .events = POLLIN}};
-        int owners[2 + 2 * PAIRS_MAX];
-        nfds_t count = 2;
-        for (int i = 0; i < 2 * PAIRS_MAX; i++) {
-            const struct pair *pair = &wire->pairs[i / 2];
-            if (!pair->used)
-                continue;
-            owners[count] = i;
-            polled[count++] = (struct pollfd){.fd = i % 2 == 0 ? pair->client.fd : pair->server.fd,
-                                              .events = POLLIN};
-        }
-        if (poll(polled, count, -1) < 0)
+        for (int i = 0; i < 2 * PAIRS_MAX; i++)
+            polled[2 + i] = side_to_poll(&wire->pairs[i / 2], i % 2);
+        if (poll(polled, 2 + 2 * PAIRS_MAX, -1) < 0)
             continue;
-        serve_pairs(wire, polled, owners, count);
+        for (int i = 0; i < 2 * PAIRS_MAX; i++)
+            if (polled[2 + i].revents != 0 && wire->pairs[i / 2].used)
+                serve_side(wire, &wire->pairs[i / 2], i % 2, polled[2 + i].revents);
         if (polled[1].revents != 0)
             accept_one(wire);
     }
