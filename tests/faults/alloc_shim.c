@@ -9,7 +9,9 @@
  * Not counted are allocations of the dynamic loader; of librdkafka, which aborts the process where
  * memory is short, by design (rd_malloc): a kill -9 to everybody else; and of libpq where it takes
  * replies apart (PQgetResult), because version 15 loses count of them then and may wait for one
- * that has come. One call after the other is counted, whichever thread makes it. */
+ * that has come; and of simdjson where it looks for the processor's instructions, once in a
+ * process, in a function that may not throw and so ends it. One call after the other is counted,
+ * whichever thread makes it. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -76,6 +78,7 @@ __attribute__((constructor)) static void begin(void)
     (void)backtrace(frames, FRAMES); /* loads what it needs */
     dl_iterate_phdr(add_range, NULL);
     add_function("PQgetResult");
+    add_function("_ZNK8simdjson8internal29available_implementation_list21detect_best_supportedEv");
     if (getenv("ALLOC_AT") != NULL)
         at = strtol(getenv("ALLOC_AT"), NULL, 10);
     more = getenv("ALLOC_MORE") != NULL;

@@ -120,8 +120,35 @@ int child_wait(struct child *child, int timeout_ms)
     return child->code;
 }
 
+static bool catches(const struct child *child, int signal)
+{
+    char path[40], line[100];
+    unsigned long long caught = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)child->pid);
+    FILE *status = fopen(path, "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "SigCgt: %llx", &caught) == 1)
+            break;
+    if (status != NULL)
+        fclose(status);
+    return (caught >> (signal - 1) & 1) != 0;
+}
+
+/* Before a program has begun, SIGTERM is no request to end well: it just ends it. */
+static void await_handler(struct child *child, int signal)
+{
+    int64_t deadline = stack_now_ms() + STOP_MS;
+    while (child_is_running(child) && !catches(child, signal)) {
+        if (stack_now_ms() > deadline)
+            fail_msg("%s does not come to handle signal %d", child->name, signal);
+        stack_sleep_ms(5);
+    }
+}
+
 void child_signal(struct child *child, int signal)
 {
+    if (signal == SIGTERM)
+        await_handler(child, signal);
     if (child_is_running(child) && kill(child->pid, signal) != 0)
         fail_msg("kill %s: %s", child->name, strerror(errno));
 }

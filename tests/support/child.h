@@ -22,6 +22,7 @@ const char *child_name(const struct child *child);
 
 /* Waits for the end, at most timeout_ms: the exit code, or minus the number of the signal. */
 int child_wait(struct child *child, int timeout_ms);
+/* SIGTERM waits until the program handles it. */
 void child_signal(struct child *child, int signal);
 /* kill -9, and waits until it is gone. */
 void child_kill(struct child *child);
