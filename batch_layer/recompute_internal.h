@@ -130,7 +130,10 @@ enum status recompute_note_growth(struct worker *worker, size_t slot,
                                   struct error *error) MUST_CHECK;
 
 /* recompute_merge.c */
-/* The table that a group belongs to, by its hash. */
+/* Whether another thread's table of the slot has groups of this pane, too. The answer is the same
+ * before and after `merge`. */
+bool recompute_shares_pane(const struct worker *worker, size_t slot, int64_t start_us);
+/* The table that a group of a shared pane belongs to, by its hash. */
 size_t recompute_shard(size_t table_count, uint64_t hash);
 
 #endif

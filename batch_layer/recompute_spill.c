@@ -19,25 +19,33 @@ static size_t slot_count(const struct job *job)
     return job->catalog->version_count * RECOMPUTE_PARTS;
 }
 
+/* Panes in order, and the groups of each: what is sorted at a time is small. */
 static enum status make_entries(const struct worker *worker, size_t slot, struct row_entry **out,
                                 size_t *count, struct error *error)
 {
-    const struct groups *groups = worker->groups[slot];
     const struct job *job = worker->job;
+    const struct group_pane **panes = NULL;
+    size_t pane_count = 0;
     *count = 0;
-    *out = calloc(groups_count(groups) + 1, sizeof **out);
-    if (*out == NULL)
-        return error_no_memory(error);
-    struct group *group;
-    uint64_t hash;
-    for (size_t cursor = 0; (group = groups_next_hashed(groups, &cursor, &hash)) != NULL;)
-        if (!job->merged || recompute_shard(job->worker_count, hash) == worker->index)
-            (*out)[(*count)++] =
-                (struct row_entry){.window_start_us = group->window_start_us,
-                                   .key_prefix = row_key_prefix(group->key, group->key_length),
-                                   .item = group};
-    row_entries_sort_groups(*out, *count);
-    return STATUS_OK;
+    *out = calloc(groups_count(worker->groups[slot]) + 1, sizeof **out);
+    enum status status =
+        *out == NULL ? error_no_memory(error)
+                     : groups_panes_sorted(worker->groups[slot], &panes, &pane_count, error);
+    for (size_t i = 0; i < pane_count; i++) {
+        bool shared = job->merged && recompute_shares_pane(worker, slot, panes[i]->start_us);
+        struct row_entry *first = *out + *count;
+        struct group *group;
+        uint64_t hash;
+        for (size_t cursor = 0; (group = group_pane_next(panes[i], &cursor, &hash)) != NULL;)
+            if (!shared || recompute_shard(job->worker_count, hash) == worker->index)
+                (*out)[(*count)++] =
+                    (struct row_entry){.window_start_us = panes[i]->start_us,
+                                       .key_prefix = row_key_prefix(group->key, group->key_length),
+                                       .item = group};
+        row_entries_sort_groups(first, (size_t)(*out + *count - first));
+    }
+    free(panes);
+    return status;
 }
 
 static enum status write_groups(struct worker *worker, size_t slot, struct error *error)

@@ -121,7 +121,7 @@ static double row_bytes(const struct view *view, const struct groups *groups)
     size_t columns = view_row_columns(view);
     double bytes = 0;
     pgbinary_writer_init(&writer);
-    for (size_t cursor = 0; (group = groups_next(groups, &cursor)) != NULL;) {
+    for (struct groups_cursor cursor = {0}; (group = groups_next(groups, &cursor)) != NULL;) {
         pgbinary_writer_clear(&writer);
         pgbinary_put_row(&writer, (int16_t)columns);
         if (group_encode_row(view, group, &writer, &error) != STATUS_OK ||

@@ -260,7 +260,7 @@ static void write_rows(const struct groups *groups, const char *path)
     struct arena arena;
     const struct group *group;
     arena_init(&arena);
-    for (size_t cursor = 0; (group = groups_next(groups, &cursor)) != NULL;)
+    for (struct groups_cursor cursor = {0}; (group = groups_next(groups, &cursor)) != NULL;)
         put_row(out, groups_view(groups), group, &arena);
     arena_deinit(&arena);
     if (fclose(out) != 0)

@@ -2,32 +2,19 @@
  *
  * Invariant: a record is folded into all measures of its group or into none. Everything that can
  * fail because of the record (conditions, keys, arguments) is evaluated before the group is
- * touched; after that only memory can run out, which ends the process.
- *
- * Open addressing with linear probing, as in Knuth, The Art of Computer Programming, volume 3, 6.4,
- * algorithm L; the table doubles at three quarters full. The hash (XXH3) is salted with an address,
- * which the loader randomises, so that a producer cannot choose keys that collide. */
+ * touched; after that only memory can run out, which ends the process. */
 #include "core/groups.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
-#include "core/base/pages.h"
 #include "core/expressions/expression_node.h"
-
-struct slot {
-    uint64_t hash;
-    struct group *group; /* NULL: free */
-};
+#include "core/group_table.h"
 
 struct groups {
     const struct view *view;
-    struct slot *slots;
-    size_t slot_count; /* a power of two */
-    size_t group_count;
-    struct arena arena;   /* groups, keys, states */
+    struct group_table table;
     struct arena scratch; /* of one record */
     struct group *changed;
     size_t changed_count;
@@ -38,8 +25,6 @@ struct groups {
     int64_t pane_start_us;  /* of the last record: [start, end) */
     int64_t pane_end_us;
 };
-
-enum { SLOTS_AT_FIRST = 64 };
 
 /* Room for the keys of any record that is accepted, and at first for those of any row that is read.
  * Only looked-up columns need more (read_key). */
@@ -66,16 +51,13 @@ enum status groups_create(const struct view *view, struct groups **out, struct e
         return error_no_memory(error);
     }
     groups->view = view;
-    arena_init(&groups->arena);
     arena_init(&groups->scratch);
-    groups->slot_count = SLOTS_AT_FIRST;
-    groups->slots = pages_alloc_zeroed(groups->slot_count * sizeof *groups->slots);
     groups->initial = aligned_alloc(16, (view->state_bytes + 31) & ~(size_t)15);
     groups->inputs = aligned_alloc(16, view->state_count * sizeof *groups->inputs);
     groups->key_room = key_room(view);
     groups->key = malloc(groups->key_room);
-    if (groups->slots == NULL || groups->inputs == NULL || groups->key == NULL ||
-        groups->initial == NULL) {
+    if (groups->inputs == NULL || groups->key == NULL || groups->initial == NULL ||
+        !group_table_init(&groups->table, view->state_bytes, groups->initial)) {
         groups_destroy(groups);
         return error_no_memory(error);
     }
@@ -89,9 +71,8 @@ void groups_destroy(struct groups *groups)
     if (groups == NULL) {
         return;
     }
-    arena_deinit(&groups->arena);
+    group_table_deinit(&groups->table);
     arena_deinit(&groups->scratch);
-    free(groups->slots);
     free(groups->inputs);
     free(groups->key);
     free(groups->initial);
@@ -100,38 +81,29 @@ void groups_destroy(struct groups *groups)
 
 void groups_clear(struct groups *groups)
 {
-    memset(groups->slots, 0, groups->slot_count * sizeof *groups->slots);
-    groups->group_count = 0;
+    group_table_clear(&groups->table);
     groups->changed = NULL;
     groups->changed_count = 0;
-    arena_reset(&groups->arena);
 }
 
 size_t groups_count(const struct groups *groups)
 {
-    return groups->group_count;
+    return groups->table.group_count;
 }
 
 size_t groups_memory_bytes(const struct groups *groups)
 {
-    return groups->arena.reserved_bytes + groups->slot_count * sizeof *groups->slots;
-}
-
-/* Whether the next group makes the table double. */
-static bool is_filled(const struct groups *groups)
-{
-    return groups->group_count >= groups->slot_count / 4 * 3;
+    return group_table_bytes(&groups->table);
 }
 
 size_t groups_peak_bytes(const struct groups *groups)
 {
-    size_t grown = is_filled(groups) ? 2 * groups->slot_count * sizeof *groups->slots : 0;
-    return groups_memory_bytes(groups) + groups->scratch.reserved_bytes + grown;
+    return group_table_peak_bytes(&groups->table) + groups->scratch.reserved_bytes;
 }
 
 struct arena *groups_arena(struct groups *groups)
 {
-    return &groups->arena;
+    return &groups->table.arena;
 }
 
 const struct view *groups_view(const struct groups *groups)
@@ -139,128 +111,25 @@ const struct view *groups_view(const struct groups *groups)
     return groups->view;
 }
 
-static uint64_t hash_of(int64_t window_start_us, const unsigned char *key, size_t key_length)
-{
-    static const char salt;
-    uint64_t seed = (uint64_t)(uintptr_t)&salt ^ (uint64_t)window_start_us;
-    return XXH3_64bits_withSeed(key, key_length, seed);
-}
-
-/* The states follow the keys: the first lines of them are wanted next. */
-static void prefetch_states(const struct view *view, const struct group *group)
-{
-    enum { LINE_BYTES = 64, LINES_MAX = 4 };
-    size_t bytes = sizeof *group + view->state_bytes;
-    for (size_t line = 1; line <= LINES_MAX && line * LINE_BYTES < bytes; line++) {
-        __builtin_prefetch((const char *)group + line * LINE_BYTES);
-    }
-}
-
-/* The slot that holds the group, or the free one where it belongs. */
-static size_t find_slot(const struct groups *groups, uint64_t hash, int64_t window_start_us,
-                        const unsigned char *key, size_t key_length)
-{
-    size_t mask = groups->slot_count - 1;
-
-    for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
-        const struct group *group = groups->slots[i].group;
-        if (group == NULL) {
-            return i;
-        }
-        if (groups->slots[i].hash != hash) {
-            continue;
-        }
-        prefetch_states(groups->view, group);
-        if (group->window_start_us == window_start_us && group->key_length == key_length &&
-            memcmp(group->key, key, key_length) == 0) {
-            return i;
-        }
-    }
-}
-
-static enum status grow(struct groups *groups, struct error *error)
-{
-    size_t count = groups->slot_count * 2, mask = count - 1;
-    struct slot *slots = pages_alloc_zeroed(count * sizeof *slots);
-
-    if (slots == NULL) {
-        return error_no_memory(error);
-    }
-    for (size_t i = 0; i < groups->slot_count; i++) {
-        if (groups->slots[i].group == NULL) {
-            continue;
-        }
-        size_t j = (size_t)groups->slots[i].hash & mask;
-        while (slots[j].group != NULL) {
-            j = (j + 1) & mask;
-        }
-        slots[j] = groups->slots[i];
-    }
-    free(groups->slots);
-    groups->slots = slots;
-    groups->slot_count = count;
-    return STATUS_OK;
-}
-
-static enum status add_group(struct groups *groups, uint64_t hash, int64_t window_start_us,
-                             const unsigned char *key, size_t key_length, struct group **out,
-                             struct error *error)
-{
-    const struct view *view = groups->view;
-    size_t state_at = (sizeof(struct group) + key_length + 15) & ~(size_t)15;
-    struct group *group = arena_alloc(&groups->arena, state_at + view->state_bytes);
-
-    if (group == NULL) {
-        return error_no_memory(error);
-    }
-    *group = (struct group){.window_start_us = window_start_us,
-                            .hash = hash,
-                            .id = ++groups->group_count,
-                            .key_length = (uint32_t)key_length,
-                            .state = (unsigned char *)group + state_at};
-    memcpy(group->key, key, key_length);
-    memcpy(group->state, groups->initial, view->state_bytes);
-    *out = group;
-    return STATUS_OK;
-}
-
-static enum status find_or_add_hashed(struct groups *groups, uint64_t hash, int64_t window_start_us,
-                                      const unsigned char *key, size_t key_length,
-                                      struct group **out, struct error *error)
-{
-    size_t slot = find_slot(groups, hash, window_start_us, key, key_length);
-
-    if (groups->slots[slot].group != NULL) {
-        *out = groups->slots[slot].group;
-        return STATUS_OK;
-    }
-    if (is_filled(groups)) {
-        enum status status = grow(groups, error);
-        if (status != STATUS_OK) {
-            return status;
-        }
-        slot = find_slot(groups, hash, window_start_us, key, key_length);
-    }
-    enum status status = add_group(groups, hash, window_start_us, key, key_length, out, error);
-    if (status == STATUS_OK) {
-        groups->slots[slot] = (struct slot){.hash = hash, .group = *out};
-    }
-    return status;
-}
-
 enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
                                const unsigned char *key, size_t key_length, struct group **out,
                                struct error *error)
 {
-    return find_or_add_hashed(groups, hash_of(window_start_us, key, key_length), window_start_us,
-                              key, key_length, out, error);
+    uint64_t hash = group_hash(window_start_us, key, key_length);
+    return group_table_add(&groups->table, group_table_pane(&groups->table, window_start_us),
+                           window_start_us, hash, key, key_length, out, error);
 }
 
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length)
 {
-    uint64_t hash = hash_of(window_start_us, key, key_length);
-    return groups->slots[find_slot(groups, hash, window_start_us, key, key_length)].group;
+    return group_pane_find(&groups->table, group_table_find_pane(&groups->table, window_start_us),
+                           group_hash(window_start_us, key, key_length), key, key_length);
+}
+
+bool groups_have_pane(const struct groups *groups, int64_t start_us)
+{
+    return group_table_find_pane(&groups->table, start_us)->slots != NULL;
 }
 
 static void mark_changed(struct groups *groups, struct group *group)
@@ -294,7 +163,7 @@ size_t groups_changed_bytes(const struct groups *groups)
 {
     if (groups->changed_count == 0)
         return 0;
-    return groups->changed_count * (groups_memory_bytes(groups) / groups->group_count);
+    return groups->changed_count * (groups_memory_bytes(groups) / groups->table.group_count);
 }
 
 /* --- folding --- */
@@ -410,19 +279,19 @@ enum status groups_fold(struct groups *groups, const struct event *event,
         return status;
     }
     int64_t start_us = pane_of(groups, event->time_us);
-    uint64_t hash = hash_of(start_us, groups->key, key_length);
-    /* Rarely in a cache: fetched from memory while the measures are prepared. */
-    __builtin_prefetch(&groups->slots[hash & (groups->slot_count - 1)]);
+    uint64_t hash = group_hash(start_us, groups->key, key_length);
+    struct group_pane *pane = group_table_pane(&groups->table, start_us);
+    group_pane_prefetch(pane, hash); /* while the measures are prepared */
     status = prepare_measures(groups, event, error);
-    status = status == STATUS_OK ? find_or_add_hashed(groups, hash, start_us, groups->key,
-                                                      key_length, &group, error)
+    status = status == STATUS_OK ? group_table_add(&groups->table, pane, start_us, hash,
+                                                   groups->key, key_length, &group, error)
                                  : status;
     for (size_t i = 0; status == STATUS_OK && i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         if (!groups->inputs[i].skip) {
-            status =
-                measure->kind->fold(measure, group->state + view->state_offsets[i],
-                                    groups->inputs[i].arguments, origin, &groups->arena, error);
+            status = measure->kind->fold(measure, group->state + view->state_offsets[i],
+                                         groups->inputs[i].arguments, origin, &groups->table.arena,
+                                         error);
         }
     }
     if (status == STATUS_OK) {
@@ -442,8 +311,8 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
     for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         size_t at = view->state_offsets[i];
-        enum status status =
-            measure->kind->merge(measure, into->state + at, state + at, &groups->arena, error);
+        enum status status = measure->kind->merge(measure, into->state + at, state + at,
+                                                  &groups->table.arena, error);
         if (status != STATUS_OK) {
             return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
                               view->measures[i].name);
@@ -456,45 +325,48 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
 enum status groups_add(struct groups *into, const struct group *from, struct error *error)
 {
     struct group *group;
-    enum status status = find_or_add_hashed(into, from->hash, from->window_start_us, from->key,
-                                            from->key_length, &group, error);
+    enum status status = group_table_add(
+        &into->table, group_table_pane(&into->table, from->window_start_us), from->window_start_us,
+        from->hash, from->key, from->key_length, &group, error);
     return status == STATUS_OK ? groups_merge_states(into, group, from->state, error) : status;
 }
 
 void groups_prefetch(const struct groups *into, const struct group *from)
 {
-    __builtin_prefetch(&into->slots[from->hash & (into->slot_count - 1)]);
+    group_pane_prefetch(group_table_find_pane(&into->table, from->window_start_us), from->hash);
 }
 
 enum status groups_merge(struct groups *into, const struct groups *from, struct error *error)
 {
+    struct groups_cursor cursor = {0};
+    const struct group *group;
     enum status status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < from->slot_count; i++) {
-        if (from->slots[i].group != NULL) {
-            status = groups_add(into, from->slots[i].group, error);
-        }
+
+    while (status == STATUS_OK && (group = groups_next(from, &cursor)) != NULL) {
+        status = groups_add(into, group, error);
     }
     return status;
 }
 
 /* --- walking --- */
 
-struct group *groups_next_hashed(const struct groups *groups, size_t *cursor, uint64_t *hash)
+const struct group_pane *groups_next_pane(const struct groups *groups, size_t *cursor)
 {
-    while (*cursor < groups->slot_count) {
-        const struct slot *slot = &groups->slots[(*cursor)++];
-        if (slot->group != NULL) {
-            *hash = slot->hash;
-            return slot->group;
+    return group_table_next_pane(&groups->table, cursor);
+}
+
+struct group *groups_next(const struct groups *groups, struct groups_cursor *cursor)
+{
+    const struct group_table *table = &groups->table;
+    uint64_t hash;
+
+    for (; cursor->pane < table->pane_capacity; cursor->pane++, cursor->slot = 0) {
+        struct group *group = group_pane_next(&table->panes[cursor->pane], &cursor->slot, &hash);
+        if (group != NULL) {
+            return group;
         }
     }
     return NULL;
-}
-
-struct group *groups_next(const struct groups *groups, size_t *cursor)
-{
-    uint64_t hash;
-    return groups_next_hashed(groups, cursor, &hash);
 }
 
 void group_keys(const struct view *view, const struct group *group, struct value *out)
@@ -509,6 +381,32 @@ void group_key_values(const struct view *view, const unsigned char *key, struct 
     for (size_t i = 0; i < view->key_count; i++) {
         next += value_key_decode(view->keys[i].type, next, &out[i]);
     }
+}
+
+static int compare_panes(const void *left, const void *right)
+{
+    int64_t a = (*(const struct group_pane *const *)left)->start_us;
+    int64_t b = (*(const struct group_pane *const *)right)->start_us;
+    return (a > b) - (a < b);
+}
+
+enum status groups_panes_sorted(const struct groups *groups, const struct group_pane ***out,
+                                size_t *count, struct error *error)
+{
+    const struct group_pane **panes =
+        malloc((groups->table.pane_count + 1) * sizeof(const struct group_pane *));
+    size_t cursor = 0;
+
+    *out = panes;
+    *count = 0;
+    if (panes == NULL) {
+        return error_no_memory(error);
+    }
+    while ((panes[*count] = groups_next_pane(groups, &cursor)) != NULL) {
+        ++*count;
+    }
+    qsort(panes, *count, sizeof(const struct group_pane *), compare_panes);
+    return STATUS_OK;
 }
 
 static int compare_groups(const void *left, const void *right, void *context)
@@ -536,8 +434,9 @@ static int compare_groups(const void *left, const void *right, void *context)
 
 enum status groups_sorted(const struct groups *groups, struct group ***out, struct error *error)
 {
-    struct group **sorted = malloc((groups->group_count + 1) * sizeof(struct group *));
-    size_t cursor = 0, count = 0;
+    struct group **sorted = malloc((groups->table.group_count + 1) * sizeof(struct group *));
+    struct groups_cursor cursor = {0};
+    size_t count = 0;
     struct group *group;
 
     *out = NULL;
@@ -547,7 +446,7 @@ enum status groups_sorted(const struct groups *groups, struct group ***out, stru
     while ((group = groups_next(groups, &cursor)) != NULL) {
         sorted[count++] = group;
     }
-    assert(count == groups->group_count);
+    assert(count == groups->table.group_count);
     qsort_r(sorted, count, sizeof(struct group *), compare_groups, (void *)groups->view);
     *out = sorted;
     return STATUS_OK;
@@ -694,7 +593,7 @@ enum status groups_merge_row(struct groups *groups, const struct pgbinary_field 
 {
     const struct view *view = groups->view;
     const struct pgbinary_field *states = fields + 1 + view->key_count;
-    size_t count_before = groups->group_count, key_length = 0;
+    size_t count_before = groups->table.group_count, key_length = 0;
     int64_t window_start_us = 0;
     struct group *into;
 
@@ -705,8 +604,8 @@ enum status groups_merge_row(struct groups *groups, const struct pgbinary_field 
     if (status != STATUS_OK) {
         return status;
     }
-    if (groups->group_count != count_before) { /* new: nothing to merge with */
-        status = read_states(view, states, into->state, &groups->arena, error);
+    if (groups->table.group_count != count_before) { /* new: nothing to merge with */
+        status = read_states(view, states, into->state, &groups->table.arena, error);
         mark_changed(groups, into);
     } else {
         status = merge_decoded(groups, into, states, error);

@@ -1,10 +1,8 @@
-/* The groups of one view: a hash table from (pane of its window, keys) to the states of its
- * measures.
+/* The groups of one view: from (pane of its window, keys) to the states of its measures.
  *
- * Speed keeps one for each open slice, batch one for each thread, serving one for each query. Open
- * addressing with linear probing over 16-byte slots; groups, keys and states live in an arena and
- * never move, so a struct group pointer is good until the table is cleared. One thread at a time.
- */
+ * Speed keeps one for each open slice, batch one for each thread, serving one for each query.
+ * Groups, keys and states live in an arena and never move, so a struct group pointer is good until
+ * the table is cleared. How they are found: core/group_table.h. One thread at a time. */
 #ifndef DOVETAIL_GROUPS_H
 #define DOVETAIL_GROUPS_H
 
@@ -23,9 +21,16 @@ struct group {
     uint32_t key_length;
     bool changed;         /* on the list */
     bool stored;          /* for the owner: a row of it is in the database */
-    bool merged;          /* for the owner: a row of it was merged into it */
     unsigned char *state; /* view->state_bytes, aligned to 16 */
     unsigned char key[];  /* value_key_encode of each key in turn */
+};
+
+/* The groups that one pane has. */
+struct group_pane {
+    int64_t start_us;
+    struct group_slot *slots; /* group_table.c */
+    size_t slot_count;
+    size_t group_count;
 };
 
 struct groups;
@@ -76,10 +81,21 @@ void groups_changed_reset(struct groups *groups);
 /* About what they take here, which is about what their rows will take. */
 size_t groups_changed_bytes(const struct groups *groups);
 
-/* Every group, in no particular order: for (i = 0; (g = groups_next(groups, &i)) != NULL;) */
-struct group *groups_next(const struct groups *groups, size_t *cursor);
-/* The same with the group's hash, without a look at the group. */
-struct group *groups_next_hashed(const struct groups *groups, size_t *cursor, uint64_t *hash);
+/* Every group, in no particular order; the cursor begins as {0}. */
+struct groups_cursor {
+    size_t pane;
+    size_t slot;
+};
+struct group *groups_next(const struct groups *groups, struct groups_cursor *cursor);
+/* The same by panes: each, in no particular order, or NULL; each group of one. Cursors begin as 0,
+ * and stay good while groups are only looked at. */
+const struct group_pane *groups_next_pane(const struct groups *groups, size_t *cursor);
+struct group *group_pane_next(const struct group_pane *pane, size_t *cursor, uint64_t *hash);
+/* Any number of threads may ask at a time, while nobody adds. */
+bool groups_have_pane(const struct groups *groups, int64_t start_us);
+/* Every pane ordered by its start. Caller frees the array. */
+enum status groups_panes_sorted(const struct groups *groups, const struct group_pane ***out,
+                                size_t *count, struct error *error) MUST_CHECK;
 /* Every group ordered by window, then key values (NULL last). Caller frees the array. */
 enum status groups_sorted(const struct groups *groups, struct group ***out,
                           struct error *error) MUST_CHECK;

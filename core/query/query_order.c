@@ -173,7 +173,7 @@ enum status query_first_groups(const struct query_plan *plan, const struct group
     size_t key_count = plan->shape.key_count;
     size_t all = groups_count(groups);
     size_t found = 0;
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     struct query_candidate *candidates = arena_alloc(arena, all * sizeof *candidates);
     struct value *keys = arena_alloc(arena, all * key_count * sizeof *keys);
     if (candidates == NULL || keys == NULL)

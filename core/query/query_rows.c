@@ -140,7 +140,7 @@ static enum status rows_of_results(struct query_reader *reader, size_t most, str
     const struct query_plan *plan = reader->plan;
     struct query_answer *answer = reader->answer;
     struct slots slots;
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     enum status status =
         slots_init(&slots, groups_count(answer->groups), most, &answer->arena, error);
     for (struct group *group;

@@ -36,7 +36,7 @@ static enum status hopping_combine(const struct view *view, const struct window_
                                    struct groups *windows, struct error *error)
 {
     const struct window *window = &view->window;
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     const struct group *pane;
     while ((pane = groups_next(panes, &cursor)) != NULL &&
            groups_memory_bytes(windows) <= memory_bytes) {

@@ -24,7 +24,8 @@ static void check_rows(const struct groups *groups)
     struct pgbinary_writer writer;
     struct groups *again = NULL;
     struct error error = {0};
-    size_t count = view_row_columns(view), cursor = 0;
+    size_t count = view_row_columns(view);
+    struct groups_cursor cursor = {0};
     struct pgbinary_field *fields = calloc(count, sizeof *fields);
     const struct group *group;
     pgbinary_writer_init(&writer);

@@ -164,7 +164,7 @@ static void check_windows(const struct groups *groups, struct window_range range
     const struct window_kind *kind = view->window.kind;
     struct groups *windows = kind->combine == NULL ? NULL : new_groups(view);
     struct error error = {0};
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     struct window_range wide = range;
     if (kind->widen != NULL)
         kind->widen(&view->window, &wide);

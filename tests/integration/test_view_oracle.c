@@ -496,7 +496,7 @@ static struct groups *fold_all(const struct view *view, enum fate *fates,
     pgbinary_writer_init(&writer);
     pgbinary_put_copy_header(copy);
     for (size_t i = 0; i < PARTS; i++) {
-        size_t cursor = 0;
+        struct groups_cursor cursor = {0};
         const struct group *group;
         while ((group = groups_next(parts[i], &cursor)) != NULL) {
             pgbinary_writer_clear(&writer);

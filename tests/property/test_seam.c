@@ -442,7 +442,7 @@ static void publish(const int64_t *cutoffs)
 {
     const int64_t open = INT64_MAX;
     struct groups *groups;
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     struct group *group;
     int64_t run = (int64_t)store.run_count;
 
@@ -580,7 +580,8 @@ static struct decimal cents(long long value)
 static void check_against_tallies(const struct groups *merged, const int64_t *positions)
 {
     static struct tally tallies[HOURS][KEYS];
-    size_t expected = 0, cursor = 0;
+    size_t expected = 0;
+    struct groups_cursor cursor = {0};
     struct group *group;
 
     memset(tallies, 0, sizeof tallies);
@@ -739,7 +740,7 @@ static struct groups *combine_range(const struct groups *panes, const struct win
     struct window_range needed = *range;
     struct groups *chosen, *windows;
     struct row row;
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     struct group *group;
 
     view->window.kind->widen(&view->window, &needed);

@@ -201,7 +201,7 @@ static inline void copy_groups(const struct groups *groups, const char *table,
     struct pgbinary_writer writer;
     pgbinary_writer_init(&writer);
     pgbinary_put_copy_header(&writer);
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     int64_t number = 0;
     for (struct group *group; (group = groups_next(groups, &cursor)) != NULL;) {
         pgbinary_put_row(&writer, (int16_t)(own_count + (int16_t)view_row_columns(view)));

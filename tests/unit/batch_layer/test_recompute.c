@@ -352,7 +352,7 @@ static void test_only_what_is_new(void **state)
         pgbinary_writer_init(&wanted);
         assert_int_equal(groups_count(groups), groups_count(expected[v]));
         struct group *group;
-        for (size_t cursor = 0; (group = groups_next(groups, &cursor)) != NULL;) {
+        for (struct groups_cursor cursor = {0}; (group = groups_next(groups, &cursor)) != NULL;) {
             const struct group *same =
                 groups_find(expected[v], group->window_start_us, group->key, group->key_length);
             assert_non_null(same);

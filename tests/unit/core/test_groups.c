@@ -129,7 +129,7 @@ static const char *results(const struct group *group)
 
 static struct group *only_group(void)
 {
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     assert_int_equal(groups_count(groups), 1);
     return groups_next(groups, &cursor);
 }
@@ -413,12 +413,77 @@ static void test_growth(void **state)
         assert_int_equal((uintptr_t)seen[i]->state % 16, 0);
     }
     assert_null(groups_find(groups, 1, seen[0]->key, seen[0]->key_length));
-    size_t cursor = 0, walked = 0;
+    struct groups_cursor cursor = {0};
+    size_t walked = 0;
     while (groups_next(groups, &cursor) != NULL) {
         walked++;
     }
     assert_int_equal(walked, COUNT);
     free(seen);
+}
+
+/* Panes of one group and a large one; none is left after clearing. */
+static void test_panes(void **state)
+{
+    (void)state;
+    enum { PANES = 1000, KEYS = 500 };
+    make_view("\"group_by\":[\"amount\"],\"measures\":{\"n\":\"count(*)\"}");
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < PANES + KEYS; i++) {
+            struct event_values values = values_at((int64_t)((i * 7) % PANES) * 3600000000);
+            if (i >= PANES) {
+                values = values_at((int64_t)PANES * 3600000000);
+            }
+            values.fields[AMOUNT] = value_integer(i);
+            fold_counted(&values);
+        }
+        assert_int_equal(groups_count(groups), PANES + KEYS);
+        const struct group_pane **panes;
+        size_t count;
+        must(groups_panes_sorted(groups, &panes, &count, &error));
+        assert_int_equal(count, PANES + 1);
+        for (size_t i = 0; i < count; i++) {
+            size_t walked = 0, cursor = 0;
+            uint64_t hash;
+            const struct group *group;
+            while ((group = group_pane_next(panes[i], &cursor, &hash)) != NULL) {
+                assert_int_equal(group->window_start_us, panes[i]->start_us);
+                assert_int_equal(group->hash, hash);
+                walked++;
+            }
+            assert_int_equal(panes[i]->start_us, (int64_t)i * 3600000000);
+            assert_int_equal(panes[i]->group_count, walked);
+            assert_int_equal(walked, i < PANES ? 1 : KEYS);
+            assert_true(groups_have_pane(groups, panes[i]->start_us));
+        }
+        free(panes);
+        assert_false(groups_have_pane(groups, -3600000000));
+        groups_clear(groups);
+        assert_false(groups_have_pane(groups, 0));
+        assert_null(groups_next(groups, &(struct groups_cursor){0}));
+    }
+}
+
+/* What is promised before a group is added is what adding it takes at the most. */
+static void test_peak_bytes(void **state)
+{
+    (void)state;
+    make_view("\"group_by\":[\"amount\"],\"measures\":{\"n\":\"count(*)\"}");
+    struct event_values values = values_at(5);
+    size_t grown = 0;
+    for (int i = 0; i < 100000; i++) {
+        size_t before = groups_memory_bytes(groups), peak = groups_peak_bytes(groups);
+        size_t arena_before = groups_arena(groups)->reserved_bytes;
+        values.fields[AMOUNT] = value_integer(i);
+        fold_counted(&values);
+        size_t added = groups_memory_bytes(groups) - before;
+        if (added >= 4096 && groups_arena(groups)->reserved_bytes == arena_before) {
+            /* Slots doubled: the old ones, as many bytes as were added, were there meanwhile. */
+            assert_int_equal(peak, before + 2 * added);
+            grown++;
+        }
+    }
+    assert_true(grown >= 8);
 }
 
 /* --- stored rows --- */
@@ -534,7 +599,7 @@ static void test_merge(void **state)
     groups_destroy(other);
     assert_int_equal(groups_count(groups), 33);
     int64_t count = 0;
-    size_t cursor = 0;
+    struct groups_cursor cursor = {0};
     const struct group *group;
     while ((group = groups_next(groups, &cursor)) != NULL) {
         count += *(const int64_t *)(const void *)group->state;
@@ -555,6 +620,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_windows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_changed_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_growth, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_panes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_peak_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_merge_row, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_rows_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_merge, set_up, tear_down),
