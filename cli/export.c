@@ -226,11 +226,12 @@ static char *copy_sql(const struct exporting *exporting)
     for (size_t i = 0; i < exporting->column_count; i++)
         fprintf(sql, "%s\"%s\"%s", i == 0 ? "" : ", ", column_name(view, i),
                 column_type(view, i) == VALUE_TIMESTAMP ? "" : "::text");
-    fprintf(sql, " FROM dovetail.\"%s\"", view->name);
+    fprintf(sql, " FROM dovetail.\"%s\" AS _row", view->name);
     bool good = put_conditions(sql, exporting);
     fputs(" ORDER BY", sql);
+    /* A bare name would be the text that is selected, and 10 stand before 9. */
     for (size_t i = 0; i < 2 + key_count(view); i++)
-        fprintf(sql, "%s \"%s\"", i == 0 ? "" : ",", column_name(view, i));
+        fprintf(sql, "%s _row.\"%s\"", i == 0 ? "" : ",", column_name(view, i));
     fputs(") TO STDOUT (FORMAT binary)", sql);
     if (fclose(sql) == 0 && good)
         return text;
