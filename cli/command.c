@@ -137,7 +137,7 @@ bool option_where(struct query_question *question, const char *text)
         return false;
     }
     char *name = arena_copy(&question->arena, text, length);
-    if (name != NULL && query_question_restrict(question, name, strcspn(name, "."),
+    if (name != NULL && query_question_restrict(question, name, name, strcspn(name, "."),
                                                 text + length + 1, &error) == STATUS_OK)
         return true;
     command_complain("--where: %s", name == NULL ? "out of memory" : error.text);

@@ -69,8 +69,8 @@ static bool take_null(struct arguments *arguments, const char *key)
     char name[128];
     struct error error;
     snprintf(name, sizeof name, "%.100s.is", key);
-    if (query_question_restrict(&arguments->question, name, strlen(name) - 3, "null", &error) ==
-        STATUS_OK)
+    if (query_question_restrict(&arguments->question, key, name, strlen(name) - 3, "null",
+                                &error) == STATUS_OK)
         return true;
     command_complain("--where-null: %s", error.text);
     return false;

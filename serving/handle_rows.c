@@ -422,7 +422,7 @@ static enum status try(struct rows_attempt *attempt, enum representation represe
     if (status == STATUS_REJECT && !last && is_behind(attempt))
         status = error_set(error, STATUS_FENCED, "the catalogue has changed");
     else if (status == STATUS_REJECT)
-        rows_request_refuse(&attempt->rows, attempt->response, error);
+        problem_respond_error(attempt->response, error);
     free(attempt->key);
     attempt->key = NULL;
     rows_request_deinit(&attempt->rows);

@@ -61,7 +61,6 @@ static enum status ask(struct stream *stream, struct postgres *postgres,
     else if (status == STATUS_OK)
         status = error_no_memory(error);
     if (status != STATUS_OK) {
-        rows_request_name_fault(&rows, error);
         query_answer_destroy(*answer);
         *answer = NULL;
     }

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "serving/problem.h"
-
 enum { WAIT_DEFAULT_MS = 5000, WAIT_MAX_MS = 30000 };
 
 const char *const rows_media_types[REPRESENTATIONS] = {"application/json", "application/x-ndjson",
@@ -94,12 +92,9 @@ static enum status take_filter(struct rows_request *rows, const struct view *vie
 {
     const char *name = without_prefix(view, parameter);
     size_t length = strcspn(name, ".");
-    size_t index = rows->question.request.filter_count;
     if (!has_key(view, name, length))
         return unknown_parameter(view, parameter, error);
-    if (index < QUERY_FILTER_MAX)
-        rows->filter_parameters[index] = parameter;
-    return query_question_restrict(&rows->question, name, length, value, error);
+    return query_question_restrict(&rows->question, parameter, name, length, value, error);
 }
 
 static enum status take_parameter(struct rows_request *rows, const struct view *view,
@@ -142,39 +137,6 @@ void rows_request_deinit(struct rows_request *rows)
 {
     json_decref(rows->at_least);
     query_question_deinit(&rows->question);
-}
-
-/* True where a refusal that begins with `length` bytes of `text` is about this filter. "limit: ..."
- * is about the parameter of that name, not about a key that is named so. */
-static bool is_about(const struct query_filter *filter, const char *parameter, const char *text,
-                     size_t length)
-{
-    const char *name = strncmp(parameter, "key.", 4) == 0 ? parameter + 4 : parameter;
-    if (strlen(filter->key) == length && memcmp(filter->key, text, length) == 0)
-        return !query_is_parameter(filter->key);
-    return strlen(name) == length && memcmp(name, text, length) == 0;
-}
-
-void rows_request_name_fault(const struct rows_request *rows, struct error *error)
-{
-    size_t length = strcspn(error->text, ":");
-    for (size_t i = 0; error->status == STATUS_REJECT && i < rows->question.request.filter_count;
-         i++) {
-        const char *parameter = rows->filter_parameters[i];
-        if (is_about(&rows->question.filters[i], parameter, error->text, length)) {
-            const struct error told = *error;
-            snprintf(error->text, sizeof error->text, "%s%s", parameter, told.text + length);
-            return;
-        }
-    }
-}
-
-void rows_request_refuse(const struct rows_request *rows, struct http_response *response,
-                         const struct error *error)
-{
-    struct error named = *error;
-    rows_request_name_fault(rows, &named);
-    problem_respond_error(response, &named);
 }
 
 /* --- the canonical form --- */

@@ -20,8 +20,7 @@ extern const char *const rows_media_types[REPRESENTATIONS];
 /* A request's parameters, taken apart. */
 struct rows_request {
     struct query_question question;
-    const char *filter_parameters[QUERY_FILTER_MAX]; /* as the client spelt them */
-    json_t *at_least;                                /* object, or NULL; owned */
+    json_t *at_least; /* object, or NULL; owned */
     int64_t wait_ms;
     enum representation representation;
 };
@@ -33,13 +32,6 @@ void rows_request_deinit(struct rows_request *rows);
 /* STATUS_REJECT: the text begins with the parameter's name. */
 enum status rows_request_take(struct rows_request *rows, const struct view *view,
                               const struct http_request *request, struct error *error) MUST_CHECK;
-/* A refusal of core/query/query.h names the key; now it begins with the parameter as the client
- * spelt it, such as "origin.in" or "key.limit". */
-void rows_request_name_fault(const struct rows_request *rows, struct error *error);
-/* A refusal of rows_request_take or of core/query/query.h as a response. */
-void rows_request_refuse(const struct rows_request *rows, struct http_response *response,
-                         const struct error *error);
-
 /* The question in canonical form: equal for requests that differ in the order of their parameters
  * or in how long they would wait, and for nothing else. The caller's scope is part of it. malloc'd;
  * NULL: out of memory. */

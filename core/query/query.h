@@ -26,7 +26,8 @@ enum query_filter_kind {
 };
 
 struct query_filter {
-    const char *key; /* or a looked-up column, as wherever keys are meant here */
+    const char *key;  /* or a looked-up column, as wherever keys are meant here */
+    const char *name; /* what the asker calls the restriction, in refusals; NULL: as the key */
     enum query_filter_kind kind;
     const char *const *texts;
     size_t text_count; /* 1 but for QUERY_IN (any number) and the NULLs (none) */

@@ -351,9 +351,7 @@ enum status query_cursor_read(const struct catalog_version *version,
         plan->after.window_start_us = json_integer_value(json_array_get(json, PART_START));
         plan->after.window_end_us = json_integer_value(json_array_get(json, PART_END));
         plan->after_state = strtoull(json_string_value(json_array_get(json, PART_STATE)), NULL, 16);
-        /* PostgreSQL's timestamps have these bounds; more is no time of ours. */
-        int64_t start_us = plan->after.window_start_us;
-        if (start_us < -INT64_C(200000000000000000) || start_us > INT64_C(200000000000000000))
+        if (!window_may_start(plan->after.window_start_us)) /* nor would PostgreSQL take any time */
             status = broken(error);
     }
     json_decref(json);

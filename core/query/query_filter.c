@@ -64,22 +64,27 @@ static uint32_t array_oid(enum value_type type)
     return oids[type]; /* no key is a list */
 }
 
+static const char *filter_name(const struct query_filter *filter)
+{
+    return filter->name != NULL ? filter->name : filter->key;
+}
+
 /* A value of a key, from the request. */
-static enum status parse_key(const struct view_key *key, const char *text, struct value *out,
-                             struct error *error)
+static enum status parse_key(const struct view_key *key, const struct query_filter *filter,
+                             const char *text, struct value *out, struct error *error)
 {
     size_t length = strlen(text);
     enum status status = utf8_is_text(text, length)
                              ? value_parse(key->type, text, length, out, error)
                              : error_set(error, STATUS_REJECT, "is not valid UTF-8");
-    return status == STATUS_REJECT ? error_wrap(error, "%s", key->name) : status;
+    return status == STATUS_REJECT ? error_wrap(error, "%s", filter_name(filter)) : status;
 }
 
 static enum status add_value(const struct conditions *in, const struct view_key *key,
-                             const char *text, struct error *error)
+                             const struct query_filter *filter, struct error *error)
 {
     struct value value;
-    enum status status = parse_key(key, text, &value, error);
+    enum status status = parse_key(key, filter, filter->texts[0], &value, error);
     return status == STATUS_OK ? query_add_parameter(in->parameters, &value, in->arena, error)
                                : status;
 }
@@ -93,7 +98,7 @@ static enum status add_values(const struct conditions *in, const struct view_key
     size_t begun = pgbinary_array_begin(&writer, value_type_oid(key->type), filter->text_count);
     for (size_t i = 0; i < filter->text_count && status == STATUS_OK; i++) {
         struct value value;
-        status = parse_key(key, filter->texts[i], &value, error);
+        status = parse_key(key, filter, filter->texts[i], &value, error);
         if (status == STATUS_OK)
             pgbinary_put_value(&writer, &value);
     }
@@ -116,11 +121,12 @@ static void put_column(FILE *sql, const struct view_key *key)
 }
 
 static enum status put_prefix(const struct conditions *in, const struct view_key *key,
-                              const char *text, struct error *error)
+                              const struct query_filter *filter, struct error *error)
 {
     if (key->type != VALUE_STRING)
-        return error_set(error, STATUS_REJECT, "%s: is no string, so it has no prefix", key->name);
-    enum status status = add_value(in, key, text, error);
+        return error_set(error, STATUS_REJECT, "%s: the key is no string, so it has no prefix",
+                         filter_name(filter));
+    enum status status = add_value(in, key, filter, error);
     int number = in->parameters->count;
     fputs(" AND ", in->sql);
     put_column(in->sql, key);
@@ -136,7 +142,7 @@ static enum status put_filter(const struct conditions *in, const struct view_key
     enum status status = STATUS_OK;
     query_join(in->plan, key);
     if (filter->kind == QUERY_PREFIX)
-        return put_prefix(in, key, filter->texts[0], error);
+        return put_prefix(in, key, filter, error);
     fputs(" AND ", in->sql);
     put_column(in->sql, key);
     switch (filter->kind) {
@@ -151,7 +157,7 @@ static enum status put_filter(const struct conditions *in, const struct view_key
         fprintf(in->sql, " = ANY ($%d)", in->parameters->count);
         break;
     default:
-        status = add_value(in, key, filter->texts[0], error);
+        status = add_value(in, key, filter, error);
         fprintf(in->sql, " = $%d", in->parameters->count);
     }
     return status;
@@ -180,14 +186,15 @@ static enum status put_filters(const struct conditions *in, const struct query_r
     const struct view *view = in->plan->view;
     enum status status = check_names(view, request, error);
     for (size_t k = 0; k < view->key_count + view->looked_up_count; k++) {
-        bool seen = false;
+        const struct query_filter *seen = NULL;
         for (size_t i = 0; i < request->filter_count && status == STATUS_OK; i++) {
             const struct query_filter *filter = &request->filters[i];
             if (strcmp(filter->key, view->keys[k].name) != 0)
                 continue;
-            if (seen)
-                return error_set(error, STATUS_REJECT, "%s: is restricted twice", filter->key);
-            seen = true;
+            if (seen != NULL)
+                return error_set(error, STATUS_REJECT, "%s: the key is restricted twice",
+                                 filter_name(seen));
+            seen = filter;
             status = put_filter(in, &view->keys[k], filter, error);
         }
     }

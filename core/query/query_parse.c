@@ -331,16 +331,20 @@ static enum status read_one(struct query_question *question, const char *value,
     return STATUS_OK;
 }
 
-enum status query_question_restrict(struct query_question *question, const char *name,
-                                    size_t key_length, const char *value, struct error *error)
+enum status query_question_restrict(struct query_question *question, const char *parameter,
+                                    const char *key, size_t key_length, const char *value,
+                                    struct error *error)
 {
     struct query_request *request = &question->request;
-    const char *suffix = name + key_length;
+    const char *suffix = key + key_length;
+    const char *name = arena_copy(&question->arena, parameter, strlen(parameter));
     struct query_filter *filter = &question->filters[request->filter_count];
     if (request->filter_count == QUERY_FILTER_MAX)
-        return error_set(error, STATUS_REJECT, "%s: there are more restrictions than keys", name);
-    *filter = (struct query_filter){.key = arena_copy(&question->arena, name, key_length)};
-    if (filter->key == NULL)
+        return error_set(error, STATUS_REJECT, "%s: there are more restrictions than keys",
+                         parameter);
+    *filter =
+        (struct query_filter){.key = arena_copy(&question->arena, key, key_length), .name = name};
+    if (filter->key == NULL || name == NULL)
         return error_no_memory(error);
     request->filter_count++;
     if (strcmp(suffix, ".in") == 0) {

@@ -44,9 +44,10 @@ enum status query_question_take(struct query_question *question, const char *nam
  *     KEY.is = null        or not_null
  *
  * Names of keys have no dot, so nothing of this is ambiguous. The key is the first `key_length`
- * bytes of `name`. */
-enum status query_question_restrict(struct query_question *question, const char *name,
-                                    size_t key_length, const char *value,
+ * bytes of `key`, and the rest of it says which of these it is. Refusals, those of the query too,
+ * begin with `parameter`: what the asker calls all of it. Nothing is borrowed but the value. */
+enum status query_question_restrict(struct query_question *question, const char *parameter,
+                                    const char *key, size_t key_length, const char *value,
                                     struct error *error) MUST_CHECK;
 
 #endif

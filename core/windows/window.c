@@ -24,13 +24,16 @@ void window_bounds_of_pane(const struct view *view, const struct group *group, i
     *end_us = window_pane_end(&view->window, group->window_start_us);
 }
 
-/* Whoever adds a length to it must not overflow. */
+bool window_may_start(int64_t start_us)
+{
+    return start_us >= TIMESTAMP_MIN_US - WINDOW_MAX_US && start_us < TIMESTAMP_END_US;
+}
+
 enum status window_read_start(const struct pgbinary_field *field, int64_t *start_us,
                               struct error *error)
 {
     enum status status = pgbinary_get_timestamp(field, start_us, error);
-    if (status == STATUS_OK &&
-        (*start_us < TIMESTAMP_MIN_US - WINDOW_MAX_US || *start_us >= TIMESTAMP_END_US))
+    if (status == STATUS_OK && !window_may_start(*start_us))
         return error_set(error, STATUS_FATAL, "stored state: a window that no event is in");
     return status;
 }

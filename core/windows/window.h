@@ -101,6 +101,10 @@ enum status window_from_json(const json_t *json, struct arena *arena, struct win
 int64_t window_pane_start(const struct window *window, int64_t time_us);
 int64_t window_pane_end(const struct window *window, int64_t start_us);
 
+/* Whether a window, also a coarser one of a query, may start there: not long before the years of
+ * events, and before their end. A length can be added to it without an overflow. */
+bool window_may_start(int64_t start_us);
+
 /* A stored start of a pane. STATUS_FATAL: no pane of an event starts there. */
 enum status window_read_start(const struct pgbinary_field *field, int64_t *start_us,
                               struct error *error) MUST_CHECK;

@@ -66,7 +66,7 @@ static enum status take_pair(struct query_question *question, char *pair, struct
     FUZZ_CHECK(known == query_is_parameter(pair), "%s: known, or not?", pair);
     if (status != STATUS_OK || known)
         return status;
-    return query_question_restrict(question, pair, strcspn(pair, "."), text, error);
+    return query_question_restrict(question, pair, pair, strcspn(pair, "."), text, error);
 }
 
 static enum status take_pairs(struct query_question *question, char *rest, struct error *error)
@@ -128,7 +128,9 @@ static void make_row(const struct query_plan *plan, struct fuzz_input *input, st
         row->results[i] = fuzz_value(input, plan->shape.measures[i].measure->result_type, arena);
         row->wide_texts[i] = NULL;
     }
-    row->window_start_us = (int64_t)fuzz_number(input, 4) * 1000000;
+    /* In a year from -998 to 9999: windows are up to 1,000 years long. */
+    row->window_start_us = TIMESTAMP_MIN_US - 365000 * TIMESTAMP_US_PER_DAY +
+                           (int64_t)(fuzz_number(input, 8) % UINT64_C(347073897600000000));
     row->window_end_us = row->window_start_us + 1 + (int64_t)fuzz_number(input, 4);
 }
 

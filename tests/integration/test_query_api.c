@@ -21,7 +21,11 @@
         " \"window\": {\"type\": \"session\", \"gap\": \"3h\"},"                                   \
         " \"measures\": {\"trips\": \"count(*)\", \"total\": \"sum(delay)\"}}",                    \
         "{\"view\": \"forever\", \"source\": \"trips\", \"group_by\": [\"origin\", \"late\"],"     \
-        " \"window\": {\"type\": \"none\"}, \"measures\": {\"trips\": \"count(*)\"}}",
+        " \"window\": {\"type\": \"none\"}, \"measures\": {\"trips\": \"count(*)\"}}",             \
+        "{\"view\": \"named\", \"source\": \"trips\","                                             \
+        " \"group_by\": [{\"name\": \"from\", \"expr\": \"delay\"}],"                              \
+        " \"window\": {\"type\": \"tumbling\", \"size\": \"1d\"},"                                 \
+        " \"measures\": {\"trips\": \"count(*)\"}}",
 
 #include "tests/support/trips_fixture.h"
 
@@ -809,6 +813,12 @@ static void test_bad_filters(void **state)
                 1);
     assert_problem("/v1/views/odd_names/rows?key.limit.prefix=S&key.key.is=x", 400, "key.key.is",
                    "not_null");
+    /* A refusal names what was asked, not the parameter that is named like the key. */
+    assert_problem("/v1/views/named/rows?key.from=x", 400, "key.from", "not an integer");
+    assert_problem("/v1/views/named/rows?from=2001-01-01&key.from.in=1,x", 400, "key.from.in",
+                   "not an integer");
+    assert_problem("/v1/views/named/rows?key.from.prefix=1", 400, "key.from.prefix", "no string");
+    assert_problem("/v1/views/named/rows?key.from=1&from=x", 400, "from", "a date such as");
 }
 
 /* The layers' parts of a count add up to it, and those of a least value contain it. */
