@@ -44,4 +44,4 @@ fuzz: deps ## fuzz with libFuzzer, SECONDS=60 for each target; FUZZ="text cron" 
 
 fuzz-short: ## replay the fuzz targets' corpora, and mutations, under gcc's sanitizers
 	@$(MAKE) --no-print-directory -j2 MODE=asan $(FUZZ:%=build/asan/tests/fuzz/fuzz_%)
-	@tests/run.sh $(FUZZ:%=build/asan/tests/fuzz/fuzz_%)
+	@tests/run.sh --jobs $(TEST_JOBS) $(FUZZ:%=build/asan/tests/fuzz/fuzz_%)

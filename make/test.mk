@@ -10,6 +10,9 @@ SUPPORT_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/support/*.c))
 FAST_TESTS := $(filter $(OUT)/tests/unit/% $(OUT)/tests/property/%,$(TEST_PROGRAMS)) $(SIMULATOR)
 STACK_TESTS := $(filter $(OUT)/tests/integration/% $(OUT)/tests/faults/%,$(TEST_PROGRAMS))
 
+# Programs at a time: they mostly wait for servers, and do not meet (tests/run.sh).
+TEST_JOBS ?= 2
+
 # Kafka, its controller, PostgreSQL: another checkout on the same machine takes other ports.
 TEST_PORTS ?= 29192 29193 25432
 TEST_STACK := DOVETAIL_RUN_DIR=.run/test DOVETAIL_KAFKA_PORT=$(word 1,$(TEST_PORTS)) \
@@ -39,14 +42,14 @@ include make/faults.mk
 tests: all $(TEST_PROGRAMS) $(FAULT_TOOLS) $(SIMULATOR)
 
 unit: $(FAST_TESTS) ## run the tests that need no servers
-	@tests/run.sh $(FAST_TESTS)
+	@tests/run.sh --jobs $(TEST_JOBS) $(FAST_TESTS)
 
 integration: $(PROGRAMS:%=$(OUT)/%) $(STACK_TESTS) $(FAULT_TOOLS) ## run the tests on a real Kafka and PostgreSQL
 	@$(TEST_STACK) docker/local/stack.sh up
-	@tools=$$(tests/promtool.sh); PATH=$${tools:+$$tools:}$$PATH DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env $(STACK_TESTS); status=$$?; \
+	@tools=$$(tests/promtool.sh); PATH=$${tools:+$$tools:}$$PATH DOVETAIL_BUILD=$(OUT) tests/run.sh --env .run/test/env --jobs $(TEST_JOBS) $(STACK_TESTS); status=$$?; \
 	  $(TEST_STACK) docker/local/stack.sh down; exit $$status
 
-# One after the other, so that the output is readable and the fast tests fail first.
+# One kind after the other: the fast tests fail first.
 test: deps ## install what is missing, build, run all tests
 	@$(MAKE) --no-print-directory -j2 tests
 	@$(MAKE) --no-print-directory unit
