@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/pgcluster.h"
 #include "tests/support/http.h"
 #include "tests/support/numbers.h"
@@ -67,8 +68,8 @@ static void pause_below(int ms)
 
 static void execute(const char *conninfo, const char *sql)
 {
-    PGconn *connection = PQconnectdb(conninfo);
-    PGresult *result = PQexec(connection, sql);
+    PGconn *connection = database_open(conninfo);
+    PGresult *result = database_ask(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
@@ -128,7 +129,7 @@ static int hold_connections(void)
 {
     int count = 0;
     while (count < CONNECTIONS_MAX) {
-        held[count] = PQconnectdb(pgcluster_conninfo(cluster));
+        held[count] = database_open(pgcluster_conninfo(cluster));
         if (PQstatus(held[count]) != CONNECTION_OK) {
             PQfinish(held[count]);
             break;
@@ -189,12 +190,12 @@ static void connections_run_out(void **state)
     numbers_expect_text(deployment_run(deployment, 1, "dovetail", "query", "sums", NULL), too_many);
     /* Who has a connection goes on, until it is lost, too. */
     children_must_run(&early, 1);
-    PQclear(PQexec(held[0], "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                            " WHERE application_name LIKE 'dovetail%'"));
+    PQclear(database_ask(held[0], "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                                  " WHERE application_name LIKE 'dovetail%'"));
     count += 0;
     int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
     for (int more = 0; more < 20 && stack_now_ms() < deadline; more++) {
-        PGconn *connection = PQconnectdb(pgcluster_conninfo(cluster));
+        PGconn *connection = database_open(pgcluster_conninfo(cluster));
         if (PQstatus(connection) == CONNECTION_OK && count < CONNECTIONS_MAX)
             held[count++] = connection;
         else
@@ -257,8 +258,8 @@ static void disks_are_full(void **state)
 static void dump_to(const char *name)
 {
     char command[900];
-    snprintf(command, sizeof command, "pg_dump --dbname \"%s\" --file %s/%s", deployment->postgres,
-             deployment->directory, name);
+    snprintf(command, sizeof command, "timeout 120 pg_dump --dbname \"%s\" --file %s/%s",
+             deployment->postgres, deployment->directory, name);
     assert_int_equal(system(command), 0);
 }
 
@@ -270,10 +271,11 @@ static void restore_from(const char *name)
     execute(pgcluster_conninfo(cluster), sql);
     snprintf(conninfo, sizeof conninfo, "%s dbname=%s_restored", pgcluster_conninfo(cluster),
              deployment->database);
-    snprintf(command, sizeof command,
-             "psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --dbname \"%s\" --file %s/%s"
-             " > %s/restore.log",
-             conninfo, deployment->directory, name, deployment->directory);
+    snprintf(
+        command, sizeof command,
+        "timeout 120 psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --dbname \"%s\" --file %s/%s"
+        " > %s/restore.log",
+        conninfo, deployment->directory, name, deployment->directory);
     assert_int_equal(system(command), 0);
     assert_true((size_t)snprintf(deployment->postgres, sizeof deployment->postgres, "%s",
                                  conninfo) < sizeof deployment->postgres);

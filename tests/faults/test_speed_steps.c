@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/orders.h"
 #include "tests/support/stack.h"
 #include "tests/support/traffic.h"
@@ -242,15 +243,15 @@ static void a_flush_stands_still(void **state)
     traffic_await_answers(traffic, 10, speeds, 1);
     child_stop(speeds[0]);
     PGconn *stalled = deployment_connect(deployment);
-    PQclear(PQexec(stalled, "SET application_name = 'dovetail-speed flush'"));
+    PQclear(database_ask(stalled, "SET application_name = 'dovetail-speed flush'"));
     PGresult *result =
-        PQexec(stalled, "BEGIN; SELECT * FROM dovetail_internal.position FOR UPDATE");
+        database_ask(stalled, "BEGIN; SELECT * FROM dovetail_internal.position FOR UPDATE");
     assert_int_equal(PQntuples(result), PARTITIONS);
     PQclear(result);
     speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
     traffic_prove(traffic, deployment, speeds, 1);
     assert_non_null(strstr(child_errors(speeds[0]), "stands still in the middle of a flush"));
-    result = PQexec(stalled, "COMMIT");
+    result = database_ask(stalled, "COMMIT");
     assert_int_equal(PQstatus(stalled), CONNECTION_BAD);
     PQclear(result);
     PQfinish(stalled);
@@ -265,7 +266,7 @@ static void a_flush_takes_longer_than_the_poll_interval(void **state)
     speeds[1] = deployment_start(deployment, "dovetail-speed", NULL);
     traffic_await_answers(traffic, 10, speeds, 2);
     PGconn *connection = deployment_connect(deployment);
-    PQclear(PQexec(connection, "BEGIN; SELECT * FROM dovetail_internal.position FOR UPDATE"));
+    PQclear(database_ask(connection, "BEGIN; SELECT * FROM dovetail_internal.position FOR UPDATE"));
     stack_sleep_ms(9000); /* longer than the interval */
     PQfinish(connection);
     children_must_run(speeds, 2);

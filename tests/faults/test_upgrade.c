@@ -19,6 +19,7 @@
 
 #include "core/catalog/catalog_tables.h"
 #include "core/catalog/migrations.h"
+#include "tests/support/database.h"
 #include "tests/support/http.h"
 #include "tests/support/numbers.h"
 #include "tests/support/orders.h"
@@ -51,7 +52,7 @@ static int tear_down(void **state)
 
 static void execute(PGconn *connection, const char *sql)
 {
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_EMPTY_QUERY)
         fail_msg("%.300s: %s", sql, PQerrorMessage(connection));
@@ -63,7 +64,7 @@ static char *list_of(PGconn *connection, const char *sql, const char *separator)
 {
     char *text = NULL;
     size_t length;
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%.300s: %s", sql, PQerrorMessage(connection));
     FILE *out = open_memstream(&text, &length);
@@ -139,11 +140,11 @@ static void copy_table(PGconn *old, PGconn *model, const char *table)
              addressed == NULL ? (int)strlen(columns) : (int)(addressed - columns), columns,
              addressed == NULL ? "" : "COALESCE(_group_id, 1000000 + row_number() OVER ())",
              addressed == NULL ? "" : addressed + strlen("_group_id"), table);
-    PGresult *from = PQexec(model, sql);
+    PGresult *from = database_ask(model, sql);
     if (PQresultStatus(from) != PGRES_COPY_OUT)
         fail_msg("%s: %s", sql, PQerrorMessage(model));
     snprintf(sql, sizeof sql, "COPY dovetail_internal.%s (%s) FROM STDIN", table, columns);
-    PGresult *to = PQexec(old, sql);
+    PGresult *to = database_ask(old, sql);
     if (PQresultStatus(to) != PGRES_COPY_IN)
         fail_msg("%s: %s", sql, PQerrorMessage(old));
     char *line;
@@ -201,7 +202,7 @@ static void go_back_to(size_t level)
     snprintf(sql, sizeof sql, "CREATE DATABASE %s", name);
     execute(model, sql);
     snprintf(conninfo, sizeof conninfo, "%s dbname=%s", deployment->postgres, name);
-    PGconn *old = PQconnectdb(conninfo);
+    PGconn *old = database_open(conninfo);
     assert_int_equal(PQstatus(old), CONNECTION_OK);
     make_schema(old, model, level);
     execute(old, "SET session_replication_role = replica;" /* any order of tables will do */

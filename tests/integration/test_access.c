@@ -437,7 +437,6 @@ static int run_program(const char *name, const char *const *arguments, char *out
 {
     char program[512];
     int pipes[2];
-    int exit_status = 0;
     const char *build = getenv("DOVETAIL_BUILD");
     const char *argv[8] = {program};
     snprintf(program, sizeof program, "%s/%s", build != NULL ? build : "build", name);
@@ -455,7 +454,7 @@ static int run_program(const char *name, const char *const *arguments, char *out
     }
     close(pipes[1]);
     size_t length = 0;
-    for (ssize_t got; (got = read(pipes[0], output + length, size - 1 - length)) > 0;) {
+    for (ssize_t got; (got = stack_read(pipes[0], output + length, size - 1 - length)) > 0;) {
         length += (size_t)got;
         output[length] = '\0';
         if (strstr(output, "listening on") != NULL)
@@ -463,7 +462,7 @@ static int run_program(const char *name, const char *const *arguments, char *out
     }
     output[length] = '\0';
     close(pipes[0]);
-    waitpid(child, &exit_status, 0);
+    int exit_status = stack_reap(child, name);
     return WIFEXITED(exit_status) ? WEXITSTATUS(exit_status) : -1;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
@@ -128,7 +129,7 @@ static int64_t number(const char *sql)
 static void read_text(const char *sql, char *out, size_t size)
 {
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
     assert_int_equal(PQntuples(result), 1);
     snprintf(out, size, "%s", PQgetvalue(result, 0, 0));
@@ -139,7 +140,7 @@ static void read_text(const char *sql, char *out, size_t size)
 static void execute(const char *sql)
 {
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);

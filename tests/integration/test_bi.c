@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 
 static struct deployment *deployment;
@@ -40,7 +41,7 @@ static void execute(const char *before, const char *name)
 {
     char sql[256];
     snprintf(sql, sizeof sql, "%s%s", before, name);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
@@ -83,7 +84,7 @@ static int tear_down(void **state)
 
 static void assert_gives_rows(const char *where, const char *sql)
 {
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s: %s\n%s", where, sql, PQerrorMessage(connection));
     if (PQntuples(result) == 0 || PQgetisnull(result, 0, PQnfields(result) - 1))

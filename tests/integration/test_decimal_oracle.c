@@ -15,6 +15,8 @@
 
 #include "tests/unit/core/decimal_model.h"
 
+#include "tests/support/database.h"
+
 #define PAIRS 20000
 #define LISTS 2000
 #define BINARY_ROUNDS 2000
@@ -30,7 +32,7 @@ static int connect_once(void **state)
         print_message("DOVETAIL_POSTGRES is not set: skipped\n");
         return 0;
     }
-    connection = PQconnectdb(conninfo);
+    connection = database_open(conninfo);
     if (PQstatus(connection) != CONNECTION_OK) {
         print_error("%s", PQerrorMessage(connection));
         return -1;
@@ -76,8 +78,7 @@ static void array_add(struct array *array, const char *element)
 static PGresult *query(const char *sql, const struct array *first, const struct array *second)
 {
     const char *values[2] = {first->text, second != NULL ? second->text : NULL};
-    PGresult *result =
-        PQexecParams(connection, sql, second != NULL ? 2 : 1, NULL, values, NULL, NULL, 0);
+    PGresult *result = database_ask_with(connection, sql, second != NULL ? 2 : 1, values);
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
         fail_msg("%s", PQerrorMessage(connection));
     }

@@ -22,6 +22,8 @@
 #include "core/expressions/expression_node.h"
 #include "tests/integration/expression_generator.h"
 
+#include "tests/support/database.h"
+
 enum { EXPRESSIONS = 4000, BATCH = 250, ROWS = 24, DEPTH = 4 };
 
 /* Each of `texts`, shown as a text by `shown` and evaluated for every row of facts: first all rows
@@ -71,7 +73,7 @@ static void must(enum status status)
 
 static PGresult *run(const char *sql, int count, const char *const *values)
 {
-    PGresult *result = PQexecParams(connection, sql, count, NULL, values, NULL, NULL, 0);
+    PGresult *result = database_ask_with(connection, sql, count, values);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
@@ -119,7 +121,7 @@ static int set_up(void **state)
         print_message("DOVETAIL_POSTGRES is not set: skipped\n");
         return 0;
     }
-    connection = PQconnectdb(conninfo);
+    connection = database_open(conninfo);
     if (PQstatus(connection) != CONNECTION_OK) {
         print_error("%s", PQerrorMessage(connection));
         return -1;
@@ -899,7 +901,7 @@ static void test_refused_by_both(void **state)
 
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         const char *sql = generator_format(&arena, "SELECT %s\n FROM facts", refused[i]);
-        PGresult *result = PQexec(connection, sql);
+        PGresult *result = database_ask(connection, sql);
         /* 'user' alone is a value there, and a comment ends nothing */
         bool theirs = PQresultStatus(result) == PGRES_FATAL_ERROR;
         PQclear(result);

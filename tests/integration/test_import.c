@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
@@ -488,14 +489,14 @@ static void kill_at(const char *table, const char *mode)
 {
     char sql[200];
     snprintf(sql, sizeof sql, "BEGIN; LOCK TABLE dovetail_internal.%s IN %s MODE", table, mode);
-    PQclear(PQexec(locker, sql));
+    PQclear(database_ask(locker, sql));
     struct child *child = deployment_start(deployment, "dovetail-batch", "import", "trips",
                                            path_of("big.jsonl"), NULL);
     await_number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                  " AND application_name = 'dovetail-batch' AND datname = current_database()",
                  1);
     child_kill(child);
-    PQclear(PQexec(locker, "ROLLBACK"));
+    PQclear(database_ask(locker, "ROLLBACK"));
 }
 
 static void test_kills(void **state)

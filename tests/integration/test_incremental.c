@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
@@ -171,7 +172,7 @@ static void expect(const char *sql, int64_t wanted)
 static void execute(const char *sql)
 {
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
@@ -350,7 +351,7 @@ static void test_rolled_back_meanwhile(void **state)
     run(0, NULL);
     produce(50);
     PGconn *locker = deployment_connect(deployment);
-    PQclear(PQexec(locker, "BEGIN; LOCK TABLE dovetail_internal.run_cutoff IN SHARE MODE"));
+    PQclear(database_ask(locker, "BEGIN; LOCK TABLE dovetail_internal.run_cutoff IN SHARE MODE"));
     struct child *child = deployment_start(deployment, "dovetail-batch", "run", NULL);
     int64_t until = stack_now_ms() + STACK_WAIT_MS;
     while (number("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

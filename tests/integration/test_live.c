@@ -20,10 +20,13 @@ static void open_live(struct sse *sse, const char *target, const char *headers)
 static struct sse_event next(struct sse *sse, const char *name)
 {
     struct sse_event event;
+    int64_t deadline = stack_now_ms() + 2 * STACK_WAIT_MS;
     for (;;) {
         assert_true(sse_next(sse, &event));
         if (strcmp(event.name, name) == 0)
             return event;
+        if (stack_now_ms() > deadline)
+            fail_msg("no event %s in %d ms", name, 2 * STACK_WAIT_MS);
         /* Heartbeats come when they come. */
         if (strcmp(event.name, "receipt") != 0)
             fail_msg("the event %s instead of %s", event.name, name);
@@ -210,6 +213,35 @@ static int open_streams(void)
     return count;
 }
 
+static void await_streams(int count)
+{
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    while (open_streams() != count) {
+        if (stack_now_ms() > deadline)
+            fail_msg("%d streams are open, not %d", open_streams(), count);
+        stack_sleep_ms(20);
+    }
+}
+
+/* Until serving waits for a lock; `what` of its session is selected. */
+static void await_question(struct postgres *other, const char *what)
+{
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    char sql[300];
+    snprintf(sql, sizeof sql,
+             "SELECT %s FROM pg_stat_activity WHERE datname = current_database()"
+             " AND wait_event_type = 'Lock' AND application_name = 'dovetail-serving'",
+             what);
+    for (int found = 0; found == 0;) {
+        PGresult *result = NULL;
+        if (stack_now_ms() > deadline)
+            fail_msg("no question waits for a lock");
+        assert_status(STATUS_OK, postgres_query(other, sql, 0, NULL, &result, &error));
+        found = PQntuples(result);
+        PQclear(result);
+    }
+}
+
 /* One that does not read while there is much to be read. */
 static void test_slow_reader(void **state)
 {
@@ -222,8 +254,7 @@ static void test_slow_reader(void **state)
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
-    while (open_streams() != 1)
-        usleep(20000); /* those of the tests before are ending */
+    await_streams(1); /* those of the tests before are ending */
     /* Another one is told of every change meanwhile. */
     struct sse sse;
     open_live(&sse, LIVE "?to=2001-01-02", "");
@@ -251,7 +282,6 @@ static void test_timeout(void **state)
     (void)state;
     struct sse sse;
     struct sse_event event;
-    PGresult *result = NULL;
     struct postgres *other = NULL;
     assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
     open_live(&sse, LIVE "?limit=2", "");
@@ -263,15 +293,7 @@ static void test_timeout(void **state)
                   postgres_execute(
                       other, POSITION "next_offset = next_offset + 1 WHERE partition = 0", &error));
     /* The same SQLSTATE as that of statement_timeout. */
-    for (int found = 0; found == 0; PQclear(result), result = NULL) {
-        assert_status(STATUS_OK,
-                      postgres_query(other,
-                                     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-                                     " WHERE datname = current_database() AND wait_event_type ="
-                                     " 'Lock' AND application_name = 'dovetail-serving'",
-                                     0, NULL, &result, &error));
-        found = PQntuples(result);
-    }
+    await_question(other, "pg_cancel_backend(pid)");
     event = next(&sse, "problem");
     assert_int_equal(json_integer_value(json_object_get(event.data, "status")), 504);
     json_decref(event.data);
@@ -288,7 +310,6 @@ static void test_slow_question(void **state)
     struct sse sse;
     struct sse slow;
     struct sse_event event;
-    PGresult *result = NULL;
     struct postgres *other = NULL;
     assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
     open_live(&sse, "/v1/views/typed/live?to=2001-01-02", "");
@@ -305,18 +326,7 @@ static void test_slow_question(void **state)
     event = next(&sse, "rows");
     json_decref(event.data);
     /* Not answered yet, or just about to be asked. */
-    int64_t deadline_us = program_clock_us() + INT64_C(60000000);
-    for (int found = 0; found == 0; PQclear(result)) {
-        if (program_clock_us() > deadline_us)
-            fail_msg("the slow question does not wait");
-        assert_status(STATUS_OK,
-                      postgres_query(other,
-                                     "SELECT 1 FROM pg_stat_activity"
-                                     " WHERE datname = current_database() AND wait_event_type ="
-                                     " 'Lock' AND application_name = 'dovetail-serving'",
-                                     0, NULL, &result, &error));
-        found = PQntuples(result);
-    }
+    await_question(other, "pid");
     event = next(&slow, "problem"); /* nobody has cancelled it */
     assert_int_equal(json_integer_value(json_object_get(event.data, "status")), 504);
     json_decref(event.data);
@@ -345,8 +355,7 @@ static void test_memory(void **state)
     (void)state;
     static const char question[] = LIVE "?to=2001-01-02";
     struct sse sse;
-    while (open_streams() > 0)
-        usleep(20000); /* those of the tests before are ending */
+    await_streams(0); /* those of the tests before are ending */
     assert_int_equal((int)metric("dovetail_memory_bytes"), 0);
     open_live(&sse, question, "");
     struct sse_event event = next(&sse, "snapshot");
@@ -357,8 +366,7 @@ static void test_memory(void **state)
     free(rows);
     json_decref(event.data);
     sse_close(&sse);
-    while (open_streams() > 0)
-        usleep(20000);
+    await_streams(0);
     assert_int_equal((int)metric("dovetail_memory_bytes"), 0);
 }
 
@@ -370,8 +378,6 @@ static void test_stop_while_asking(void **state)
     struct sse streams[COUNT];
     struct sse_event event;
     struct postgres *other = NULL;
-    PGresult *result = NULL;
-    int status = -1;
     assert_status(STATUS_OK, postgres_connect(conninfo, "test-live", &other, &error));
     for (int i = 0; i < COUNT; i++) {
         open_live(&streams[i], LIVE "?limit=2", "");
@@ -382,24 +388,12 @@ static void test_stop_while_asking(void **state)
     run_on_speed_rows("LOCK TABLE", "IN ACCESS EXCLUSIVE MODE");
     assert_status(STATUS_OK,
                   postgres_execute(other, POSITION "next_offset = next_offset + 1", &error));
-    for (int found = 0; found == 0;) {
-        assert_status(STATUS_OK, postgres_query(other,
-                                                "SELECT 1 FROM pg_stat_activity WHERE datname ="
-                                                " current_database() AND wait_event_type = 'Lock'"
-                                                " AND application_name = 'dovetail-serving'",
-                                                0, NULL, &result, &error));
-        found = PQntuples(result);
-        PQclear(result);
-        result = NULL;
-    }
-    kill(server_pid, SIGTERM);
-    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
-    assert_int_equal(status, 0);
+    await_question(other, "pid");
+    stop_server();
     for (int i = 0; i < COUNT; i++)
         sse_close(&streams[i]);
     postgres_close(other);
     execute("ROLLBACK; " POSITION "next_offset = next_offset - 1");
-    close(server_messages);
     start_server();
 }
 
@@ -407,8 +401,7 @@ static void test_number_of_streams(void **state)
 {
     (void)state;
     struct sse streams[LIVE_STREAMS];
-    while (open_streams() > 0)
-        usleep(20000); /* those of the test before are ending */
+    await_streams(0); /* those of the test before are ending */
     for (int i = 0; i < LIVE_STREAMS; i++)
         open_live(&streams[i], LIVE "?limit=1", "");
     assert_problem(LIVE "?limit=1", 503, NULL, "live streams already");
@@ -426,32 +419,26 @@ static void test_number_of_streams(void **state)
     assert_int_equal(status, 200);
 }
 
-static void restart_server(const char *settings)
+static void restart_with(const char *settings)
 {
-    int status = -1;
     more_settings = settings;
-    kill(server_pid, SIGTERM);
-    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
-    assert_int_equal(status, 0);
-    close(server_messages);
-    start_server();
+    restart_server();
 }
 
 static void test_streams_of_one_address(void **state)
 {
     (void)state;
     struct sse streams[2];
-    restart_server("{\"live_streams_per_address\": 2}");
+    restart_with("{\"live_streams_per_address\": 2}");
     open_live(&streams[0], LIVE "?limit=1", "");
     open_live(&streams[1], LIVE "?limit=1", "");
     assert_problem(LIVE "?limit=1", 429, NULL, "this address has 2 live streams already");
     sse_close(&streams[0]);
-    while (open_streams() > 1)
-        usleep(20000);
+    await_streams(1);
     open_live(&streams[0], LIVE "?limit=1", "");
     sse_close(&streams[0]);
     sse_close(&streams[1]);
-    restart_server(NULL);
+    restart_with(NULL);
 }
 
 /* Readers that do not read hold up nobody, and not the end of the program either. */
@@ -465,13 +452,11 @@ static void test_stop(void **state)
     event = next(&sse, "snapshot");
     json_decref(event.data);
     open_live(&slow, LIVE "?limit=300", "");
-    int status = -1;
     kill(server_pid, SIGTERM);
     while (sse_next(&sse, &event))
         json_decref(event.data);
     assert_true(sse.ended);
-    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
-    assert_int_equal(status, 0);
+    assert_int_equal(stack_reap(server_pid, "dovetail-serving"), 0);
     sse_close(&sse);
     sse_close(&slow);
     close(server_messages);

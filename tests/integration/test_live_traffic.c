@@ -154,7 +154,7 @@ static void test_every_event(void **state)
     child_stop(speed);
     for (int i = 0; i < READERS; i++) {
         struct reader *reader = &readers[i];
-        pthread_join(reader->thread, NULL);
+        stack_join(reader->thread, "a reader of a stream");
         if (reader->problem[0] != '\0' && !reader->breaks_off)
             fail_msg("%s", reader->problem);
         print_message("%d events checked: %d snapshots, %d with changes; %d reconnects\n",

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/postgres/pgbinary.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
@@ -30,7 +31,7 @@ static struct http_session *http;
 
 static void execute(const char *sql)
 {
-    PGresult *result = PQexec(database, sql);
+    PGresult *result = database_ask(database, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(database));
     PQclear(result);
@@ -39,7 +40,7 @@ static void execute(const char *sql)
 /* It must fail with a message that has `part`. */
 static void expect_refusal(const char *sql, const char *part)
 {
-    PGresult *result = PQexec(database, sql);
+    PGresult *result = database_ask(database, sql);
     if (PQresultStatus(result) != PGRES_FATAL_ERROR ||
         strstr(PQerrorMessage(database), part) == NULL)
         fail_msg("%s: \"%s\" without \"%s\"", sql, PQerrorMessage(database), part);
@@ -71,7 +72,7 @@ static char *sql_rows(const char *sql)
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
-    PGresult *result = PQexec(database, sql);
+    PGresult *result = database_ask(database, sql);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(database));
     for (int row = 0; row < PQntuples(result); row++) {
@@ -275,10 +276,10 @@ static int set_up(void **state)
 static void drop_roles(const char *prefix)
 {
     char sql[200];
-    PGconn *server = PQconnectdb(stack_postgres());
+    PGconn *server = database_open(stack_postgres());
     snprintf(sql, sizeof sql, "DROP ROLE IF EXISTS %s_reader, %s_owner", prefix, prefix);
-    PQclear(PQexec(server, "SET client_min_messages = error"));
-    PQclear(PQexec(server, sql));
+    PQclear(database_ask(server, "SET client_min_messages = error"));
+    PQclear(database_ask(server, sql));
     PQfinish(server);
 }
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
@@ -112,7 +113,7 @@ static uint64_t below(uint64_t bound)
 
 static PGresult *run(const char *sql)
 {
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
         fail_msg("%s: %s", PQerrorMessage(connection), sql);

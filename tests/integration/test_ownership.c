@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
@@ -252,7 +253,7 @@ static void test_producers_clock_is_ahead(void **state)
     enum { COUNT = 100000 };
     char sql[256];
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(
+    PGresult *result = database_ask(
         connection, "CREATE TABLE told (partition integer, next_offset bigint, as_of timestamptz);"
                     "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
                     " INSERT INTO public.told VALUES (new.partition, new.next_offset, new.as_of);"

@@ -27,6 +27,7 @@
         " \"window\": {\"type\": \"tumbling\", \"size\": \"1d\"},"                                 \
         " \"measures\": {\"trips\": \"count(*)\"}}",
 
+#include "tests/support/database.h"
 #include "tests/support/trips_fixture.h"
 
 #include <pthread.h>
@@ -561,7 +562,6 @@ static char *run_query(char *const *arguments, size_t count, int expected)
     const char *argv[ARGUMENT_MAX + 8];
     size_t argc = 0;
     int pipes[2];
-    int status = 0;
     const char *build = getenv("DOVETAIL_BUILD");
     snprintf(program, sizeof program, "%s/dovetail", build != NULL ? build : "build");
     snprintf(config, sizeof config, "%s/dovetail.json", directory);
@@ -585,11 +585,11 @@ static char *run_query(char *const *arguments, size_t count, int expected)
     size_t length = 0;
     size_t capacity = 1 << 20;
     char *text = malloc(capacity);
-    for (ssize_t got; (got = read(pipes[0], text + length, capacity - 1 - length)) > 0;)
+    for (ssize_t got; (got = stack_read(pipes[0], text + length, capacity - 1 - length)) > 0;)
         length += (size_t)got;
     close(pipes[0]);
     text[length] = '\0';
-    assert_int_equal(waitpid(pid, &status, 0), pid);
+    int status = stack_reap(pid, "dovetail query");
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), expected);
     return text;
@@ -922,7 +922,7 @@ static char *copy_csv(const char *sql)
     char *line;
     int length;
     add(&copy, "COPY (%s) TO STDOUT (FORMAT csv, HEADER)", sql);
-    PGresult *result = PQexec(connection, copy.text);
+    PGresult *result = database_ask(connection, copy.text);
     assert_int_equal(PQresultStatus(result), PGRES_COPY_OUT);
     PQclear(result);
     while ((length = PQgetCopyData(connection, &line, 0)) > 0) {
@@ -1307,7 +1307,7 @@ static void assert_bounded(const char *target, int status, const char *part)
         assert_int_equal(pthread_create(&threads[i], NULL, ask_heavy, &heavy[i]), 0);
     }
     for (int i = 0; i < 8; i++)
-        pthread_join(threads[i], NULL);
+        stack_join(threads[i], "a question");
     for (int i = 0; i < 8; i++)
         if (heavy[i].status != status || strstr(heavy[i].body, part) == NULL)
             fail_msg("%s: %d %s", target, heavy[i].status, heavy[i].body);
@@ -1328,7 +1328,7 @@ static void assert_shared(const char *target)
         assert_int_equal(pthread_create(&threads[i], NULL, ask_heavy, &heavy[i]), 0);
     }
     for (int i = 0; i < 8; i++)
-        pthread_join(threads[i], NULL);
+        stack_join(threads[i], "a question");
     for (int i = 0; i < 8; i++) {
         bool shared = heavy[i].status == 503 && strstr(heavy[i].body, "other queries use") != NULL;
         answered += heavy[i].status == 200;

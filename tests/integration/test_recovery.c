@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
@@ -340,8 +341,8 @@ static void test_unreadable(void **state)
     broker_delete_below(numbers_topic(), 0, 500);
     PGconn *connection = deployment_connect(deployment);
     PGresult *result =
-        PQexec(connection, "SELECT file FROM dovetail_internal.segment"
-                           " WHERE partition = 0 ORDER BY start_offset DESC LIMIT 1");
+        database_ask(connection, "SELECT file FROM dovetail_internal.segment"
+                                 " WHERE partition = 0 ORDER BY start_offset DESC LIMIT 1");
     assert_int_equal(PQntuples(result), 1);
     snprintf(path, sizeof path, "%s/archive/%s", deployment->directory, PQgetvalue(result, 0, 0));
     snprintf(aside, sizeof aside, "%s.aside", path);
@@ -471,7 +472,7 @@ static void test_gap(void **state)
 
     /* Told, and nothing changed. Whoever only asks waits for nobody, and nobody for him. */
     PGconn *flush = deployment_connect(deployment);
-    PQclear(PQexec(flush, "BEGIN; SELECT FROM dovetail_internal.position FOR UPDATE"));
+    PQclear(database_ask(flush, "BEGIN; SELECT FROM dovetail_internal.position FOR UPDATE"));
     struct child *told = tell_resume(1, NULL);
     expect_text(child_output(told), "200 offsets are lost, 500 to 700");
     PQfinish(flush);

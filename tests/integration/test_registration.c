@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
@@ -19,7 +20,7 @@ static PGconn *publication;
 
 static void execute(PGconn *connection, const char *sql)
 {
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     PQclear(result);
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/stack.h"
 
@@ -260,7 +261,7 @@ static void kill_where_it_waits(void)
 
 static void execute(const char *sql)
 {
-    PGresult *result = PQexec(holder, sql);
+    PGresult *result = database_ask(holder, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(holder));

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
@@ -43,8 +44,8 @@ static void administer(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(sql, sizeof sql, format, arguments);
     va_end(arguments);
-    PGconn *connection = PQconnectdb(administrator);
-    PGresult *result = PQexec(connection, sql);
+    PGconn *connection = database_open(administrator);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
@@ -68,7 +69,7 @@ static void attempt(const char *member, const char *expected, const char *sql)
 {
     as(member);
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (strcmp(state != NULL ? state : "", expected) != 0)
         fail_msg("%s: %s: %s", member, sql, PQerrorMessage(connection));

@@ -775,7 +775,7 @@ static void assert_logged(const char *text)
     messages[0] = '\0';
     while (strstr(messages, text) == NULL) {
         struct pollfd wait = {.fd = server_messages, .events = POLLIN};
-        if (length + 1 == sizeof messages || poll(&wait, 1, 15000) != 1)
+        if (length + 1 == sizeof messages || poll(&wait, 1, STACK_WAIT_MS) != 1)
             fail_msg("not logged: %s\n%s", text, messages);
         ssize_t got = read(server_messages, messages + length, sizeof messages - 1 - length);
         assert_true(got > 0);
@@ -908,7 +908,7 @@ static void test_stop_finishes_requests(void **state)
     assert_int_equal(reply.status, 503);
     assert_non_null(strstr(reply.body, "stopping"));
     free(reply.text);
-    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
+    status = stack_reap(server_pid, "dovetail-serving");
     server_pid = 0;
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);

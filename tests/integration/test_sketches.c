@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
@@ -83,7 +84,7 @@ static const char samples_sql[] =
 
 static PGresult *must_run(const char *sql)
 {
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_COPY_OUT)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
@@ -334,7 +335,7 @@ static void test_verify_finds_a_changed_state(void **state)
 static void test_hll_reads_what_is_stored(void **state)
 {
     (void)state;
-    PGresult *result = PQexec(connection, "CREATE EXTENSION hll");
+    PGresult *result = database_ask(connection, "CREATE EXTENSION hll");
     bool exists = PQresultStatus(result) == PGRES_COMMAND_OK;
     PQclear(result);
     if (!exists) {
@@ -387,7 +388,7 @@ static void test_hll_reads_what_is_stored(void **state)
 
 static void must_fail(const char *sql, const char *text)
 {
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     assert_int_equal(PQresultStatus(result), PGRES_FATAL_ERROR);
     if (strstr(PQerrorMessage(connection), text) == NULL)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
@@ -447,7 +448,7 @@ static void test_a_reader_without_other_rights(void **state)
     free(text_of("SELECT sum(xs_about + xs) + sum(x50) + sum(d95) + sum(x_hist[1])"
                  " FROM dovetail.large"));
     PQclear(must_run("RESET ROLE; DROP OWNED BY dovetail_test_reader"));
-    PQclear(PQexec(connection, "DROP ROLE dovetail_test_reader"));
+    PQclear(database_ask(connection, "DROP ROLE dovetail_test_reader"));
 }
 
 int main(void)

@@ -16,6 +16,7 @@
 
 #include "core/archive/archive.h"
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/orders.h"
 #include "tests/support/stack.h"
@@ -489,7 +490,7 @@ static void check_archive(int64_t first)
              " raw_bytes, checksum FROM dovetail_internal.segment WHERE start_offset >= %lld",
              (long long)first);
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
     for (int row = 0; row < PQntuples(result); row++) {
         struct archive_segment segment = {

@@ -29,6 +29,7 @@
 #include "core/catalog/catalog.h"
 #include "core/kafka/kafka.h"
 #include "core/program/program.h"
+#include "tests/support/stack.h"
 
 enum { WAIT_MS = 60000, STEP_MS = 20, PARTITIONS = 3, PROCESSES_MAX = 4 };
 
@@ -204,7 +205,7 @@ static int tear_down(void **state)
         if (processes[i] <= 0)
             continue;
         kill(processes[i], SIGKILL);
-        waitpid(processes[i], NULL, 0);
+        (void)stack_reap(processes[i], "dovetail-speed");
         processes[i] = 0;
     }
     kafka_producer_destroy(producer);
@@ -269,8 +270,7 @@ static void show_logs(void)
 
 static int wait_for_exit(size_t process)
 {
-    int state = -1;
-    assert_int_equal(waitpid(processes[process], &state, 0), processes[process]);
+    int state = stack_reap(processes[process], "dovetail-speed");
     processes[process] = 0;
     return state;
 }

@@ -27,6 +27,7 @@
 #include "core/definitions/definition.h"
 #include "core/time/timestamp.h"
 #include "core/windows/window.h"
+#include "tests/support/database.h"
 #include "tests/support/orders.h"
 #include "tests/support/stack.h"
 
@@ -62,7 +63,7 @@ struct tally {
 
 static PGresult *run(const char *sql, int count, const char *const *values)
 {
-    PGresult *result = PQexecParams(connection, sql, count, NULL, values, NULL, NULL, 0);
+    PGresult *result = database_ask_with(connection, sql, count, values);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
@@ -96,7 +97,7 @@ static void create_functions(void)
     }
     fclose(out);
     assert_true(length > 0);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         fail_msg("%s", PQerrorMessage(connection));
     PQclear(result);
@@ -107,7 +108,7 @@ static int set_up(void **state)
 {
     (void)state;
     seed = stack_seed();
-    connection = PQconnectdb(stack_postgres());
+    connection = database_open(stack_postgres());
     if (PQstatus(connection) != CONNECTION_OK) {
         print_error("%s", PQerrorMessage(connection));
         return -1;

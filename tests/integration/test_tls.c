@@ -75,16 +75,6 @@ static int ask(const char *target, const char *authority, const char *client, lo
     return code == CURLE_OK ? (int)status : -(int)code;
 }
 
-static void restart(void)
-{
-    int status = -1;
-    kill(server_pid, SIGTERM);
-    assert_int_equal(waitpid(server_pid, &status, 0), server_pid);
-    assert_int_equal(status, 0);
-    close(server_messages);
-    start_server();
-}
-
 static void test_https(void **state)
 {
     (void)state;
@@ -110,7 +100,7 @@ static void test_client_certificates(void **state)
     (void)state;
     more_settings = "{\"tls_certificate\":\"server.pem\",\"tls_key\":\"server.key\","
                     "\"tls_client_ca\":\"ours.pem\"}";
-    restart();
+    restart_server();
     assert_int_equal(ask("/v1/views", "ours", "client", CURL_SSLVERSION_DEFAULT), 200);
     assert_int_equal(ask("/v1/views", "ours", "plain", CURL_SSLVERSION_DEFAULT), 200);
     static const char *const refused[] = {NULL, "expired", "misused", "stranger"};
@@ -131,7 +121,6 @@ static int try_settings(const char *settings, char *output, size_t size)
     char program[512];
     char config[128];
     int pipes[2];
-    int status = 0;
     const char *build = getenv("DOVETAIL_BUILD");
     snprintf(program, sizeof program, "%s/dovetail-serving", build != NULL ? build : "build");
     snprintf(config, sizeof config, "%s/other.json", directory);
@@ -148,7 +137,7 @@ static int try_settings(const char *settings, char *output, size_t size)
     }
     close(pipes[1]);
     size_t length = 0;
-    for (ssize_t got; (got = read(pipes[0], output + length, size - 1 - length)) > 0;) {
+    for (ssize_t got; (got = stack_read(pipes[0], output + length, size - 1 - length)) > 0;) {
         length += (size_t)got;
         output[length] = '\0';
         if (strstr(output, "listening") != NULL)
@@ -156,7 +145,7 @@ static int try_settings(const char *settings, char *output, size_t size)
     }
     output[length] = '\0';
     close(pipes[0]);
-    waitpid(child, &status, 0);
+    int status = stack_reap(child, "dovetail-serving");
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

@@ -30,6 +30,8 @@
 #include "core/groups.h"
 #include "tests/integration/expression_generator.h"
 
+#include "tests/support/database.h"
+
 enum { VIEWS = 400, VIEWS_PER_FACTS = 10, EVENTS = 120, PARTS = 3, KEYS_MAX = 3, MEASURES_MAX = 6 };
 
 /* Tries `checked` for each record of facts and notes those that fail. */
@@ -113,7 +115,7 @@ static void must(enum status status)
 
 static PGresult *run(const char *sql, int count, const char *const *values)
 {
-    PGresult *result = PQexecParams(connection, sql, count, NULL, values, NULL, NULL, 0);
+    PGresult *result = database_ask_with(connection, sql, count, values);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
@@ -129,7 +131,7 @@ static int set_up(void **state)
         print_message("DOVETAIL_POSTGRES is not set: skipped\n");
         return 0;
     }
-    connection = PQconnectdb(conninfo);
+    connection = database_open(conninfo);
     if (PQstatus(connection) != CONNECTION_OK) {
         print_error("%s", PQerrorMessage(connection));
         return -1;
@@ -142,7 +144,7 @@ static int set_up(void **state)
     PQclear(run(table, 0, NULL));
     PQclear(run("CREATE TEMPORARY TABLE rejected (id integer)", 0, NULL));
     PQclear(run(find_rejected, 0, NULL));
-    PQclear(PQexec(connection, pair_aggregates));
+    PQclear(database_ask(connection, pair_aggregates));
     free(table);
     arena_init(&arena);
     return 0;
@@ -798,7 +800,7 @@ static void load_states(const struct view *view, const struct pgbinary_writer *c
     }
     fputs("); COPY states FROM STDIN (FORMAT binary)", out);
     fclose(out);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COPY_IN ||
         PQputCopyData(connection, copy->data, (int)copy->length) != 1 ||
         PQputCopyEnd(connection, NULL) != 1) {
@@ -893,13 +895,13 @@ static void compare_view(struct tally *tally)
     compare_rejected(&definition, fates, tally);
     /* The definition's own texts, unless a constant of theirs fails when PostgreSQL plans. */
     char *sql = group_by_sql(&definition, view, false);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (state != NULL && (strncmp(state, "22", 2) == 0 || strncmp(state, "54", 2) == 0)) {
         PQclear(result);
         free(sql);
         sql = group_by_sql(&definition, view, true);
-        result = PQexec(connection, sql);
+        result = database_ask(connection, sql);
     } else {
         tally->literal_texts++;
     }

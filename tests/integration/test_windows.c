@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/orders.h"
@@ -99,7 +100,7 @@ static int64_t produced;
 
 static PGresult *run(const char *sql, int count, const char *const *values)
 {
-    PGresult *result = PQexecParams(connection, sql, count, NULL, values, NULL, NULL, 0);
+    PGresult *result = database_ask_with(connection, sql, count, values);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));

@@ -144,7 +144,7 @@ static bool make_tun(struct bad_link *link, int side, const char *device, const 
     if (pthread_create(&thread, NULL, open_tun, &opening) != 0)
         opening.problem = errno;
     else
-        pthread_join(thread, NULL);
+        stack_join(thread, "the relay");
     link->tuns[side] = opening.fd;
     if (opening.problem != 0)
         snprintf(reason, size, "/dev/net/tun: %s", strerror(opening.problem));
@@ -218,7 +218,7 @@ void bad_link_destroy(struct bad_link *link)
         return;
     atomic_store(&link->stop, true);
     if (link->has_relay)
-        pthread_join(link->relay, NULL);
+        stack_join(link->relay, "the relay");
     for (int side = 0; side < SIDES; side++) {
         if (link->tuns[side] >= 0)
             close(link->tuns[side]);

@@ -13,6 +13,7 @@
 
 enum {
     STEP_MS = 100,
+    TRY_MS = 2000, /* one question: it may go to a broker that is dead */
     REQUEST_MS = 30000,
     AWAY_MS = 240000, /* for which brokers may be away */
     TOPICS_MAX = 256,
@@ -285,40 +286,43 @@ void broker_records_free(struct broker_records *records)
     *records = (struct broker_records){0};
 }
 
+/* rd_kafka_query_watermark_offsets would wait without end, whatever time it is given, while the
+ * broker that it takes for the leader is away. "Latest" is a time of the protocol. */
+static int64_t ask_end(rd_kafka_t *client, const char *topic, int32_t partition)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *asked = rd_kafka_topic_partition_list_add(list, topic, partition);
+    asked->offset = RD_KAFKA_OFFSET_END;
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(client, list, TRY_MS);
+    bool known = code == RD_KAFKA_RESP_ERR_NO_ERROR && asked->err == RD_KAFKA_RESP_ERR_NO_ERROR;
+    int64_t end = known ? asked->offset : -1;
+    rd_kafka_topic_partition_list_destroy(list);
+    return end;
+}
+
 int64_t broker_end(const char *topic, int32_t partition)
 {
     rd_kafka_t *client = new_reader();
-    int64_t low, high;
-    rd_kafka_resp_err_t code =
-        rd_kafka_query_watermark_offsets(client, topic, partition, &low, &high, REQUEST_MS);
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS, end;
+    while ((end = ask_end(client, topic, partition)) < 0 && stack_now_ms() < deadline) {
+        (void)partition_count(client, topic); /* the leader may be another one by now */
+        stack_sleep_ms(STEP_MS);
+    }
     rd_kafka_consumer_close(client);
     rd_kafka_destroy(client);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        fail_msg("end of %s/%d: %s", topic, partition, rd_kafka_err2str(code));
-    return high;
+    if (end < 0)
+        fail_msg("%s/%d: where the log ends is not known", topic, partition);
+    return end;
 }
 
 /* --- topics --- */
-
-static int count_partitions(rd_kafka_t *client, const char *topic)
-{
-    const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(client, topic, NULL);
-    int count = -1;
-    if (rd_kafka_metadata(client, 0, handle, &metadata, REQUEST_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : -1;
-        rd_kafka_metadata_destroy(metadata);
-    }
-    rd_kafka_topic_destroy(handle);
-    return count;
-}
 
 /* What the controller has done a broker knows a moment later, and may not answer by it before. */
 static void await_partitions(rd_kafka_t *client, const char *topic, int partitions)
 {
     int64_t end_ms = stack_now_ms() + STACK_WAIT_MS;
     int count;
-    while ((count = count_partitions(client, topic)) != partitions && stack_now_ms() < end_ms)
+    while ((count = partition_count(client, topic)) != partitions && stack_now_ms() < end_ms)
         stack_sleep_ms(STEP_MS);
     if (count != partitions)
         fail_msg("topic %s has %d partitions, not %d", topic, count, partitions);

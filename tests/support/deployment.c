@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "tests/support/broker.h"
+#include "tests/support/database.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
 
@@ -24,24 +25,12 @@ enum { ARGUMENTS_MAX = 40, SERVE_ATTEMPTS = 3 };
 
 /* --- PostgreSQL --- */
 
-static PGconn *connect_to(const char *conninfo)
-{
-    PGconn *connection = PQconnectdb(conninfo);
-    if (PQstatus(connection) != CONNECTION_OK) {
-        char reason[256];
-        snprintf(reason, sizeof reason, "%s", PQerrorMessage(connection));
-        PQfinish(connection);
-        fail_msg("PostgreSQL: %s", reason);
-    }
-    return connection;
-}
-
 static void administer(const struct deployment *deployment, const char *what, const char *how)
 {
     char sql[256];
     snprintf(sql, sizeof sql, "%s %s%s", what, deployment->database, how);
-    PGconn *connection = connect_to(deployment->server);
-    PGresult *result = PQexec(connection, sql);
+    PGconn *connection = database_connect(deployment->server);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         print_message("%s: %s", sql, PQerrorMessage(connection));
     PQclear(result);
@@ -68,13 +57,13 @@ static void fill_conninfo(struct deployment *deployment)
 
 PGconn *deployment_connect(const struct deployment *deployment)
 {
-    return connect_to(deployment->postgres);
+    return database_connect(deployment->postgres);
 }
 
 int64_t deployment_number(const struct deployment *deployment, const char *sql)
 {
     PGconn *connection = deployment_connect(deployment);
-    PGresult *result = PQexec(connection, sql);
+    PGresult *result = database_ask(connection, sql);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(connection));
     int64_t number = PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/stack.h"
 
 enum { LINE_BYTES = 100 };
@@ -70,8 +71,8 @@ static void give_up(const char *what)
 /* False: the database is away. */
 static bool ask(const struct numbers *numbers, const char *sql, int64_t *out)
 {
-    PGconn *connection = PQconnectdb(numbers->deployment->postgres);
-    PGresult *result = PQexec(connection, sql);
+    PGconn *connection = database_open(numbers->deployment->postgres);
+    PGresult *result = database_ask(connection, sql);
     bool good = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) > 0;
     if (good)
         *out = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
@@ -153,7 +154,7 @@ static const char state_sql[] =
 static void read_state(const struct numbers *numbers, char *positions, char *answer, size_t size)
 {
     PGconn *connection = deployment_connect(numbers->deployment);
-    PGresult *result = PQexec(connection, state_sql);
+    PGresult *result = database_ask(connection, state_sql);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s", PQerrorMessage(connection));
     snprintf(positions, size, "%s", PQgetvalue(result, 0, 0));

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "tests/support/child.h"
+#include "tests/support/database.h"
 #include "tests/support/http.h"
 #include "tests/support/stack.h"
 
@@ -59,8 +60,8 @@ static void run(const struct pgcluster *cluster, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    snprintf(command, sizeof command, "cd / && %s %s/%s > %s/command.log 2>&1", as_owner(),
-             binaries(), text, cluster->directory);
+    snprintf(command, sizeof command, "cd / && timeout 120 %s %s/%s > %s/command.log 2>&1",
+             as_owner(), binaries(), text, cluster->directory);
     if (system(command) != 0) {
         snprintf(text, sizeof text, "tail -n 5 %s/command.log >&2", cluster->directory);
         (void)!system(text);
@@ -212,8 +213,8 @@ void pgcluster_stop_immediately(struct pgcluster *cluster)
 
 void pgcluster_promote(struct pgcluster *cluster)
 {
-    PGconn *connection = PQconnectdb(cluster->conninfo);
-    PGresult *result = PQexec(connection, "SELECT pg_promote()");
+    PGconn *connection = database_open(cluster->conninfo);
+    PGresult *result = database_ask(connection, "SELECT pg_promote()");
     if (PQresultStatus(result) != PGRES_TUPLES_OK || PQgetvalue(result, 0, 0)[0] != 't')
         fail_msg("promote: %s", PQerrorMessage(connection));
     PQclear(result);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/support/outbox.h"
+#include "tests/support/stack.h"
 
 enum { PAIRS_MAX = 128, CHUNK_BYTES = 65536 };
 
@@ -198,7 +199,7 @@ void proxy_stop(struct proxy *proxy)
         return;
     atomic_store(&proxy->stopping, true);
     wake(proxy);
-    pthread_join(proxy->thread, NULL);
+    stack_join(proxy->thread, "the proxy");
     close(proxy->listener);
     close(proxy->wake);
     free(proxy);

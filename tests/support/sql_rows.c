@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/database.h"
 #include "tests/support/oracle_internal.h"
 
 enum { OID_BOOL = 16, OID_INT8 = 20, OID_TEXT = 25, OID_TIMESTAMPTZ = 1184, OID_NUMERIC = 1700 };
@@ -29,9 +30,9 @@ static void ignore_notice(void *context, const char *text)
 static void begin(struct sql_session *session)
 {
     PQfinish(session->connection);
-    session->connection = PQconnectdb(session->conninfo);
+    session->connection = database_open(session->conninfo);
     PQsetNoticeProcessor(session->connection, ignore_notice, NULL);
-    PQclear(PQexec(session->connection, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"));
+    PQclear(database_ask(session->connection, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"));
 }
 
 struct sql_session *sql_session_create(const char *conninfo, const char *topic)
@@ -60,7 +61,7 @@ bool sql_session_is_lost(const struct sql_session *session)
 
 static PGresult *run(struct sql_session *session, const char *sql, char *problem, size_t size)
 {
-    PGresult *result = PQexec(session->connection, sql);
+    PGresult *result = database_ask(session->connection, sql);
     if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
         return result;
     snprintf(problem, size, "%s: %s", sql, PQerrorMessage(session->connection));
@@ -213,7 +214,7 @@ bool sql_read_view(struct sql_session *session, const struct oracle_view *view,
                         problem_size) &&
                 read_receipt(session, receipt, problem, problem_size) &&
                 read_rows(session, view, rows, problem, problem_size);
-    PQclear(PQexec(session->connection, good ? "COMMIT" : "ROLLBACK"));
+    PQclear(database_ask(session->connection, good ? "COMMIT" : "ROLLBACK"));
     return good;
 }
 

@@ -15,6 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/support/stack.h"
+
 struct sse {
     int fd;
     char *text; /* what was received: the head, then the body without its chunks' sizes */
@@ -34,7 +36,11 @@ static inline void sse_fill(struct sse *sse)
 {
     if (sse->capacity - sse->length < 65536)
         sse->text = realloc(sse->text, sse->capacity = 2 * sse->capacity + 131072);
-    ssize_t got = recv(sse->fd, sse->text + sse->length, 65535, 0);
+    struct pollfd readable = {.fd = sse->fd, .events = POLLIN};
+    bool comes = poll(&readable, 1, 2 * STACK_WAIT_MS) == 1;
+    if (!comes)
+        fprintf(stderr, "a stream said nothing for %d ms\n", 2 * STACK_WAIT_MS);
+    ssize_t got = comes ? recv(sse->fd, sse->text + sse->length, 65535, 0) : 0;
     if (got <= 0)
         sse->ended = true;
     else

@@ -6,12 +6,16 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,4 +77,30 @@ int64_t stack_now_ms(void)
 void stack_sleep_ms(int ms)
 {
     usleep((useconds_t)ms * 1000);
+}
+
+int stack_reap(pid_t pid, const char *what)
+{
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
+    int status = -1;
+    pid_t ended;
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && stack_now_ms() < deadline)
+        stack_sleep_ms(5);
+    if (ended == 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        fail_msg("%s (process %d) did not end in %d ms", what, (int)pid, STACK_WAIT_MS);
+    }
+    if (ended < 0)
+        fail_msg("%s (process %d): %s", what, (int)pid, strerror(errno));
+    return status;
+}
+
+ssize_t stack_read(int fd, void *data, size_t size)
+{
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    int count = poll(&readable, 1, STACK_WAIT_MS);
+    if (count <= 0)
+        fail_msg("nothing more came in %d ms", STACK_WAIT_MS);
+    return read(fd, data, size);
 }

@@ -4,7 +4,10 @@
 #ifndef DOVETAIL_TESTS_SUPPORT_STACK_H
 #define DOVETAIL_TESTS_SUPPORT_STACK_H
 
+#include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 const char *stack_kafka(void); /* DOVETAIL_KAFKA, host:port */
 const char *
@@ -21,5 +24,17 @@ void stack_sleep_ms(int ms);
 
 /* Bound of every wait for a condition. Generous: it is no assertion about speed. */
 enum { STACK_WAIT_MS = 60000 };
+
+/* pthread_join with a bound, behind those of whatever a thread of a test may wait for: after it the
+ * program says where it stands, and ends (tests/support/standstill.c). */
+enum { STACK_JOIN_S = 300 };
+void stack_join(pthread_t thread, const char *what);
+
+/* waitpid with a bound: the wait status. One that does not end in STACK_WAIT_MS is killed, and
+ * fails the test. */
+int stack_reap(pid_t pid, const char *what);
+
+/* read() that fails the test where nothing comes, and no end, in STACK_WAIT_MS. */
+ssize_t stack_read(int fd, void *data, size_t size);
 
 #endif

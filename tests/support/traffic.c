@@ -210,9 +210,15 @@ static void send_transaction(struct traffic *traffic, struct orders_generator *g
         good ? broker_transaction_end(transactional, commit) : BROKER_IN_DOUBT;
     if (outcome == BROKER_IN_DOUBT)
         note_problem(traffic, "%s", broker_problem(transactional));
+    int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
     for (size_t i = 0; i < count; i++) {
-        while (outcome != BROKER_IN_DOUBT && !pendings[i]->delivered)
+        while (outcome != BROKER_IN_DOUBT && !pendings[i]->delivered) {
             broker_poll(transactional, 10);
+            if (stack_now_ms() < deadline)
+                continue;
+            note_problem(traffic, "nothing is said of a record whose transaction has ended");
+            outcome = BROKER_IN_DOUBT;
+        }
         if (outcome != BROKER_IN_DOUBT)
             settle(pendings[i], outcome == BROKER_COMMITTED);
     }
@@ -596,7 +602,7 @@ void traffic_stop_producing(struct traffic *traffic)
 {
     atomic_store(&traffic->stop_producing, true);
     if (traffic->has_producer)
-        pthread_join(traffic->producer, NULL);
+        stack_join(traffic->producer, "the producer");
     traffic->has_producer = false;
 }
 
@@ -612,15 +618,15 @@ void traffic_stop_reading(struct traffic *traffic)
     atomic_store(&traffic->stop_reading, true);
     wake(traffic);
     for (int i = 0; i < traffic->reader_count; i++)
-        pthread_join(traffic->readers[i], NULL);
+        stack_join(traffic->readers[i], "a reader");
     traffic->reader_count = 0;
     if (traffic->has_sql)
-        pthread_join(traffic->sql, NULL);
+        stack_join(traffic->sql, "the reader of SQL");
     traffic->has_sql = false;
     atomic_store(&traffic->stop_checking, true);
     wake(traffic);
     if (traffic->has_checker)
-        pthread_join(traffic->checker, NULL);
+        stack_join(traffic->checker, "the checker");
     traffic->has_checker = false;
 }
 

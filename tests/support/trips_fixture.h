@@ -32,6 +32,7 @@
 #include "core/catalog/catalog.h"
 #include "core/groups.h"
 #include "core/postgres/postgres.h"
+#include "tests/support/stack.h"
 
 enum { PARTITIONS = 2, EVENTS = 500, ROW_LIMIT = 300, LIVE_STREAMS = 12 };
 
@@ -337,7 +338,7 @@ static inline int read_port(int fd)
     size_t length = 0;
     while (length + 1 < sizeof text) {
         struct pollfd wait = {.fd = fd, .events = POLLIN};
-        assert_int_equal(poll(&wait, 1, 15000), 1);
+        assert_int_equal(poll(&wait, 1, STACK_WAIT_MS), 1);
         ssize_t got = read(fd, text + length, sizeof text - 1 - length);
         if (got <= 0)
             break;
@@ -372,6 +373,21 @@ static inline void start_server(void)
     close(pipes[1]);
     port = read_port(pipes[0]);
     server_messages = pipes[0]; /* open to the end: a closed pipe would break the program */
+}
+
+/* SIGTERM, and the end that it must come to. */
+static inline void stop_server(void)
+{
+    assert_int_equal(kill(server_pid, SIGTERM), 0);
+    assert_int_equal(stack_reap(server_pid, "dovetail-serving"), 0);
+    close(server_messages);
+}
+
+/* Another one, with what is set now. */
+static inline void restart_server(void)
+{
+    stop_server();
+    start_server();
 }
 
 static inline int set_up(void **state)
@@ -410,7 +426,7 @@ static inline int tear_down(void **state)
     int exit_status = 0; /* not 0 where a sanitizer has found something, too */
     if (server_pid > 0) {
         kill(server_pid, SIGTERM);
-        waitpid(server_pid, &exit_status, 0);
+        exit_status = stack_reap(server_pid, "dovetail-serving");
     }
     snprintf(config, sizeof config, "%s/dovetail.json", directory);
     unlink(config);
@@ -475,7 +491,7 @@ static inline struct reply receive(int fd)
     for (;;) {
         assert_non_null(reply.text);
         struct pollfd wait = {.fd = fd, .events = POLLIN};
-        assert_int_equal(poll(&wait, 1, 40000), 1);
+        assert_int_equal(poll(&wait, 1, STACK_WAIT_MS), 1);
         ssize_t got = recv(fd, reply.text + length, capacity - 1 - length, 0);
         if (got <= 0)
             break;

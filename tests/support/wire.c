@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "tests/support/outbox.h"
+#include "tests/support/stack.h"
 
 enum { PAIRS_MAX = 64, CHUNK_BYTES = 65536, HEADER_BYTES = 5, TEXT_BYTES = 100 };
 
@@ -333,7 +334,7 @@ void wire_stop(struct wire *wire)
     pthread_mutex_unlock(&wire->mutex);
     if (write(wire->wake, &one, sizeof one) != sizeof one)
         fail_msg("wire: %s", strerror(errno));
-    pthread_join(wire->thread, NULL);
+    stack_join(wire->thread, "the proxy");
     close(wire->listener);
     close(wire->wake);
     pthread_mutex_destroy(&wire->mutex);
