@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "batch_layer/archiver_internal.h"
+#include "core/catalog/lock_wait.h"
 
 void archiver_free_partitions(struct archiver_partition *partitions, size_t count)
 {
@@ -162,14 +163,17 @@ static enum status add_all_positions(struct archiver *archiver, const int64_t *l
 enum status archiver_add_positions(struct archiver *archiver, const int64_t *lows,
                                    struct error *error)
 {
-    struct error ignored;
-    enum status status = postgres_execute(archiver->postgres, "BEGIN", error);
-    if (status == STATUS_OK)
-        status = add_all_positions(archiver, lows, error);
-    if (status == STATUS_OK)
-        status = postgres_execute(archiver->postgres, "COMMIT", error);
-    else
-        (void)!postgres_execute(archiver->postgres, "ROLLBACK", &ignored);
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do {
+        status = postgres_execute(archiver->postgres, "BEGIN; " LOCK_WAIT_SQL, error);
+        if (status == STATUS_OK)
+            status = add_all_positions(archiver, lows, error);
+        if (status == STATUS_OK)
+            status = postgres_execute(archiver->postgres, "COMMIT", error);
+        if (status != STATUS_OK)
+            (void)!postgres_execute(archiver->postgres, "ROLLBACK", NULL);
+    } while (lock_wait_again(&wait, archiver->postgres, status, error));
     return status;
 }
 

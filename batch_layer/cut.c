@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/catalog/lock_wait.h"
 #include "core/program/program.h"
 #include "core/time/timestamp.h"
 
@@ -74,17 +75,31 @@ static void choose(struct cut *cut, const struct position *position, int64_t off
 
 /* --- with the owner --- */
 
-static enum status request_cuts(struct postgres *postgres, struct error *error)
+static enum status request_once(struct postgres *postgres, struct error *error)
 {
     /* In the order in which flushes lock the rows, so that the two cannot deadlock. */
-    return postgres_execute(
+    enum status status = postgres_execute(
         postgres,
-        "WITH asked AS (SELECT topic, partition FROM dovetail_internal.position"
+        "BEGIN; " LOCK_WAIT_SQL ";"
+        " WITH asked AS (SELECT topic, partition FROM dovetail_internal.position"
         "   WHERE owner_pid IN " LIVE_SESSIONS " ORDER BY topic, partition FOR UPDATE)"
         " UPDATE dovetail_internal.position p SET cut_requested = true FROM asked"
         " WHERE p.topic = asked.topic AND p.partition = asked.partition;"
-        " NOTIFY dovetail_cut",
+        " NOTIFY dovetail_cut; COMMIT",
         error);
+    if (status != STATUS_OK)
+        (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    return status;
+}
+
+static enum status request_cuts(struct postgres *postgres, struct error *error)
+{
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do
+        status = request_once(postgres, error);
+    while (lock_wait_again(&wait, postgres, status, error));
+    return status;
 }
 
 /* Takes the answers that are there; *waiting where an owner has yet to answer. */
@@ -182,17 +197,25 @@ static enum status plan_locked(struct postgres *postgres, struct cut *cut, struc
                         2, parameters, error);
 }
 
-static enum status plan(struct postgres *postgres, struct cut *cut, struct error *error)
+static enum status plan_once(struct postgres *postgres, struct cut *cut, struct error *error)
 {
-    struct error ignored;
-    enum status status = postgres_execute(postgres, "BEGIN", error);
+    enum status status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
     if (status == STATUS_OK)
         status = plan_locked(postgres, cut, error);
     if (status == STATUS_OK)
         status = postgres_execute(postgres, "COMMIT", error);
-    else
-        (void)!postgres_execute(postgres, "ROLLBACK",
-                                &ignored); /* a lost connection did it already */
+    if (status != STATUS_OK)
+        (void)!postgres_execute(postgres, "ROLLBACK", NULL); /* a lost connection did it already */
+    return status;
+}
+
+static enum status plan(struct postgres *postgres, struct cut *cut, struct error *error)
+{
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do
+        status = plan_once(postgres, cut, error);
+    while (lock_wait_again(&wait, postgres, status, error));
     cut->planned = true;
     return status;
 }

@@ -11,6 +11,7 @@
 
 #include "batch_layer/memory.h"
 #include "batch_layer/retention.h"
+#include "core/catalog/lock_wait.h"
 #include "core/program/program.h"
 
 enum { NUMBER_BYTES = 24, ANALYZE_ROWS = 10000 };
@@ -368,6 +369,8 @@ static enum status publish(struct attempt *attempt, bool *held, struct error *er
     };
     enum status status = publish_run(batch->postgres, &request, &report->stats, &report->stored,
                                      &report->audit, held, error);
+    if (status != STATUS_OK)
+        lock_wait_explain(batch->postgres, error);
     struct error trouble;
     if (*held &&
         publish_note_audit(batch->postgres, report->run, &report->audit, &trouble) != STATUS_OK)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "core/catalog/lock_wait.h"
 #include "core/catalog/migrations.h"
 
 struct arguments {
@@ -16,18 +17,30 @@ struct arguments {
     bool confirmed;
 };
 
-static enum status drop_view(struct postgres *postgres, const char *view, struct error *error)
+static enum status drop_once(struct postgres *postgres, const char *view, struct error *error)
 {
     enum status status = migrations_check(postgres, error);
     if (status == STATUS_OK)
-        status = postgres_execute(postgres, "BEGIN", error);
+        status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
     if (status == STATUS_OK)
         status = catalog_lock(postgres, error);
     if (status == STATUS_OK)
         status = catalog_drop_view(postgres, view, error);
     if (status == STATUS_OK)
         status = postgres_execute(postgres, "COMMIT", error);
-    return status; /* on a failure the session ends, and the transaction with it */
+    if (status != STATUS_OK)
+        (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    return status;
+}
+
+static enum status drop_view(struct postgres *postgres, const char *view, struct error *error)
+{
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do
+        status = drop_once(postgres, view, error);
+    while (lock_wait_again(&wait, postgres, status, error));
+    return status;
 }
 
 static bool is_defined(const struct definitions *definitions, const char *view)

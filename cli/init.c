@@ -11,6 +11,7 @@
 
 #include "cli/command.h"
 #include "core/catalog/catalog_roles.h"
+#include "core/catalog/lock_wait.h"
 #include "core/kafka/kafka.h"
 
 enum { KAFKA_TIMEOUT_MS = 15000, REGISTER_ATTEMPTS = 5 };
@@ -116,24 +117,38 @@ static enum status register_all(struct postgres *postgres, const struct definiti
     return status;
 }
 
-/* Again where a flush or a batch run got in the way. */
 static enum status register_once(struct postgres *postgres, const struct definitions *definitions,
                                  const struct topic *topics, struct changes *changes,
                                  struct error *error)
+{
+    enum status status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
+    if (status == STATUS_OK)
+        status = catalog_lock(postgres, error);
+    if (status == STATUS_OK)
+        status = register_all(postgres, definitions, topics, changes, error);
+    if (status == STATUS_OK)
+        status = postgres_execute(postgres, "COMMIT", error);
+    if (status != STATUS_OK)
+        (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    return status;
+}
+
+/* Again where a flush or a batch run got in the way. */
+static enum status register_patiently(struct postgres *postgres,
+                                      const struct definitions *definitions,
+                                      const struct topic *topics, struct changes *changes,
+                                      struct error *error)
 {
     enum status status = STATUS_RETRY;
     for (int attempt = 0; attempt < REGISTER_ATTEMPTS && status == STATUS_RETRY; attempt++) {
         if (attempt > 0 && (!postgres_is_connected(postgres) || program_wait_ms(200)))
             return status;
-        status = postgres_execute(postgres, "BEGIN", error);
-        if (status == STATUS_OK)
-            status = catalog_lock(postgres, error);
-        if (status == STATUS_OK)
-            status = register_all(postgres, definitions, topics, changes, error);
-        if (status == STATUS_OK)
-            status = postgres_execute(postgres, "COMMIT", error);
-        if (status != STATUS_OK)
-            (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+        struct lock_wait wait = lock_wait_begin();
+        do
+            status = register_once(postgres, definitions, topics, changes, error);
+        while (lock_wait_again(&wait, postgres, status, error));
+        if (status != STATUS_OK && lock_wait_was_in_vain(error))
+            return status;
     }
     return status;
 }
@@ -202,12 +217,23 @@ static enum status migrate(struct postgres *postgres, const char *roles, struct 
     enum status status = postgres_execute(
         postgres, "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('dovetail init'))",
         error);
-    if (status == STATUS_OK)
-        status = roles != NULL ? catalog_roles_create(postgres, roles, error) : STATUS_OK;
-    if (status == STATUS_OK)
-        status = catalog_migrate(postgres, &changed, error);
-    if (status == STATUS_OK && roles != NULL)
-        status = catalog_roles_grant(postgres, roles, error);
+    if (status != STATUS_OK)
+        return lock_wait_was_in_vain(error)
+                   ? error_wrap(error, "another `dovetail init` is at work")
+                   : status;
+    if (roles != NULL)
+        status = catalog_roles_create(postgres, roles, error);
+    struct lock_wait wait = lock_wait_begin();
+    if (status == STATUS_OK) {
+        do
+            status = catalog_migrate(postgres, &changed, error);
+        while (lock_wait_again(&wait, postgres, status, error));
+    }
+    if (status == STATUS_OK && roles != NULL) {
+        do
+            status = catalog_roles_grant(postgres, roles, error);
+        while (lock_wait_again(&wait, postgres, status, error));
+    }
     if (status == STATUS_OK && roles != NULL)
         printf("roles: %s_owner, %s_speed, %s_batch, %s_serving, %s_analytics\n", roles, roles,
                roles, roles, roles);
@@ -233,7 +259,7 @@ static int initialise(const struct session *session, const struct definitions *d
     for (size_t i = 0; status == STATUS_OK && i < definitions->source_count; i++)
         status = prepare_topic(session->config, definitions->sources[i], &topics[i], &error);
     if (status == STATUS_OK)
-        status = register_once(session->postgres, definitions, topics, &changes, &error);
+        status = register_patiently(session->postgres, definitions, topics, &changes, &error);
     if (status == STATUS_OK)
         status = tell_changes(session->postgres, definitions, &changes, &error);
     for (size_t i = 0; topics != NULL && i < definitions->source_count; i++)

@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "core/archive/batch_lock.h"
 #include "core/archive/gap.h"
+#include "core/catalog/lock_wait.h"
 #include "core/kafka/kafka.h"
 
 enum { KAFKA_TIMEOUT_MS = 10000, NUMBER_BYTES = 24 };
@@ -88,12 +89,26 @@ static enum status find_losses(struct resume *resume, const struct gap *gaps, si
 /* In the order in which flushes lock them. */
 static enum status lock_positions(const struct resume *resume, struct error *error)
 {
-    PGresult *result = NULL;
-    enum status status = postgres_query(resume->session->postgres,
-                                        "SELECT FROM dovetail_internal.position WHERE topic = $1"
-                                        " ORDER BY partition FOR UPDATE",
-                                        1, &resume->source->topic, &result, error);
-    PQclear(result);
+    return postgres_run(resume->session->postgres,
+                        "SELECT FROM dovetail_internal.position WHERE topic = $1"
+                        " ORDER BY partition FOR UPDATE",
+                        1, &resume->source->topic, error);
+}
+
+/* Begins the transaction. Without --accept-gap nothing is locked: no flush has to wait while Kafka
+ * is asked. */
+static enum status begin(const struct resume *resume, struct error *error)
+{
+    struct postgres *postgres = resume->session->postgres;
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do {
+        status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
+        if (status == STATUS_OK && resume->accept)
+            status = lock_positions(resume, error);
+        if (status != STATUS_OK)
+            (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    } while (lock_wait_again(&wait, postgres, status, error));
     return status;
 }
 
@@ -245,9 +260,7 @@ static int resume_source(struct resume *resume)
     if (status == STATUS_OK && resume->accept)
         status = batch_lock_take(postgres, &error);
     if (status == STATUS_OK)
-        status = postgres_execute(postgres, "BEGIN", &error);
-    if (status == STATUS_OK && resume->accept) /* else no flush has to wait while Kafka is asked */
-        status = lock_positions(resume, &error);
+        status = begin(resume, &error);
     if (status == STATUS_OK)
         status = look(resume, &error);
     if (status == STATUS_OK && resume->accept)

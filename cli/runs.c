@@ -10,6 +10,7 @@
 
 #include "cli/command.h"
 #include "cli/table.h"
+#include "core/catalog/lock_wait.h"
 
 /* For both: state and times of a run. */
 #define RUN_COLUMNS                                                                                \
@@ -116,11 +117,11 @@ static enum status check_views(struct postgres *postgres, const char *run, struc
     return status;
 }
 
-static enum status switch_run(struct postgres *postgres, const char *run, char *previous,
-                              size_t previous_size, struct error *error)
+static enum status switch_once(struct postgres *postgres, const char *run, char *previous,
+                               size_t previous_size, struct error *error)
 {
     PGresult *result = NULL;
-    enum status status = postgres_execute(postgres, "BEGIN", error);
+    enum status status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
     if (status == STATUS_OK)
         status =
             postgres_query(postgres, "SELECT run FROM dovetail_internal.current_run FOR UPDATE", 0,
@@ -139,7 +140,20 @@ static enum status switch_run(struct postgres *postgres, const char *run, char *
         status = check_views(postgres, run, error);
     if (status == STATUS_OK)
         status = postgres_execute(postgres, "NOTIFY dovetail_run; COMMIT", error);
-    return status; /* on a failure the session ends, and the transaction with it */
+    if (status != STATUS_OK)
+        (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    return status;
+}
+
+static enum status switch_run(struct postgres *postgres, const char *run, char *previous,
+                              size_t previous_size, struct error *error)
+{
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do
+        status = switch_once(postgres, run, previous, previous_size, error);
+    while (lock_wait_again(&wait, postgres, status, error));
+    return status;
 }
 
 /* What the speed layer had counted before it was given up is in its rows still. */

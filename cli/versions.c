@@ -11,6 +11,7 @@
 
 #include "cli/command.h"
 #include "cli/table.h"
+#include "core/catalog/lock_wait.h"
 
 static const char versions_sql[] =
     "SELECT view, version, state, source,"
@@ -104,10 +105,10 @@ static int show(struct postgres *postgres, const struct arguments *arguments)
 
 /* --- switch --- */
 
-static enum status register_version(struct postgres *postgres, const struct arguments *arguments,
-                                    enum catalog_change *change, struct error *error)
+static enum status register_once(struct postgres *postgres, const struct arguments *arguments,
+                                 enum catalog_change *change, struct error *error)
 {
-    enum status status = postgres_execute(postgres, "BEGIN", error);
+    enum status status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
     if (status == STATUS_OK)
         status = catalog_lock(postgres, error);
     if (status == STATUS_OK)
@@ -115,7 +116,20 @@ static enum status register_version(struct postgres *postgres, const struct argu
                                         error);
     if (status == STATUS_OK)
         status = postgres_execute(postgres, "COMMIT", error);
-    return status; /* on a failure the session ends, and the transaction with it */
+    if (status != STATUS_OK)
+        (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    return status;
+}
+
+static enum status register_version(struct postgres *postgres, const struct arguments *arguments,
+                                    enum catalog_change *change, struct error *error)
+{
+    struct lock_wait wait = lock_wait_begin();
+    enum status status;
+    do
+        status = register_once(postgres, arguments, change, error);
+    while (lock_wait_again(&wait, postgres, status, error));
+    return status;
 }
 
 static int switch_back(struct postgres *postgres, const struct arguments *arguments)

@@ -6,12 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/catalog/lock_wait.h"
 #include "core/program/program.h"
 #include "speed_layer/sql_array.h"
 
 enum { WATERMARKS_TIMEOUT_MS = 5000 };
-/* Waiting for its client for so long, within a transaction: no flush does. */
-#define STALLED_AFTER "5 s"
 
 static struct claim *find_claim(struct claim *claims, size_t count, const char *topic,
                                 int64_t partition)
@@ -240,34 +239,6 @@ static enum status read_cuts(struct claim *claims, size_t count, struct postgres
     return status;
 }
 
-/* An owner that stands still in the middle of a flush, as its process or its machine was stopped,
- * holds the position rows for as long as its session lives. Whoever was given its partitions and
- * waited for the rows in vain ends such sessions: what they were writing is undone as a whole and
- * folded again from P. Best effort, within the rights of our own role; the claim is tried again. */
-static void end_stalled_owners(struct postgres *postgres)
-{
-    struct error error;
-    PGresult *result = NULL;
-    enum status status = postgres_query(
-        postgres,
-        "SELECT a.pid, pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a"
-        " WHERE a.datname = current_database() AND a.usename = current_user"
-        "    AND a.pid <> pg_backend_pid() AND a.application_name LIKE 'dovetail-speed%'"
-        "    AND a.wait_event_type = 'Client'"
-        "    AND a.state_change < clock_timestamp() - interval '" STALLED_AFTER "'"
-        "    AND EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE l.pid = a.pid AND l.granted"
-        "        AND l.relation = 'dovetail_internal.position'::regclass)",
-        0, NULL, &result, &error);
-    if (status != STATUS_OK)
-        program_log(LOG_WARNING, "sessions that stand still: %s", error.text);
-    for (int row = 0; status == STATUS_OK && row < PQntuples(result); row++)
-        program_log(LOG_WARNING,
-                    "the former owner stands still in the middle of a flush: its session %s is "
-                    "ended, nothing of that flush was written",
-                    PQgetvalue(result, row, 0));
-    PQclear(result);
-}
-
 enum status claims_take(struct claim *claims, size_t count, struct postgres *postgres,
                         struct kafka_consumer *consumer, const struct claimant *claimant,
                         struct catalog **catalog, struct error *error)
@@ -289,8 +260,7 @@ enum status claims_take(struct claim *claims, size_t count, struct postgres *pos
         return STATUS_OK;
     /* A COMMIT whose answer was lost may have claimed: claiming again is right either way. */
     roll_back(postgres, error);
-    if (strcmp(error->sqlstate, "55P03") == 0 && postgres_is_connected(postgres))
-        end_stalled_owners(postgres);
+    lock_wait_resolve(postgres, error);
     catalog_destroy(*catalog);
     *catalog = NULL;
     claims_deinit(claims, count);

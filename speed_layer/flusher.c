@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/catalog/lock_wait.h"
 #include "core/program/program.h"
 
 enum {
@@ -297,6 +298,8 @@ static enum status try_flush(struct flusher *flusher, struct flush *flush, struc
     if (status == STATUS_OK)
         return STATUS_OK;
     clean_up(flusher, status, error, staged);
+    if (!flusher->spoiled)
+        lock_wait_resolve(flusher->postgres, error);
     return status == STATUS_FATAL && may_pass(error) ? STATUS_RETRY : status;
 }
 

@@ -7,6 +7,8 @@
  * analytics are not. */
 #include "core/catalog/catalog_roles.h"
 
+#include "core/catalog/lock_wait.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,7 +136,7 @@ static const char grant_sql[] =
 
 enum status catalog_roles_grant(struct postgres *postgres, const char *prefix, struct error *error)
 {
-    enum status status = postgres_execute(postgres, "BEGIN", error);
+    enum status status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
     if (status != STATUS_OK)
         return status;
     status = execute(postgres, hand_over_sql, prefix, error);

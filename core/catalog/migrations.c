@@ -12,6 +12,7 @@
 
 #include "core/catalog/catalog.h"
 #include "core/catalog/catalog_roles.h"
+#include "core/catalog/lock_wait.h"
 
 enum { CHECKSUM_BYTES = 33 };
 
@@ -203,7 +204,7 @@ enum status migrations_run(struct postgres *postgres, bool *changed, struct erro
             return status;
     }
     if (status == STATUS_OK)
-        status = postgres_execute(postgres, "BEGIN", error);
+        status = postgres_execute(postgres, "BEGIN; " LOCK_WAIT_SQL, error);
     if (status != STATUS_OK)
         return status;
     status = catalog_roles_act_as_owner(postgres, error);

@@ -4,9 +4,10 @@
  *
  *   STEPS_KIND       writes (files), reads (files), changes (writes and PostgreSQL)
  *   STEPS_DIRECTORY  absolute; files elsewhere are no steps
+ *   STEPS_MATCH      only steps whose name or detail begins with it are counted
  *   STEPS_AT         the number of the step, from 1 on
- *   STEPS_ACTION     kill: SIGKILL before the step; an errno: the step fails with it; +errno: and
- *                    every later step of its kind, too
+ *   STEPS_ACTION     kill, stop: SIGKILL or SIGSTOP before the step; an errno: the step fails with
+ *                    it; +errno: and every later step of its kind, too
  *   STEPS_LOG        a file that gets the name of the step
  *
  * One call after the other is counted, whichever thread makes it. */
@@ -34,6 +35,7 @@ static bool counts[STATEMENTS + 1];
 static const char *directory;
 static long at;
 static const char *action;
+static const char *match;
 static long count;
 static bool ours[FILES_MAX]; /* descriptors of files in the directory */
 
@@ -43,6 +45,7 @@ static void learn(void)
     known = true;
     directory = getenv("STEPS_DIRECTORY");
     action = getenv("STEPS_ACTION");
+    match = getenv("STEPS_MATCH");
     if (kind == NULL || directory == NULL || action == NULL || getenv("STEPS_AT") == NULL)
         return;
     at = strtol(getenv("STEPS_AT"), NULL, 10);
@@ -60,6 +63,21 @@ static void note(const char *name, const char *detail)
     fclose(out);
 }
 
+static bool is_counted(enum kind kind, const char *name, const char *detail)
+{
+    return counts[kind] && (match == NULL || strncmp(name, match, strlen(match)) == 0 ||
+                            strncmp(detail, match, strlen(match)) == 0);
+}
+
+/* The process ends, or stands still until somebody sends it SIGCONT. */
+static bool signal_ourselves(void)
+{
+    if (strcmp(action, "kill") != 0 && strcmp(action, "stop") != 0)
+        return false;
+    raise(action[0] == 'k' ? SIGKILL : SIGSTOP); /* to this thread: it does not go one step on */
+    return true;
+}
+
 /* True where the step shall fail; errno is set then. */
 static bool step(enum kind kind, const char *name, const char *detail)
 {
@@ -67,14 +85,12 @@ static bool step(enum kind kind, const char *name, const char *detail)
     pthread_mutex_lock(&mutex);
     if (!known)
         learn();
-    if (counts[kind]) {
+    if (is_counted(kind, name, detail)) {
         count++;
         bool repeated = action[0] == '+';
         if (count == at)
             note(name, detail);
-        if (count == at && strcmp(action, "kill") == 0)
-            kill(getpid(), SIGKILL);
-        fails = strcmp(action, "kill") != 0 && (count == at || (repeated && count > at));
+        fails = (count == at && !signal_ourselves()) || (repeated && count > at);
         if (fails)
             errno = (int)strtol(action + repeated, NULL, 10);
     }
@@ -205,7 +221,7 @@ int mkdir(const char *path, mode_t mode)
     return is_below(path) && step(WRITES, "mkdir", path) ? -1 : real(path, mode);
 }
 
-/* --- PostgreSQL: only the kill --- */
+/* --- PostgreSQL: only kill and stop --- */
 
 PGresult *PQexec(PGconn *connection, const char *sql)
 {

@@ -95,11 +95,11 @@ static void pause_below(int ms)
 
 /* --- steps --- */
 
-/* dovetail-speed with a kill at its step `at`. */
-static struct child *start_with_a_kill(int at)
+/* dovetail-speed with something happening at its step `at`, of those that match. */
+static struct child *start_with(const char *action, const char *match, int at)
 {
-    const char *argv[12] = {"/usr/bin/env"};
-    char settings[6][PATH_BYTES], path[PATH_BYTES / 2];
+    const char *argv[13] = {"/usr/bin/env"};
+    char settings[7][PATH_BYTES], path[PATH_BYTES / 2];
     size_t count = 1;
     snprintf(settings[0], PATH_BYTES, "LD_PRELOAD=%s",
              realpath(stack_program("tests/faults/steps_shim.so", path, sizeof path),
@@ -107,9 +107,10 @@ static struct child *start_with_a_kill(int at)
     snprintf(settings[1], PATH_BYTES, "STEPS_KIND=changes");
     snprintf(settings[2], PATH_BYTES, "STEPS_DIRECTORY=%s/archive", deployment->directory);
     snprintf(settings[3], PATH_BYTES, "STEPS_AT=%d", at);
-    snprintf(settings[4], PATH_BYTES, "STEPS_ACTION=kill");
-    snprintf(settings[5], PATH_BYTES, "STEPS_LOG=%s/steps", deployment->directory);
-    for (int i = 0; i < 6; i++)
+    snprintf(settings[4], PATH_BYTES, "STEPS_ACTION=%s", action);
+    snprintf(settings[5], PATH_BYTES, "STEPS_MATCH=%s", match);
+    snprintf(settings[6], PATH_BYTES, "STEPS_LOG=%s/steps", deployment->directory);
+    for (int i = 0; i < 7; i++)
         argv[count++] = settings[i];
     argv[count++] = "ASAN_OPTIONS=verify_asan_link_order=0";
     argv[count++] = stack_program("dovetail-speed", path, sizeof path);
@@ -136,7 +137,7 @@ static void killed_before_every_statement(void **state)
     (void)state;
     int last = is_long() ? 400 : 60;
     for (int at = 1; at <= last; at++) {
-        struct child *child = start_with_a_kill(at);
+        struct child *child = start_with("kill", "", at);
         int code = child_wait(child, STACK_WAIT_MS);
         if (code != -SIGKILL)
             fail_msg("step %d: ended with %d: %s", at, code, child_errors(child));
@@ -250,12 +251,67 @@ static void a_flush_stands_still(void **state)
     PQclear(result);
     speeds[0] = deployment_start(deployment, "dovetail-speed", NULL);
     traffic_prove(traffic, deployment, speeds, 1);
-    assert_non_null(strstr(child_errors(speeds[0]), "stands still in the middle of a flush"));
+    assert_non_null(strstr(child_errors(speeds[0]), "stands still in the middle of a transaction"));
     result = database_ask(stalled, "COMMIT");
     assert_int_equal(PQstatus(stalled), CONNECTION_BAD);
     PQclear(result);
     PQfinish(stalled);
     child_stop(speeds[0]);
+}
+
+/* Until the kernel says that it was stopped. */
+static void await_stopped(const struct child *child)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)child_pid(child));
+    for (int64_t deadline = stack_now_ms() + STACK_WAIT_MS;; stack_sleep_ms(20)) {
+        FILE *in = fopen(path, "r");
+        if (in == NULL || fgets(line, sizeof line, in) == NULL || stack_now_ms() > deadline)
+            fail_msg("%s was not stopped", child_name(child));
+        fclose(in);
+        if (strstr(line, ") T ") != NULL)
+            return;
+        traffic_must_be_well(traffic);
+    }
+}
+
+/* The only process is stopped within a flush, and holds the position rows: nobody is given its
+ * partitions. Whoever needs the rows ends that session, and goes on; when the process goes on, too,
+ * nothing counts twice. */
+static void the_only_flush_stands_still(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *match;
+        const char *command[4];
+    } cases[] = {
+        {"INSERT INTO dovetail_internal.view_ledger", {"dovetail-batch", "run"}},
+        {"COMMIT", {"dovetail", "init"}},
+        {"PQputCopyEnd", {"dovetail", "resume", "orders", "--accept-gap"}},
+        {"UPDATE dovetail_internal.speed", {"dovetail-batch", "run"}},
+    };
+    int count = is_long() ? 4 : 2;
+    for (int i = 0; i < count; i++) {
+        speeds[0] = start_with("stop", cases[i].match, 20);
+        await_stopped(speeds[0]);
+        /* A new version, which fences; it counts nothing that the others do not. */
+        if (strcmp(cases[i].command[1], "init") == 0)
+            deployment_define_view(deployment, "{\"view\": \"stopped\", \"source\": \"orders\","
+                                               " \"where\": \"shop IS NULL AND shop IS NOT NULL\","
+                                               " \"window\": {\"type\": \"none\"},"
+                                               " \"measures\": {\"n\": \"count(*)\"}}");
+        struct child *command =
+            deployment_run(deployment, 0, cases[i].command[0], cases[i].command[1],
+                           cases[i].command[2], cases[i].command[3], NULL);
+        if (strstr(child_errors(command), "stands still in the middle of a transaction") == NULL)
+            fail_msg("%s %s did not wait for it: %s", cases[i].command[0], cases[i].command[1],
+                     child_errors(command));
+        child_signal(speeds[0], SIGCONT);
+        traffic_await_answers(traffic, 10, speeds, 1);
+        if (i + 1 == count)
+            traffic_prove(traffic, deployment, speeds, 1);
+        child_stop(speeds[0]);
+    }
 }
 
 /* A transaction of ours holds the position rows for longer than max.poll.interval.ms. */
@@ -284,6 +340,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(joins_and_leaves, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stands_still_until_replaced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flush_stands_still, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_only_flush_stands_still, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_flush_takes_longer_than_the_poll_interval,
                                         set_up_impatient, tear_down),
     };

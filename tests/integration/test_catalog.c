@@ -14,6 +14,7 @@
 
 #include "core/catalog/migrations.h"
 #include "core/catalog/catalog.h"
+#include "core/catalog/lock_wait.h"
 #include "core/catalog/catalog_tables.h"
 #include "core/query/query.h"
 #include "tests/support/stack.h"
@@ -688,6 +689,70 @@ static void test_sql_view_does_not_depend_on_the_reader(void **state)
     execute("DROP OWNED BY catalog_test_reader; DROP ROLE catalog_test_reader");
 }
 
+/* --- locks that others hold --- */
+
+static enum status lock_positions(void)
+{
+    enum status status = postgres_execute(
+        postgres,
+        "BEGIN; SET LOCAL lock_timeout = '50ms'; SELECT FROM dovetail_internal.position FOR UPDATE",
+        &error);
+    struct error ignored;
+    (void)!postgres_execute(postgres, "ROLLBACK", &ignored);
+    return status;
+}
+
+static void expect_holder(const char *pid)
+{
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "held, it seems, by an operator (process %s at the server",
+             pid);
+    if (strstr(error.text, wanted) == NULL)
+        fail_msg("%s: not in: %s", wanted, error.text);
+    snprintf(wanted, sizeof wanted, "end it with SELECT pg_terminate_backend(%s)", pid);
+    assert_non_null(strstr(error.text, wanted));
+    assert_non_null(strstr(error.text, "in a transaction since 2"));
+    assert_string_equal(error.sqlstate, "55P03");
+}
+
+/* Somebody who is none of ours is named, and never ended. */
+static void test_who_holds_a_lock_is_named(void **state)
+{
+    (void)state;
+    prepare();
+    register_view(view_text);
+    char *conninfo = conninfo_of(database);
+    struct postgres *holder = NULL;
+    PGresult *result = NULL;
+    char pid[24];
+    assert_ok(postgres_connect(conninfo, "an operator", &holder, &error));
+    assert_ok(postgres_query(holder, "SELECT pg_backend_pid()", 0, NULL, &result, &error));
+    snprintf(pid, sizeof pid, "%s", PQgetvalue(result, 0, 0));
+    PQclear(result);
+    assert_rows("SHOW lock_timeout", "30s"); /* nobody waits for ever */
+    assert_ok(postgres_execute(holder, "BEGIN; SELECT FROM dovetail_internal.position FOR UPDATE",
+                               &error));
+
+    struct lock_wait wait = lock_wait_begin();
+    assert_status(STATUS_RETRY, lock_positions());
+    assert_true(lock_wait_again(&wait, postgres, STATUS_RETRY, &error)); /* there is time */
+    wait.until_us = 0;
+    assert_false(lock_wait_again(&wait, postgres, STATUS_RETRY, &error)); /* over */
+    expect_holder(pid);
+    assert_status(STATUS_RETRY, lock_positions());
+    lock_wait_resolve(postgres, &error);
+    expect_holder(pid);
+
+    assert_ok(postgres_execute(holder, "COMMIT", &error));
+    assert_ok(lock_positions());
+    wait = lock_wait_begin();
+    assert_false(lock_wait_again(&wait, postgres, STATUS_OK, &error));
+    assert_status(STATUS_FATAL, postgres_execute(postgres, "SELECT 1 / 0", &error));
+    assert_false(lock_wait_again(&wait, postgres, STATUS_FATAL, &error)); /* another trouble */
+    postgres_close(holder);
+    free(conninfo);
+}
+
 static void test_dependent_objects_are_named(void **state)
 {
     (void)state;
@@ -753,6 +818,7 @@ int main(void)
         TEST(test_a_changed_source_makes_new_versions),
         TEST(test_sql_view_merges_exactly),
         TEST(test_sql_view_does_not_depend_on_the_reader),
+        TEST(test_who_holds_a_lock_is_named),
         TEST(test_dependent_objects_are_named),
         TEST(test_widest_keys_fit_the_index),
     };
