@@ -2,8 +2,9 @@
  *
  * Idempotent, acks=all, as core/kafka/kafka.h's producers are. Other than theirs, a record that
  * Kafka does not take within `timeout_ms` is given up, and what became of it is said as exactly as
- * can be known: an acknowledgement that does not come may have been lost on its way. One thread of
- * the writer's own serves the reports. */
+ * can be known: an acknowledgement that does not come may have been lost on its way. After an error
+ * that librdkafka's producer does not survive the writer goes on with a new one. One thread of the
+ * writer's own serves the reports. */
 #ifndef DOVETAIL_KAFKA_WRITER_H
 #define DOVETAIL_KAFKA_WRITER_H
 
@@ -37,7 +38,7 @@ enum status kafka_writer_create(const json_t *properties, int timeout_ms, kafka_
                                 struct kafka_writer **out, struct error *error) MUST_CHECK;
 /* Queues one record, whose bytes are copied; key may be NULL. Any thread. STATUS_OK: `opaque` is
  * reported once. Else nothing is reported: STATUS_REJECT, Kafka will not have this record;
- * STATUS_RETRY, the queue is full. */
+ * STATUS_RETRY, the queue is full, or the producer is about to be replaced. */
 enum status kafka_writer_send(struct kafka_writer *writer, const char *topic, const char *key,
                               size_t key_length, const char *value, size_t value_length,
                               void *opaque, struct error *error) MUST_CHECK;
