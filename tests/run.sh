@@ -4,27 +4,33 @@
 #   tests/run.sh [--env FILE] [--jobs N] PROGRAM...
 #
 # FILE sets the servers' addresses. N programs run at a time (1); each has topics, a database and
-# files of its own, so they do not meet. Prints every program's output as it comes, behind its name
-# where it is not alone, then the ones that failed, then "N passed, N failed". A program that
-# crashes, prints no result or is not done after TEST_SECONDS (900) counts as one failure: a test
-# that stands still must not take the others with it.
+# files of its own, so they do not meet. Prints every program's output, as it comes or, where it is
+# not alone, as a whole at its end; then the ones that failed, then "N passed, N failed". A program
+# that crashes, prints no result or is not done after TEST_SECONDS (900) counts as one failure: a
+# test that stands still must not take the others with it.
 set -u
 
 # One program, for the run that this is part of: its lines, and its counts as a file in $results.
 if [ "${1:-}" = --one ]; then
     program=$2
-    name=${program##*/}
-    log=$results/$name.$$.log
-    prefix=""
-    [ "$jobs" -eq 1 ] || prefix="$name| "
+    log=$results/${program##*/}.$$.log
     foreground=""
     [ ! -t 1 ] || foreground=--foreground # so that Ctrl-C reaches it; else its whole group is ended
-    echo "== $program"
     start=$(date +%s)
-    {
+    run() {
         timeout $foreground --verbose --kill-after 10 "${TEST_SECONDS:-900}" "$program" 2>&1
         echo $? >"$log.status"
-    } | tee "$log" | sed -u "s/^/$prefix/"
+    }
+    echo "== $program"
+    if [ "$jobs" -eq 1 ]; then
+        run | tee "$log"
+    else
+        run >"$log"
+        exec 9>"$results/output"
+        flock 9
+        echo "== $program: what it said"
+        cat "$log"
+    fi
     status=$(cat "$log.status")
     p=$(sed -n 's/^\[  PASSED  \] \([0-9][0-9]*\) test(s).*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
     f=$(sed -n 's/^\[  FAILED  \] \([0-9][0-9]*\) test(s).*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
