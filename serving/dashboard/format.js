@@ -26,6 +26,23 @@ function isNumber(value) {
   return typeof value === "number" || value instanceof Exact;
 }
 
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
+const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/* A text of which something would not be seen, in quotation marks and with escapes, so that no two texts
+ * look alike; null: it shows itself. */
+export function quoted(text) {
+  if (text !== "" && text === text.trim() && text.search(UNSEEN) < 0) return null;
+  const escape = (c) =>
+    ESCAPES[c] ?? `\\u${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  return `"${text.replace(UNSEEN, escape)}"`;
+}
+
+/* A key's value in a line of text. */
+export function keyText(value) {
+  return value === null ? "NULL" : (quoted(String(value)) ?? String(value));
+}
+
 /* Every digit. */
 export function exact(value) {
   if (value === null || value === undefined) return "NULL";

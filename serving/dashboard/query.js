@@ -51,9 +51,12 @@ const RESERVED = [
   "granularity",
   "timezone",
   "measures",
+  "having",
   "order",
   "limit",
+  "cursor",
   "layer",
+  "explain",
   "at_least",
   "wait_ms",
   "key",
@@ -249,17 +252,18 @@ function floorTo(ms, step) {
   return Math.floor(ms / length) * length;
 }
 
-/* [from, to] as the API takes them; null is open. A range that follows the data ends open, and begins
- * on a whole window, so that the first one is not cut. */
+/* [from, to] as the API takes them; null is open. A range that follows the data begins on a whole window, so
+ * that the first one is not cut. It ends where a time of an event can only come from a broken clock, which the
+ * watermark leaves out, too: a day ahead of now, in whole days, so that the question stays the same. */
 export function bounds(chosen, view, watermarkMs) {
   if (windowKind(view) === "none" || chosen.range === "all") return [null, null];
   if (chosen.range === "custom") return [chosen.from, chosen.to];
   if (watermarkMs === null) return [null, null];
   const step = chosen.granularity || view.window.slide || view.window.size || view.window.gap;
-  return [
-    new Date(floorTo(watermarkMs - Number(chosen.range), step)).toISOString().replace(".000Z", "Z"),
-    null,
-  ];
+  const ahead = Math.max(watermarkMs, Date.now()) + 2 * DAY;
+  return [floorTo(watermarkMs - Number(chosen.range), step), floorTo(ahead, "1d")].map((ms) =>
+    new Date(ms).toISOString().replace(".000Z", "Z"),
+  );
 }
 
 function filterParameter({ key, value }) {

@@ -3,6 +3,7 @@
  * options: shown (what ViewData.load gave), state (of the address), chosen (the two resolved), set(changes),
  * zoom(fromMs, toMs). */
 import { choice, h } from "./dom.js";
+import { keyText } from "./format.js";
 import { chartable, granularities, groupables, ranges, windowKind } from "./query.js";
 
 function setRange({ shown, set, zoom }, range) {
@@ -38,6 +39,9 @@ export function controlsForm(options) {
     ...groupables(view).map(({ name }) => [name, name]),
     ...(view.keys.length > 1 ? [[view.keys.map(({ name }) => name).join(","), "all keys"]] : []),
   ];
+  const grouped = chosen.group.join(",");
+  if (grouped !== "" && !groups.some(([value]) => value === grouped))
+    groups.push([grouped, chosen.group.join(", ")]);
   const steps = granularities(view);
   return h(
     "form",
@@ -70,7 +74,7 @@ export function controlsForm(options) {
                 chosen.chart,
                 (chart) => set({ chart }),
               ),
-          choice("Group by", "group", groups, chosen.group.join(","), (group) =>
+          choice("Group by", "group", groups, grouped, (group) =>
             set({ group, sort: null }),
           ),
         ],
@@ -150,7 +154,7 @@ export function filtersForm({ shown, state, chosen, set }) {
           "aria-label": `Remove the filter ${filter.key}`,
           onclick: () => set({ filters: without(filter) }),
         },
-        `${filter.key} ${filter.value === null ? "is NULL" : `= ${filter.value === "" ? '""' : filter.value}`}`,
+        `${filter.key} ${filter.value === null ? "is NULL" : `= ${keyText(filter.value)}`}`,
         h("span", { "aria-hidden": "true" }, " ×"),
       ),
     ),

@@ -1,5 +1,6 @@
 /* What a view's page asks for, and what it makes of the answers. No elements here. */
 import { BatchAnswers, getJson } from "./api.js";
+import { keyText } from "./format.js";
 import {
   bounds,
   difference,
@@ -23,11 +24,6 @@ const NULLS_READ = 2000;
 /* Null keys and the text "null" are different groups. */
 const identity = (row, keys) =>
   JSON.stringify(keys.map((key) => (row[key] === null ? null : String(row[key]))));
-
-function nameOf(value) {
-  if (value === null) return "NULL";
-  return value === "" ? '""' : String(value);
-}
 
 /* A promise's value, or the problem that concerns this part of the page alone. */
 async function part(promise) {
@@ -145,7 +141,7 @@ export class ViewData {
     const others = chosen.filters.filter(({ key }) => !chosen.group.includes(key));
     const series = await Promise.all(
       groups.map((row) =>
-        this.#series(ask, chosen.group.map((key) => nameOf(row[key])).join(" / "), [
+        this.#series(ask, chosen.group.map((key) => keyText(row[key])).join(" / "), [
           ...others,
           ...chosen.group.map((key) => ({
             key,

@@ -2,7 +2,7 @@
  * the first of all, not of those that happen to be here. */
 import { Exact, hasToken } from "./api.js";
 import { h, shareBar } from "./dom.js";
-import { exact, short, span, time } from "./format.js";
+import { exact, quoted, short, span, time } from "./format.js";
 import {
   endOf,
   difference,
@@ -13,12 +13,15 @@ import {
   windowKind,
 } from "./query.js";
 
+const LONG = 40; /* characters of a key that may be cut where there is no room */
+
 const isNumeric = (type) => type === "integer" || type === "decimal";
 
 function text(value, type, digits) {
   if (value === null || value === undefined) return h("span", { class: "null" }, "NULL");
   if (type === "timestamp") return time(value);
-  if (value === "") return h("span", { class: "null" }, '""');
+  const marked = typeof value === "string" ? quoted(value) : null;
+  if (marked !== null) return h("span", { class: "null" }, marked);
   return digits ? exact(value) : short(value);
 }
 
@@ -81,6 +84,7 @@ function keyCell(row, column, { chosen, set }) {
         type: "button",
         class: "link",
         "aria-label": `Only ${column.name} ${value === null ? "NULL" : value}`,
+        title: String(value ?? "").length > LONG ? String(value) : null,
         onclick: () =>
           set({
             filters: [

@@ -766,6 +766,30 @@ test("a refused part leaves the rest of the page alone", async () => {
   assert.equal(await page.locator(".banner").count(), 0);
 });
 
+test("broken clocks, keys that nobody sees and keys without an end leave the page readable", async () => {
+  const long = "x".repeat(300);
+  const { at } = JSON.parse(records(1099, 1)[0]);
+  const record = (shop, time) => JSON.stringify({ at: time, amount: 1, units: 99, shop });
+  const shops = ["\t", long, " "].map((shop) => record(shop, at));
+  await deployment.produce("sales", [...shops, record("north", "9998-12-31T00:00:00Z")]);
+  await open("#/views/sales_by_shop?range=all");
+  await shows("#total", 1104);
+  assert.match(await text("#readout"), /newest: 9998/);
+  await open("#/views/sales_by_shop");
+  await page.locator("#chart").waitFor();
+  assert.match(await text("#readout"), /newest: 2026/);
+  await page.getByRole("button", { name: `Only shop ${long}` }).waitFor();
+  const names = await page.locator("#rows tbody th").allInnerTexts();
+  assert.ok(names.includes('"\\t"') && names.includes('" "'), names.join("|"));
+  await page.setViewportSize({ width: 360, height: 740 });
+  const cell = await page.locator("#rows td[data-column=orders]").first().boundingBox();
+  assert.ok(cell.x + cell.width <= 360, "the first measure is on the screen");
+  await browser.screenshot(page, "phone-long-key", { fullPage: true });
+  await open("#/views/ever?group=large,shop");
+  await page.locator("#group").waitFor();
+  assert.equal(await text("#group option:checked"), "large, shop");
+});
+
 /* --- tokens --- */
 
 test("with tokens: sign in, see what is one's own, sign out", async () => {
@@ -884,6 +908,7 @@ test("numbers and times are formatted right", async () => {
       long: long.map(f.exact),
       short: [...long, -9.999, 0.066666].map(f.short),
       null: f.exact(null),
+      keys: [null, "", "a b", " a", "a\n", "\u202Eab", "日本", "\u{1F600}", "\u00A0"].map(f.keyText),
       list: f.exact([1, 2]),
       compact: [0, 999, 1234, -1500000, 0.25].map(f.compact),
       percent: [
@@ -914,6 +939,17 @@ test("numbers and times are formatted right", async () => {
     long: ["123,456,789,012,345,678,901.25", "0.1", "9,007,199,254,740,993"],
     short: ["123,456,789,012,345,678,901.3", "0.1", "9,007,199,254,740,993", "-10.00", "0.0667"],
     null: "NULL",
+    keys: [
+      "NULL",
+      '""',
+      "a b",
+      '" a"',
+      '"a\\n"',
+      '"\\u202Eab"',
+      "日本",
+      "\u{1F600}",
+      '"\u00A0"',
+    ],
     list: "[1, 2]",
     compact: ["0", "999", "1.23k", "-1.5M", "0.25"],
     percent: ["33.3 %", "0 %", "< 0.1 %", "> 99.9 %", "0 %"],
