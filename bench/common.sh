@@ -59,10 +59,12 @@ memory_mib() { awk -v key="$2:" '$1 == key { printf "%.1f\n", $2 / 1024 }' "/pro
 running=
 
 # Starts a program in the background; its process id is $started. usage: start NAME ARGUMENT...
+# Each is in a session of its own, as under an init system: Linux shares the processors among
+# sessions first (sched_autogroup), so those of one session would wait for each other's work.
 start() {
     local name=$1
     shift
-    "$build/$name" "$@" > "$work/$name.out" 2>> "$work/$name.log" &
+    setsid "$build/$name" "$@" > "$work/$name.out" 2>> "$work/$name.log" &
     started=$!
     running="$running $started"
 }

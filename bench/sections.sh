@@ -386,14 +386,14 @@ section_busy() {
     section="5c Merged queries while speed and batch are busy"
     say "$section"
     for ((i = 1; i <= 3; i++)); do
-        note_steady "idle" < <("$tools/steady" "$url" flights_total flights $rate $connections $((seconds * 2)))
+        note_steady "idle" < <(setsid "$tools/steady" "$url" flights_total flights $rate $connections $((seconds * 2)))
         idle=$p99
         stop "$speed_pid"
         produce "$flights"
         mkfifo "$work/steady.in"
         start dovetail-speed --config "$config"
         speed_pid=$started
-        "$tools/steady" "$url" flights_total flights $rate $connections \
+        setsid "$tools/steady" "$url" flights_total flights $rate $connections \
             < "$work/steady.in" > "$work/steady.out" &
         pid=$!
         running="$running $pid"
@@ -424,7 +424,8 @@ section_busy() {
 # One run after the other, until it is enough; the last one is finished.
 publish_until_enough() {
     until [ -e "$work/enough" ]; do
-        "$build/dovetail-batch" run --config "$config" > /dev/null 2>> "$work/dovetail-batch.log"
+        setsid -w "$build/dovetail-batch" run --config "$config" \
+            > /dev/null 2>> "$work/dovetail-batch.log"
     done
 }
 
