@@ -7,6 +7,7 @@
 #include "serving/cache.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -45,6 +46,8 @@ struct cache {
     size_t bytes;
     size_t answers;
     uint64_t hits, misses, evictions;
+    atomic_uint_fast64_t held, moved;
+    atomic_bool is_moving; /* as was found last */
     struct entry *newest, *oldest;
     struct receipt_box *receipts[RECEIPT_SLOTS];
     size_t bucket_count; /* a power of two */
@@ -210,6 +213,8 @@ void cache_read_counts(struct cache *cache, struct cache_counts *out)
     *out = (struct cache_counts){.hits = cache->hits,
                                  .misses = cache->misses,
                                  .evictions = cache->evictions,
+                                 .held = atomic_load(&cache->held),
+                                 .moved = atomic_load(&cache->moved),
                                  .answers = cache->answers,
                                  .bytes = cache->bytes,
                                  .limit_bytes = cache->limit_bytes};
@@ -253,6 +258,18 @@ void cache_confirm_receipt(struct cache *cache, struct kept_receipt *receipt, in
     if (box->confirmed_us < asked_us)
         box->confirmed_us = asked_us;
     pthread_mutex_unlock(&cache->lock);
+}
+
+void cache_note_hold(struct cache *cache, bool held, bool was_asked)
+{
+    if (was_asked)
+        atomic_fetch_add(held ? &cache->held : &cache->moved, 1);
+    atomic_store(&cache->is_moving, !held);
+}
+
+bool cache_expects_hold(struct cache *cache)
+{
+    return !atomic_load(&cache->is_moving);
 }
 
 void cache_keep_receipt(struct cache *cache, int32_t version, enum query_layer layer,

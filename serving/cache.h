@@ -40,6 +40,8 @@ struct cache_counts {
     uint64_t hits;
     uint64_t misses; /* questions that could have been kept, and were not or had moved */
     uint64_t evictions;
+    uint64_t held;  /* questions whether anything had moved, and nothing had */
+    uint64_t moved; /* that something had */
     uint64_t answers;
     uint64_t bytes;
     uint64_t limit_bytes;
@@ -68,6 +70,13 @@ struct kept_receipt *cache_find_receipt(struct cache *cache, int32_t version,
 void cache_release_receipt(struct cache *cache, struct kept_receipt *receipt); /* accepts NULL */
 /* It held still for a question that was put to PostgreSQL at `asked_us`. */
 void cache_confirm_receipt(struct cache *cache, struct kept_receipt *receipt, int64_t asked_us);
+/* What became of a receipt that was kept: it held still or not, by a question that was put to
+ * PostgreSQL, or (was_asked false) by what was read without one. */
+void cache_note_hold(struct cache *cache, bool held, bool was_asked);
+/* Whether that is worth a question. What was found last decides, of whatever view: while something
+ * is written all the time the question is nearly always in vain, and one more round trip before the
+ * rows are read. */
+bool cache_expects_hold(struct cache *cache);
 /* Copies; forgets an older one. Receipts are kept whatever limit_bytes is. */
 void cache_keep_receipt(struct cache *cache, int32_t version, enum query_layer layer,
                         const struct query_receipt *receipt, int64_t read_us);

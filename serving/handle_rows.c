@@ -208,6 +208,8 @@ static bool take_held(struct rows_wait *wait, struct http_response *response)
 {
     bool holds = wait->question.status == STATUS_OK &&
                  query_marks_are_equal(&wait->question.mark, &wait->known->receipt.mark);
+    if (wait->question.status == STATUS_OK)
+        cache_note_hold(wait->cache, holds, true);
     if (holds) {
         cache_confirm_receipt(wait->cache, wait->known, wait->asked_us);
         count_hit(wait->cache, &wait->response);
@@ -251,7 +253,7 @@ static bool respond_from_memory(struct rows_attempt *attempt, const struct kept_
     int64_t recent_us = age_us > 0 ? program_monotonic_us() - age_us : INT64_MAX;
     struct kept_receipt *known = find_known(attempt, recent_us);
     bool is_recent = known != NULL;
-    if (!is_recent && wait != NULL && wait->is_told)
+    if (!is_recent && ((wait != NULL && wait->is_told) || !cache_expects_hold(cache)))
         return false;
     if (!is_recent)
         known = find_known(attempt, INT64_MIN);
@@ -277,6 +279,17 @@ static bool has_moved(const struct rows_attempt *attempt, const struct kept_answ
     return moved;
 }
 
+/* What a receipt says of the one before it. True: they are of the same snapshot. */
+static bool note_hold(const struct rows_attempt *attempt, const struct kept_receipt *known,
+                      const struct query_receipt *receipt, bool was_asked)
+{
+    if (known == NULL)
+        return false;
+    bool held = query_marks_are_equal(&receipt->mark, &known->receipt.mark);
+    cache_note_hold(attempt->server->cache, held, was_asked);
+    return held;
+}
+
 /* By a receipt that is read now. */
 static enum status respond_after_asking(struct rows_attempt *attempt,
                                         const struct kept_answer *kept, bool *answered,
@@ -285,9 +298,13 @@ static enum status respond_after_asking(struct rows_attempt *attempt,
     struct query_request *question = &attempt->rows.question.request;
     struct query_answer *answer = NULL;
     attempt->read_us = program_monotonic_us();
+    struct kept_receipt *known = find_known(attempt, INT64_MIN);
     question->receipt_only = true;
     enum status status = query_run(attempt->postgres, attempt->version, question, &answer, error);
     question->receipt_only = false;
+    if (status == STATUS_OK)
+        note_hold(attempt, known, &answer->receipt, false);
+    cache_release_receipt(attempt->server->cache, known);
     if (status != STATUS_OK)
         return status;
     cache_keep_receipt(attempt->server->cache, attempt->version->version, question->layer,
@@ -369,15 +386,15 @@ static enum status answer_from_postgres(struct rows_attempt *attempt, struct err
         return status;
     struct kept_receipt *known = find_known(attempt, INT64_MIN);
     struct query_receipt receipt;
-    if (known != NULL) {
+    const bool asks = known != NULL && cache_expects_hold(cache);
+    if (asks) {
         receipt = receipt_of_now(known);
         question->known = &receipt;
     }
     attempt->read_us = program_monotonic_us();
     status = query_run(attempt->postgres, attempt->version, question, &answer, error);
     question->known = NULL;
-    if (status == STATUS_OK && known != NULL &&
-        query_marks_are_equal(&answer->receipt.mark, &receipt.mark))
+    if (status == STATUS_OK && note_hold(attempt, known, &answer->receipt, asks))
         cache_confirm_receipt(cache, known, attempt->read_us);
     else if (status == STATUS_OK)
         cache_keep_receipt(cache, attempt->version->version, question->layer, &answer->receipt,

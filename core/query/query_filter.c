@@ -8,17 +8,16 @@
  * looked at for it. Pure; any thread. */
 #include "core/query/query_internal.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/utf8.h"
+#include "core/query/query_text.h"
 
 /* Conditions while they are written. */
 struct conditions {
     struct query_plan *plan;
     struct query_parameters *parameters;
-    FILE *sql;
+    struct query_text *sql;
     struct arena *arena;
 };
 
@@ -112,12 +111,12 @@ static enum status add_values(const struct conditions *in, const struct view_key
 /* --- keys --- */
 
 /* "t.\"origin\"": keys are in the row of states, looked-up columns in that of their table. */
-static void put_column(FILE *sql, const struct view_key *key)
+static void put_column(struct query_text *sql, const struct view_key *key)
 {
     if (key->lookup != NULL)
-        fprintf(sql, "l%zu.\"%s\"", key->lookup->number, key->name);
+        query_put_format(sql, "l%zu.\"%s\"", key->lookup->number, key->name);
     else
-        fprintf(sql, "t.\"%s\"", key->name);
+        query_put_format(sql, "t.\"%s\"", key->name);
 }
 
 static enum status put_prefix(const struct conditions *in, const struct view_key *key,
@@ -128,11 +127,11 @@ static enum status put_prefix(const struct conditions *in, const struct view_key
                          filter_name(filter));
     enum status status = add_value(in, key, filter, error);
     int number = in->parameters->count;
-    fputs(" AND ", in->sql);
+    query_put_text(in->sql, " AND ");
     put_column(in->sql, key);
-    fprintf(in->sql, " ^@ $%d", number);
+    query_put_format(in->sql, " ^@ $%d", number);
     if (key->lookup == NULL) /* COLLATE "C": where the index has to begin */
-        fprintf(in->sql, " AND t.\"%s\" >= $%d", key->name, number);
+        query_put_format(in->sql, " AND t.\"%s\" >= $%d", key->name, number);
     return status;
 }
 
@@ -143,22 +142,22 @@ static enum status put_filter(const struct conditions *in, const struct view_key
     query_join(in->plan, key);
     if (filter->kind == QUERY_PREFIX)
         return put_prefix(in, key, filter, error);
-    fputs(" AND ", in->sql);
+    query_put_text(in->sql, " AND ");
     put_column(in->sql, key);
     switch (filter->kind) {
     case QUERY_IS_NULL:
-        fputs(" IS NULL", in->sql);
+        query_put_text(in->sql, " IS NULL");
         break;
     case QUERY_IS_NOT_NULL:
-        fputs(" IS NOT NULL", in->sql);
+        query_put_text(in->sql, " IS NOT NULL");
         break;
     case QUERY_IN:
         status = add_values(in, key, filter, error);
-        fprintf(in->sql, " = ANY ($%d)", in->parameters->count);
+        query_put_format(in->sql, " = ANY ($%d)", in->parameters->count);
         break;
     default:
         status = add_value(in, key, filter, error);
-        fprintf(in->sql, " = $%d", in->parameters->count);
+        query_put_format(in->sql, " = $%d", in->parameters->count);
     }
     return status;
 }
@@ -230,7 +229,7 @@ static enum status put_time(const struct conditions *in, const char *comparison,
 {
     struct value value = value_timestamp(us);
     enum status status = query_add_parameter(in->parameters, &value, in->arena, error);
-    fprintf(in->sql, " AND t.window_start %s $%d", comparison, in->parameters->count);
+    query_put_format(in->sql, " AND t.window_start %s $%d", comparison, in->parameters->count);
     return status;
 }
 
@@ -306,17 +305,17 @@ static enum status put_keys_after(const struct conditions *in, struct error *err
         const char *name = shape->keys[i].name;
         open++;
         if (value->is_null) {
-            fprintf(in->sql, "(t.\"%s\" IS NULL AND ", name);
+            query_put_format(in->sql, "(t.\"%s\" IS NULL AND ", name);
             continue;
         }
         status = query_add_parameter(in->parameters, value, in->arena, error);
         int number = in->parameters->count;
-        fprintf(in->sql, "(t.\"%s\" > $%d OR t.\"%s\" IS NULL OR t.\"%s\" = $%d AND ", name, number,
-                name, name, number);
+        query_put_format(in->sql, "(t.\"%s\" > $%d OR t.\"%s\" IS NULL OR t.\"%s\" = $%d AND ",
+                         name, number, name, name, number);
     }
-    fputs("false", in->sql);
+    query_put_text(in->sql, "false");
     for (; open > 0; open--)
-        fputc(')', in->sql);
+        query_put_char(in->sql, ')');
     return status;
 }
 
@@ -335,9 +334,9 @@ static enum status put_after(const struct conditions *in, struct error *error)
             return status;
     if (status != STATUS_OK || plan->window_is_coarser)
         return status;
-    fprintf(in->sql, " AND (t.window_start > $%d OR ", in->parameters->count);
+    query_put_format(in->sql, " AND (t.window_start > $%d OR ", in->parameters->count);
     status = put_keys_after(in, error);
-    fputc(')', in->sql);
+    query_put_char(in->sql, ')');
     return status;
 }
 
@@ -345,14 +344,8 @@ enum status query_make_conditions(struct query_plan *plan, const struct query_re
                                   struct arena *arena, struct query_parameters *parameters,
                                   const char **out, struct error *error)
 {
-    char *text = NULL;
-    size_t length = 0;
-    struct conditions in = {.plan = plan,
-                            .parameters = parameters,
-                            .sql = open_memstream(&text, &length),
-                            .arena = arena};
-    if (in.sql == NULL)
-        return error_no_memory(error);
+    struct query_text text = {0};
+    struct conditions in = {.plan = plan, .parameters = parameters, .sql = &text, .arena = arena};
     enum status status = put_range(&in, error);
     if (status == STATUS_OK)
         status = put_scope(&in, request, error);
@@ -360,13 +353,6 @@ enum status query_make_conditions(struct query_plan *plan, const struct query_re
         status = put_filters(&in, request, error);
     if (status == STATUS_OK)
         status = put_after(&in, error);
-    if (fclose(in.sql) != 0 && status == STATUS_OK)
-        status = error_no_memory(error);
-    if (status == STATUS_OK) {
-        *out = arena_copy(arena, text, length);
-        if (*out == NULL)
-            status = error_no_memory(error);
-    }
-    free(text);
-    return status;
+    *out = query_text_keep(&text, arena);
+    return status == STATUS_OK && *out == NULL ? error_no_memory(error) : status;
 }

@@ -11,7 +11,8 @@
  * Invariant: all five results come from one snapshot. The statements find run and C by themselves,
  * so nothing read earlier can disagree with them. The one statement is told run and C of the
  * receipt and gives rows only if its own snapshot is the receipt's (query_mark.c): then they are
- * what it would find itself. Rows are handed on as they arrive, one by one.
+ * what it would find itself. Rows are handed on as they arrive, one by one; libpq takes longer for
+ * that than for all of them at once, so a statement that cannot have many is received as a whole.
  *
  * A failure leaves the connection outside of pipeline mode and of any transaction, or broken, for
  * the caller to reconnect. One thread at a time for each connection. */
@@ -320,11 +321,12 @@ enum status query_known_read(struct query_reader *reader, bool *held, struct err
     struct query_sql *sql = &reader->sql[QUERY_STEP_BATCH];
     struct query_statement *statement = NULL;
     bool is_whole = false; /* as in take_command */
+    bool is_short = false;
     *held = false;
     if (known == NULL || !query_mark_may_hold(&known->mark, reader->postgres))
         return STATUS_OK;
     enum status status = query_make_known_statement(reader->plan, reader->version, reader->request,
-                                                    &reader->answer->arena, sql, error);
+                                                    &reader->answer->arena, sql, &is_short, error);
     if (status == STATUS_OK)
         status = query_statement_prepare(reader->postgres, sql->text, &sql->parameters, &statement,
                                          error);
@@ -334,10 +336,12 @@ enum status query_known_read(struct query_reader *reader, bool *held, struct err
                             sql->parameters.values, sql->parameters.lengths,
                             sql->parameters.formats, 1) != 1)
         return postgres_error(connection, NULL, "query", error);
-    (void)PQsetSingleRowMode(connection);
+    if (!is_short)
+        (void)PQsetSingleRowMode(connection);
     for (PGresult *result; (result = PQgetResult(connection)) != NULL; PQclear(result)) {
         is_whole = is_whole || PQresultStatus(result) != PGRES_SINGLE_TUPLE;
-        if (status == STATUS_OK)
+        bool is_cut = is_short && PQntuples(result) == QUERY_SHORT_ROWS;
+        if (status == STATUS_OK && !is_cut) /* else it is read row by row after all */
             status = take_known(reader, result, held, error);
     }
     if (status == STATUS_OK && (!is_whole || PQstatus(connection) == CONNECTION_BAD))

@@ -6,13 +6,13 @@
  * states. Pure; any thread. */
 #include "core/query/query_internal.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/catalog/catalog_lookup.h"
+#include "core/query/query_text.h"
 
 static const char *in_arena(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -31,22 +31,27 @@ static const char *in_arena(struct arena *arena, const char *format, ...)
     return copy;
 }
 
-/* The reference tables of the query, joined to a row of states "t". Caller frees; NULL when out of
- * memory. */
-static char *make_joins(const struct query_plan *plan, int version)
+/* The reference tables of the query, joined to a row of states "t". */
+static enum status make_joins(const struct query_plan *plan, int version, struct arena *arena,
+                              const char **out, struct error *error)
 {
     char *text = NULL;
     size_t length = 0;
+    bool has_joins = false;
+    for (size_t i = 0; i < plan->view->lookup_count; i++)
+        has_joins = has_joins || plan->joins[i];
+    *out = "";
+    if (!has_joins)
+        return STATUS_OK;
     FILE *sql = open_memstream(&text, &length);
     if (sql == NULL)
-        return NULL;
+        return error_no_memory(error);
     for (size_t i = 0; i < plan->view->lookup_count; i++)
         if (plan->joins[i])
             catalog_lookup_put_join(sql, plan->view, &plan->view->lookups[i], version, "t");
-    if (fclose(sql) == 0)
-        return text;
+    *out = fclose(sql) == 0 ? arena_copy(arena, text, length) : NULL;
     free(text);
-    return NULL;
+    return *out != NULL ? STATUS_OK : error_no_memory(error);
 }
 
 /* The first rows of the answer are among the first batch rows and all speed rows, where a batch row
@@ -69,25 +74,18 @@ bool query_batch_may_be_limited(const struct query_plan *plan)
     return own == plan->view->key_count;
 }
 
-/* " ORDER BY t.window_start, t.a, t.b LIMIT $n", or nothing. Caller frees. */
-static char *make_limit(const struct query_plan *plan, int parameter)
+/* " ORDER BY t.window_start, t.a, t.b LIMIT $n", or nothing. */
+static const char *make_limit(const struct query_plan *plan, int parameter, struct arena *arena)
 {
-    char *text = NULL;
-    size_t length = 0;
-    FILE *sql = open_memstream(&text, &length);
-    if (sql == NULL)
-        return NULL;
-    if (plan->batch_is_limited) {
-        fputs(" ORDER BY t.window_start", sql);
-        for (size_t i = 0; i < plan->shape.key_count; i++)
-            if (plan->shape.keys[i].lookup == NULL)
-                fprintf(sql, ", t.\"%s\"", plan->shape.keys[i].name);
-        fprintf(sql, " LIMIT $%d", parameter);
-    }
-    if (fclose(sql) == 0)
-        return text;
-    free(text);
-    return NULL;
+    struct query_text sql = {0};
+    if (!plan->batch_is_limited)
+        return "";
+    query_put_text(&sql, " ORDER BY t.window_start");
+    for (size_t i = 0; i < plan->shape.key_count; i++)
+        if (plan->shape.keys[i].lookup == NULL)
+            query_put_format(&sql, ", t.\"%s\"", plan->shape.keys[i].name);
+    query_put_format(&sql, " LIMIT $%d", parameter);
+    return query_text_keep(&sql, arena);
 }
 
 /* What the statements of one plan share while they are made. */
@@ -95,46 +93,45 @@ struct making {
     const struct query_plan *plan;
     char batch_table[CATALOG_NAME_BYTES];
     char speed_table[CATALOG_NAME_BYTES];
-    char *columns; /* owned, as the next */
-    char *joins;
+    char *columns; /* owned */
+    const char *joins;
     struct arena *arena;
 };
 
 static enum status making_init(struct making *making, const struct query_plan *plan, int version,
                                struct arena *arena, struct error *error)
 {
-    *making = (struct making){.plan = plan,
-                              .columns = catalog_state_columns(&plan->shape, "t."),
-                              .joins = make_joins(plan, version),
-                              .arena = arena};
+    *making = (struct making){
+        .plan = plan, .columns = catalog_state_columns(&plan->shape, "t."), .arena = arena};
     catalog_batch_table(version, making->batch_table);
     catalog_speed_table(version, making->speed_table);
-    return making->columns != NULL && making->joins != NULL ? STATUS_OK : error_no_memory(error);
+    if (making->columns == NULL)
+        return error_no_memory(error);
+    return make_joins(plan, version, arena, &making->joins, error);
 }
 
 static void making_deinit(struct making *making)
 {
     free(making->columns);
-    free(making->joins);
 }
 
-/* The limit of the batch rows becomes the statement's last parameter. Caller frees the text. */
+/* The limit of the batch rows becomes the statement's last parameter. */
 static enum status add_limit(const struct making *making, struct query_parameters *parameters,
-                             char **text, struct error *error)
+                             const char **text, struct error *error)
 {
     enum status status = STATUS_OK;
     if (making->plan->batch_is_limited) {
         struct value limit = value_integer((int64_t)making->plan->keep_first);
         status = query_add_parameter(parameters, &limit, making->arena, error);
     }
-    *text = make_limit(making->plan, parameters->count);
+    *text = make_limit(making->plan, parameters->count, making->arena);
     return status == STATUS_OK && *text == NULL ? error_no_memory(error) : status;
 }
 
 static enum status make_batch_statement(const struct making *making, struct query_sql *out,
                                         struct error *error)
 {
-    char *limit = NULL;
+    const char *limit = NULL;
     enum status status = add_limit(making, &out->parameters, &limit, error);
     if (status == STATUS_OK)
         out->text = in_arena(making->arena,
@@ -143,7 +140,6 @@ static enum status make_batch_statement(const struct making *making, struct quer
                              " AND t._run_to > (SELECT run FROM dovetail_internal.current_run)%s%s",
                              making->columns, making->batch_table, making->joins,
                              making->plan->conditions, limit);
-    free(limit);
     return status == STATUS_OK && out->text == NULL ? error_no_memory(error) : status;
 }
 
@@ -190,23 +186,19 @@ static enum status add_cutoffs(const struct query_receipt *known,
                                struct query_parameters *parameters, struct arena *arena,
                                struct error *error)
 {
-    char *text = NULL;
-    size_t length = 0;
+    struct query_text text = {0};
     int32_t next = 0;
-    FILE *out = open_memstream(&text, &length);
-    if (out == NULL)
-        return error_no_memory(error);
-    fputc('{', out);
+    query_put_char(&text, '{');
     for (size_t i = 0; i < known->partition_count; i++) {
         const struct query_partition *partition = &known->partitions[i];
         for (; next < partition->partition; next++)
-            fputs(next > 0 ? ",NULL" : "NULL", out);
-        fprintf(out, next > 0 ? ",%" PRId64 : "%" PRId64, partition->cutoff);
+            query_put_text(&text, next > 0 ? ",NULL" : "NULL");
+        query_put_text(&text, next > 0 ? "," : "");
+        query_put_integer(&text, partition->cutoff);
         next++;
     }
-    fputc('}', out);
-    char *copy = fclose(out) == 0 ? arena_copy(arena, text, length) : NULL;
-    free(text);
+    query_put_char(&text, '}');
+    const char *copy = query_text_keep(&text, arena);
     if (copy == NULL)
         return error_no_memory(error);
     int index = parameters->count++;
@@ -218,74 +210,71 @@ static enum status add_cutoffs(const struct query_receipt *known,
 }
 
 /* The row that tells that the snapshot is this one. */
-static void put_marker(FILE *sql, const struct query_plan *plan, int snapshot)
+static void put_marker(struct query_text *sql, const struct query_plan *plan, int snapshot)
 {
-    fprintf(sql, "SELECT %d", QUERY_MERGED);
+    query_put_format(sql, "SELECT %d", QUERY_MERGED);
     for (size_t i = 0; i < view_row_columns(&plan->shape); i++)
-        fputs(", NULL", sql);
-    fprintf(sql, " WHERE pg_catalog.pg_current_snapshot()::text = $%d", snapshot);
+        query_put_text(sql, ", NULL");
+    query_put_format(sql, " WHERE pg_catalog.pg_current_snapshot()::text = $%d", snapshot);
 }
 
-static enum status put_known_batch(FILE *sql, const struct making *making,
+static enum status put_known_batch(struct query_text *sql, const struct making *making,
                                    const struct query_receipt *known, int snapshot,
                                    struct query_parameters *parameters, struct error *error)
 {
-    char *limit = NULL;
+    const char *limit = NULL;
     struct value run = value_integer(known->run);
     enum status status = query_add_parameter(parameters, &run, making->arena, error);
     const int number = parameters->count;
     if (status == STATUS_OK)
         status = add_limit(making, parameters, &limit, error);
     if (status == STATUS_OK)
-        fprintf(sql,
-                " UNION ALL (SELECT %d, %s FROM %s t%s"
-                " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
-                " AND t._run_from <= $%d AND t._run_to > $%d%s%s)",
-                QUERY_BATCH, making->columns, making->batch_table, making->joins, snapshot, number,
-                number, making->plan->conditions, limit);
-    free(limit);
+        query_put_format(sql,
+                         " UNION ALL (SELECT %d, %s FROM %s t%s"
+                         " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
+                         " AND t._run_from <= $%d AND t._run_to > $%d%s%s)",
+                         QUERY_BATCH, making->columns, making->batch_table, making->joins, snapshot,
+                         number, number, making->plan->conditions, limit);
     return status;
 }
 
-static enum status put_known_speed(FILE *sql, const struct making *making,
+static enum status put_known_speed(struct query_text *sql, const struct making *making,
                                    const struct query_request *request, int snapshot,
-                                   struct query_parameters *parameters, struct error *error)
+                                   struct query_parameters *parameters, bool *has_windows,
+                                   struct error *error)
 {
-    bool has_windows = false;
     enum status status = add_cutoffs(request->known, parameters, making->arena, error);
     const int cutoffs = parameters->count;
     if (status == STATUS_OK)
-        status = query_add_windows(making->plan, request, parameters, making->arena, &has_windows,
-                                   error);
+        status =
+            query_add_windows(making->plan, request, parameters, making->arena, has_windows, error);
     if (status != STATUS_OK)
         return status;
-    fprintf(sql,
-            " UNION ALL SELECT %d, %s FROM %s t%s"
-            " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
-            " AND t._slice_start >= ($%d)[t._partition + 1]%s",
-            QUERY_SPEED, making->columns, making->speed_table, making->joins, snapshot, cutoffs,
-            making->plan->conditions);
-    if (has_windows)
-        fprintf(sql, " AND t.window_start = ANY($%d)", parameters->count);
+    query_put_format(sql,
+                     " UNION ALL SELECT %d, %s FROM %s t%s"
+                     " WHERE pg_catalog.pg_current_snapshot()::text = $%d"
+                     " AND t._slice_start >= ($%d)[t._partition + 1]%s",
+                     QUERY_SPEED, making->columns, making->speed_table, making->joins, snapshot,
+                     cutoffs, making->plan->conditions);
+    if (*has_windows)
+        query_put_format(sql, " AND t.window_start = ANY($%d)", parameters->count);
     return STATUS_OK;
 }
 
 enum status query_make_known_statement(const struct query_plan *plan,
                                        const struct catalog_version *version,
                                        const struct query_request *request, struct arena *arena,
-                                       struct query_sql *out, struct error *error)
+                                       struct query_sql *out, bool *is_short, struct error *error)
 {
     struct making making;
     const struct query_receipt *known = request->known;
     const struct value snapshot = value_string(known->mark.snapshot, strlen(known->mark.snapshot));
     struct query_parameters *parameters = &out->parameters;
-    char *text = NULL;
-    size_t length = 0;
-    FILE *sql = open_memstream(&text, &length);
+    struct query_text text = {0};
+    struct query_text *sql = &text;
     *out = (struct query_sql){.parameters = plan->parameters};
+    *is_short = false;
     enum status status = making_init(&making, plan, version->version, arena, error);
-    if (status == STATUS_OK && sql == NULL)
-        status = error_no_memory(error);
     if (status == STATUS_OK)
         status = query_add_parameter(parameters, &snapshot, arena, error);
     const int mark = parameters->count;
@@ -294,15 +283,12 @@ enum status query_make_known_statement(const struct query_plan *plan,
     if (status == STATUS_OK && request->layer != QUERY_SPEED)
         status = put_known_batch(sql, &making, known, mark, parameters, error);
     if (status == STATUS_OK && request->layer != QUERY_BATCH)
-        status = put_known_speed(sql, &making, request, mark, parameters, error);
-    if (sql != NULL && fclose(sql) != 0 && status == STATUS_OK)
+        status = put_known_speed(sql, &making, request, mark, parameters, is_short, error);
+    if (status == STATUS_OK && *is_short)
+        query_put_format(sql, " LIMIT %d", QUERY_SHORT_ROWS);
+    out->text = query_text_keep(&text, arena);
+    if (status == STATUS_OK && out->text == NULL)
         status = error_no_memory(error);
-    if (status == STATUS_OK) {
-        out->text = arena_copy(arena, text, length);
-        if (out->text == NULL)
-            status = error_no_memory(error);
-    }
-    free(text);
     making_deinit(&making);
     return status;
 }

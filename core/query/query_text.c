@@ -1,6 +1,8 @@
 /* The text that answers are written into: see core/query/query_text.h. */
 #include "core/query/query_text.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +38,24 @@ void query_put(struct query_text *text, const char *data, size_t length)
 void query_put_text(struct query_text *text, const char *string)
 {
     query_put(text, string, strlen(string));
+}
+
+void query_put_format(struct query_text *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    va_list again;
+    va_copy(again, arguments);
+    size_t room = reserve(text, 128) ? text->capacity - text->length : 0;
+    int length = vsnprintf(room > 0 ? text->data + text->length : NULL, room, format, arguments);
+    if (length >= 0 && (size_t)length >= room && reserve(text, (size_t)length + 1))
+        length = vsnprintf(text->data + text->length, (size_t)length + 1, format, again);
+    if (length < 0)
+        text->failed = true;
+    else if (!text->failed)
+        text->length += (size_t)length;
+    va_end(again);
+    va_end(arguments);
 }
 
 void query_put_char(struct query_text *text, char c)
@@ -79,6 +99,16 @@ char *query_text_take(struct query_text *text, size_t *length)
         text->data = NULL;
     }
     return text->data;
+}
+
+const char *query_text_keep(struct query_text *text, struct arena *arena)
+{
+    const char *copy = NULL;
+    if (!text->failed)
+        copy = arena_copy(arena, text->data != NULL ? text->data : "", text->length);
+    free(text->data);
+    *text = (struct query_text){0};
+    return copy;
 }
 
 void query_put_array(struct query_text *text, const struct value *value, char open, char close)

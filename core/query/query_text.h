@@ -1,4 +1,5 @@
-/* The text that answers are written into: used in core/query/ and by `dovetail export`.
+/* The text that answers and statements are written into: used in core/query/ and by
+ * `dovetail export`.
  *
  * One buffer grows by doubling; a failed allocation is remembered and told at the end. Written by
  * hand because it is the fast path of serving: jansson would build a tree of every answer first.
@@ -17,6 +18,8 @@ struct query_text { /* zeroed: empty */
 
 void query_put(struct query_text *text, const char *data, size_t length);
 void query_put_text(struct query_text *text, const char *string);
+void query_put_format(struct query_text *text, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 void query_put_char(struct query_text *text, char c);
 void query_put_spaces(struct query_text *text, size_t count);
 void query_put_integer(struct query_text *text, int64_t integer);
@@ -34,6 +37,8 @@ void query_put_csv_string(struct query_text *text, const char *data, size_t leng
 
 /* Terminates the text and gives it away; NULL when memory was short. */
 char *query_text_take(struct query_text *text, size_t *length);
+/* Gives back what the text holds; a copy of it in the arena, or NULL when memory was short. */
+const char *query_text_keep(struct query_text *text, struct arena *arena);
 
 const char *query_key_name(const struct query_answer *answer, size_t index);
 const char *query_measure_name(const struct query_answer *answer, size_t index);

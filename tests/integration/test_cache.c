@@ -163,6 +163,88 @@ static void test_new_questions_after_moves(void **state)
     }
 }
 
+/* Asks new questions, `before` each of them; how many of them were put to PostgreSQL as "has
+ * anything moved?", and it had (moved) or had not. */
+static long ask_new(const char *before, int count, const char *name)
+{
+    static int serial; /* no question twice */
+    char target[128];
+    long asked = metric(name);
+    for (int i = 0; i < count; i++) {
+        snprintf(target, sizeof target, ROWS "origin=JFK&limit=%d", 300 - ++serial % 250);
+        if (before != NULL)
+            execute(before);
+        struct reply reply = get(target);
+        assert_int_equal(reply.status, 200);
+        free(reply.text);
+    }
+    return metric(name) - asked;
+}
+
+/* Others may write, in databases beside this one, so it may take some questions. */
+static void await_hold(void)
+{
+    for (int i = 0; i < 50; i++)
+        if (ask_new(NULL, 1, "dovetail_cache_held_total") == 1)
+            return;
+    fail_msg("nothing moves, and nobody asks whether anything does");
+}
+
+/* While something moves all the time nobody asks whether it does; when it stops they do again. */
+static void test_no_vain_questions(void **state)
+{
+    (void)state;
+    static const char move[] = POSITION "as_of = as_of + interval '1 microsecond'";
+    await_hold();
+    assert_in_range(ask_new(move, 20, "dovetail_cache_moved_total"), 1, 1);
+    assert_int_equal(ask_new(move, 20, "dovetail_cache_held_total"), 0);
+    /* Neither where an answer is kept. */
+    ask_only(ROWS "origin=JFK&limit=2", 0);
+    long moved = metric("dovetail_cache_moved_total");
+    for (int i = 0; i < 10; i++) {
+        execute(move);
+        ask_only(ROWS "origin=JFK&limit=2", 1);
+    }
+    assert_in_range(metric("dovetail_cache_moved_total"), moved, moved + 1);
+    await_hold();
+    execute(POSITION "as_of = as_of - interval '51 microseconds'");
+}
+
+/* `count` slices of one group of JFK more, behind all others. */
+static void add_slices(int count)
+{
+    char sql[1024];
+    snprintf(sql, sizeof sql,
+             "DO $$ DECLARE speed text := (SELECT 'dovetail_internal.speed_' || version"
+             "  FROM dovetail_internal.view_version WHERE view = 'by_route' AND state = 'current');"
+             " BEGIN EXECUTE 'CREATE TEMP TABLE one AS SELECT * FROM ' || speed ||"
+             "  ' WHERE origin = ''JFK'' AND _slice_start < 1000"
+             "    ORDER BY _partition, _slice_start DESC LIMIT 1';"
+             " EXECUTE 'DELETE FROM ' || speed || ' WHERE _slice_start >= 10000';"
+             " FOR i IN 1..%d LOOP"
+             "  UPDATE one SET _slice_start = 10000 + i, _group_id = NULL;"
+             "  EXECUTE 'INSERT INTO ' || speed || ' SELECT * FROM one';"
+             " END LOOP; DROP TABLE one; END $$",
+             count);
+    execute(sql);
+}
+
+/* Of few windows of one key few rows are expected, and taken as a whole; there may be more. */
+static void test_many_rows_of_few_windows(void **state)
+{
+    (void)state;
+    static const int counts[] = {3, 900, 1000, 1400, 0};
+    char target[128];
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        add_slices(counts[i]);
+        await_hold();
+        /* Another question each time: P has not moved, so an answer would be kept. */
+        snprintf(target, sizeof target,
+                 ROWS "from=2000-12-31T%02zu:00:00Z&to=2001-01-04&origin=JFK", 10 + i);
+        assert_rows(target, ROUTE_SQL "WHERE origin = 'JFK' " ROUTE_ORDER, 5);
+    }
+}
+
 /* at_least is about the answer that is given. */
 static void test_at_least(void **state)
 {
@@ -256,10 +338,16 @@ static void test_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_question), cmocka_unit_test(test_representations),
-        cmocka_unit_test(test_moves),         cmocka_unit_test(test_new_questions_after_moves),
-        cmocka_unit_test(test_at_least),      cmocka_unit_test(test_freshness_is_of_now),
-        cmocka_unit_test(test_age),           cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_same_question),
+        cmocka_unit_test(test_representations),
+        cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_new_questions_after_moves),
+        cmocka_unit_test(test_no_vain_questions),
+        cmocka_unit_test(test_many_rows_of_few_windows),
+        cmocka_unit_test(test_at_least),
+        cmocka_unit_test(test_freshness_is_of_now),
+        cmocka_unit_test(test_age),
+        cmocka_unit_test(test_bound),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

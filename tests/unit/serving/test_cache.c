@@ -137,6 +137,23 @@ static void test_receipts_by_age(void **state)
     cache_destroy(cache);
 }
 
+static void test_what_was_found_last_decides(void **state)
+{
+    (void)state;
+    struct cache *cache = cache_create(0);
+    assert_true(cache_expects_hold(cache));
+    cache_note_hold(cache, false, true);
+    assert_false(cache_expects_hold(cache));
+    cache_note_hold(cache, true, false);
+    assert_true(cache_expects_hold(cache));
+    cache_note_hold(cache, true, true);
+    cache_note_hold(cache, false, false);
+    assert_false(cache_expects_hold(cache));
+    assert_int_equal(counts_of(cache).held, 1);
+    assert_int_equal(counts_of(cache).moved, 1);
+    cache_destroy(cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_too_large_is_not_kept),
         cmocka_unit_test(test_borrowed_outlives_its_eviction),
         cmocka_unit_test(test_receipts_by_age),
+        cmocka_unit_test(test_what_was_found_last_decides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
