@@ -8,75 +8,46 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "tests/support/clock.h"
 #include "tests/support/http.h"
 #include "tests/support/orders.h"
 #include "tests/support/stack.h"
 #include "tests/support/traffic.h"
 
-enum { SPEED, BATCH, SERVING, CLOCKS, PATH_BYTES = 400 };
+enum { SPEED, BATCH, SERVING, CLOCKS };
 
 static const char *const programs[CLOCKS] = {"dovetail-speed", "dovetail-batch",
                                              "dovetail-serving"};
 static struct deployment *deployment;
 static struct traffic *traffic;
 static struct child *children[CLOCKS];
-static _Atomic int64_t *offsets_us[CLOCKS];
+static struct clock *clocks[CLOCKS];
 static uint64_t moments; /* random */
 static struct traffic_options options = {
     .partitions = 3, .rate = 200, .readers = 1, .transactions = true, .dedupe_within = 100};
 
-static void make_clock(int which)
-{
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/clock%d", deployment->directory, which);
-    int fd = open(path, O_RDWR | O_CREAT, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, sizeof(int64_t)), 0);
-    void *shared = mmap(NULL, sizeof(int64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    assert_true(shared != MAP_FAILED);
-    close(fd);
-    offsets_us[which] = shared;
-}
-
 /* The program with its own clock. */
 static struct child *start(int which, const char *argument)
 {
-    char preload[PATH_MAX + 16], clock[PATH_BYTES + 32], path[PATH_MAX];
-    snprintf(preload, sizeof preload, "LD_PRELOAD=%s",
-             stack_program("tests/faults/clock_shim.so", path, sizeof path));
-    snprintf(clock, sizeof clock, "CLOCK_OFFSET_FILE=%s/clock%d", deployment->directory, which);
-    const char *argv[] = {"/usr/bin/env",
-                          preload,
-                          clock,
-                          "ASAN_OPTIONS=verify_asan_link_order=0",
-                          stack_program(programs[which], path, sizeof path),
-                          "--config",
-                          deployment->config,
-                          argument,
-                          NULL};
-    return child_start(deployment->directory, programs[which], argv);
+    return clock_start(clocks[which], programs[which], deployment->config, argument);
 }
 
 static int set_up(void **state)
 {
     (void)state;
+    static const char *const names[CLOCKS] = {"clock0", "clock1", "clock2"};
     deployment = deployment_create();
     deployment_set(deployment, "kafka", "session.timeout.ms", json_integer(6000));
     deployment_set(deployment, "kafka", "heartbeat.interval.ms", json_integer(500));
     traffic_define_with(deployment, &options);
     deployment_run(deployment, 0, "dovetail", "init", NULL);
     for (int i = 0; i < CLOCKS; i++)
-        make_clock(i);
+        clocks[i] = clock_create(deployment->directory, names[i]);
     deployment_serve(deployment);
     child_stop(deployment->serving);
     children[SERVING] = start(SERVING, NULL);
@@ -90,13 +61,13 @@ static int tear_down(void **state)
     traffic_destroy(traffic);
     deployment_destroy(deployment);
     for (int i = 0; i < CLOCKS; i++)
-        munmap((void *)offsets_us[i], sizeof(int64_t));
+        clock_destroy(clocks[i]);
     return 0;
 }
 
 static void set_clock(int which, int hours)
 {
-    atomic_store(offsets_us[which], hours * INT64_C(3600) * 1000000);
+    clock_set(clocks[which], hours * INT64_C(3600));
 }
 
 /* "freshness_ms" of a view: null or not negative. */

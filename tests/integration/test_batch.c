@@ -25,6 +25,7 @@
 #include "core/kafka/kafka.h"
 #include "tests/support/broker.h"
 #include "tests/support/child.h"
+#include "tests/support/clock.h"
 #include "tests/support/stack.h"
 
 enum { PARTITIONS = 3, KILLS = 12, RUN_MS = 60000 };
@@ -707,12 +708,24 @@ static void test_schedule(void **state)
     assert_non_null(strstr(child_errors(refused), "batch.full_schedule"));
 }
 
+/* A scheduler for whom the minute ends as soon as it has said `text` of its next run. */
+static struct child *start_before_a_run(struct clock *clock, const char *text)
+{
+    char config[100];
+    snprintf(config, sizeof config, "%s/dovetail.json", directory);
+    struct child *scheduler = clock_start(clock, "dovetail-batch", config, "schedule");
+    wait_for_errors(scheduler, text);
+    clock_set(clock, 60);
+    return scheduler;
+}
+
 static void test_scheduled_run(void **state)
 {
     (void)state;
+    struct clock *clock = clock_create(directory, "clock");
     write_config("* * * * *");
     produce(1000, 0, 3);
-    struct child *scheduler = start("schedule");
+    struct child *scheduler = start_before_a_run(clock, "next run at ");
     int64_t until = stack_now_ms() + 2 * STACK_WAIT_MS;
     while (current_run() == 0) {
         if (stack_now_ms() > until)
@@ -721,6 +734,7 @@ static void test_scheduled_run(void **state)
     }
     expect_all_covered();
     child_stop(scheduler);
+    clock_destroy(clock);
     expect_number("SELECT count(*) FROM dovetail_internal.run WHERE reason = 'schedule'", 1);
 }
 
@@ -731,8 +745,8 @@ static void test_scheduled_full_run(void **state)
     produce(500, 0, 3);
     run_ok();
     produce(500, 0, 3);
-    struct child *scheduler = start("schedule");
-    wait_for_errors(scheduler, ", a full one");
+    struct clock *clock = clock_create(directory, "clock");
+    struct child *scheduler = start_before_a_run(clock, ", a full one");
     int64_t until = stack_now_ms() + 2 * STACK_WAIT_MS;
     while (current_run() == 1) {
         if (stack_now_ms() > until)
@@ -740,6 +754,7 @@ static void test_scheduled_full_run(void **state)
         stack_sleep_ms(50);
     }
     child_stop(scheduler);
+    clock_destroy(clock);
     expect_all_covered();
     expect_number("SELECT count(*) FROM dovetail_internal.run WHERE run = 2 AND reason = 'schedule'"
                   " AND kind = 'full' AND why = 'batch.full_schedule' AND audited > 0"

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/clock.h"
 #include "tests/support/deployment.h"
 #include "tests/support/http.h"
 #include "tests/support/promtool.h"
@@ -181,9 +182,11 @@ static void test_batch(void **state)
     deployment_set(deployment, "batch", "metrics", json_string("127.0.0.1:0"));
     deployment_set(deployment, "batch", "schedule", json_string("* * * * *"));
     produce(events);
-    struct child *batch = deployment_start(deployment, "dovetail-batch", "schedule", NULL);
+    struct clock *clock = clock_create(deployment->directory, "clock");
+    struct child *batch = clock_start(clock, "dovetail-batch", deployment->config, "schedule");
     struct http_session *http = open_page(batch);
     free(await_lines(http, archived, sizeof archived / sizeof archived[0]));
+    clock_set(clock, 60); /* the next run is due */
     char *page = await_lines(http, published, 1);
     assert_true(value_of(page, "dovetail_runs_total{result=\"published\"}") >= 1);
     assert_true(value_of(page, "dovetail_run_stage_duration_seconds_count{stage=\"store\"}") >= 1);
@@ -194,6 +197,7 @@ static void test_batch(void **state)
     free(page);
     http_session_destroy(http);
     child_stop(batch);
+    clock_destroy(clock);
 }
 
 static void expect_refusal(const char *section, const char *program, const char *command)

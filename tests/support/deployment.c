@@ -60,18 +60,55 @@ PGconn *deployment_connect(const struct deployment *deployment)
     return database_connect(deployment->postgres);
 }
 
+static PGconn *kept; /* for numbers: to the database of the last one that was asked for */
+static char kept_conninfo[sizeof((struct deployment *)NULL)->postgres];
+
+static void forget_kept(void)
+{
+    PQfinish(kept);
+    kept = NULL;
+}
+
+static PGresult *ask_kept(const struct deployment *deployment, const char *sql)
+{
+    if (kept != NULL && strcmp(kept_conninfo, deployment->postgres) != 0)
+        forget_kept();
+    PGresult *result = kept != NULL ? database_ask(kept, sql) : NULL;
+    if (kept != NULL && PQstatus(kept) == CONNECTION_OK)
+        return result;
+    /* The server may have been stopped and started since. */
+    PQclear(result);
+    forget_kept();
+    snprintf(kept_conninfo, sizeof kept_conninfo, "%s", deployment->postgres);
+    kept = database_open(kept_conninfo);
+    return database_ask(kept, sql);
+}
+
+static int64_t number_of(const PGresult *result)
+{
+    return PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)
+               ? strtoll(PQgetvalue(result, 0, 0), NULL, 10)
+               : -1;
+}
+
 int64_t deployment_number(const struct deployment *deployment, const char *sql)
 {
-    PGconn *connection = deployment_connect(deployment);
-    PGresult *result = database_ask(connection, sql);
+    PGresult *result = ask_kept(deployment, sql);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(connection));
-    int64_t number = PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)
-                         ? strtoll(PQgetvalue(result, 0, 0), NULL, 10)
-                         : -1;
+        fail_msg("%s: %s", sql, PQerrorMessage(kept));
+    int64_t number = number_of(result);
     PQclear(result);
-    PQfinish(connection);
     return number;
+}
+
+bool deployment_has_number(const struct deployment *deployment, const char *sql, int64_t *out)
+{
+    PGresult *result = ask_kept(deployment, sql);
+    bool good = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) > 0;
+    if (good)
+        *out = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return good;
 }
 
 /* --- files --- */
@@ -227,6 +264,7 @@ void deployment_destroy(struct deployment *deployment)
     if (deployment == NULL)
         return;
     alive = NULL;
+    forget_kept();
     children_end();
     if (getenv("DOVETAIL_KEEP") != NULL) {
         print_message("kept: %s, database %s\n", deployment->directory, deployment->database);

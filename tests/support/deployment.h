@@ -62,7 +62,10 @@ void deployment_await_serving(struct deployment *deployment, struct child *servi
 /* A connection to the database; the caller closes it. */
 PGconn *deployment_connect(const struct deployment *deployment);
 
-/* One number of the database. -1 for NULL or no row. */
+/* One number of the database, over a connection that stays, because tests ask again and again. -1
+ * for NULL or no row. */
 int64_t deployment_number(const struct deployment *deployment, const char *sql);
+/* The same; false: the database is away, or has no such number yet. */
+bool deployment_has_number(const struct deployment *deployment, const char *sql, int64_t *out);
 
 #endif

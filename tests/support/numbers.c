@@ -68,25 +68,12 @@ static void give_up(const char *what)
     fail_msg("%s", what);
 }
 
-/* False: the database is away. */
-static bool ask(const struct numbers *numbers, const char *sql, int64_t *out)
-{
-    PGconn *connection = database_open(numbers->deployment->postgres);
-    PGresult *result = database_ask(connection, sql);
-    bool good = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) > 0;
-    if (good)
-        *out = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-    PQclear(result);
-    PQfinish(connection);
-    return good;
-}
-
 void numbers_await(const struct numbers *numbers, struct child *child, const char *sql,
                    int64_t wanted)
 {
     int64_t deadline = stack_now_ms() + STACK_WAIT_MS;
     int64_t number = -1;
-    while (!ask(numbers, sql, &number) || number != wanted) {
+    while (!deployment_has_number(numbers->deployment, sql, &number) || number != wanted) {
         if (stack_now_ms() > deadline || (child != NULL && !child_is_running(child))) {
             children_show();
             fail_msg("%s: %" PRId64 ", not %" PRId64, sql, number, wanted);

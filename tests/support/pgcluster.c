@@ -107,7 +107,7 @@ static void append_settings(const struct pgcluster *cluster, const char *setting
         fail_msg("%s: %s", path, strerror(errno));
     fprintf(out,
             "listen_addresses = '127.0.0.1'\nport = %d\nunix_socket_directories = ''\n"
-            "fsync = off\nshared_buffers = '16MB'\nmax_wal_size = '64MB'\n%s",
+            "fsync = off\njit = off\nshared_buffers = '16MB'\nmax_wal_size = '64MB'\n%s",
             cluster->port, settings != NULL ? settings : "");
     fclose(out);
 }
