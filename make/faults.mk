@@ -48,8 +48,8 @@ FAULT_TOOLS := $(STEPS_SHIM) $(ALLOC_SHIM) $(CLOCK_SHIM) $(NEXT_PROGRAMS) $(NEXT
 # ThreadSanitizer over the serving process on real servers. It alone: the other programs have a Kafka
 # client, whose C11 threads gcc's ThreadSanitizer does not follow (docs/ARCHITECTURE.md, Dependencies).
 TSAN_SERVING := build/tsan/serving
-TSAN_TESTS := $(patsubst %,build/release/tests/integration/test_%,serving query_api query_media \
-    query_memory bad_requests cache cache_traffic live live_traffic slow_clients)
+TSAN_TESTS := $(patsubst %,build/release/tests/integration/test_%,serving serving_rows serving_life \
+    query_api query_media query_memory bad_requests cache cache_traffic live live_traffic slow_clients)
 .PHONY: tsan-serving
 tsan-serving: deps ## run the tests of serving on real servers, with the serving process under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j2 MODE=release $(PROGRAMS:%=build/release/%) $(TSAN_TESTS)
