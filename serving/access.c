@@ -157,6 +157,11 @@ bool access_fits_view(const struct access_token *caller, const struct view *view
     return fits;
 }
 
+bool access_has_rows(const struct access_token *caller)
+{
+    return caller != NULL && caller->config->row_count > 0;
+}
+
 void access_refuse_view(struct http_response *response)
 {
     access_refuse(response, "the token does not cover this view");

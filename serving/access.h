@@ -31,6 +31,9 @@ bool access_check(const struct access *access, enum access_need need, struct htt
 bool access_has_view(const struct access_token *caller, const char *view);
 /* The same, and has it every key that his rows are restricted by? One without them is not his. */
 bool access_fits_view(const struct access_token *caller, const struct view *view);
+/* Is what he sees restricted by keys? Then whether there is a view that lacks them is none of his
+ * business. */
+bool access_has_rows(const struct access_token *caller);
 /* 403: not this view, whether there is one or not. */
 void access_refuse_view(struct http_response *response);
 

@@ -176,11 +176,25 @@ bool catalogue_has_view(const struct catalogue *catalogue, const char *view)
     return catalog_refused_view(catalogue->catalog, view) != NULL;
 }
 
+/* Some version of it, which may be one that is being built. */
+static bool fits_caller(const struct catalogue *catalogue, const char *view,
+                        const struct access_token *caller)
+{
+    for (size_t i = 0; i < catalogue->catalog->version_count; i++) {
+        const struct view *one = catalogue->catalog->versions[i].view;
+        if (strcmp(one->name, view) == 0 && access_fits_view(caller, one))
+            return true;
+    }
+    return false;
+}
+
 void catalogue_respond_no_version(const struct catalogue *catalogue, const char *view,
-                                  struct http_response *response)
+                                  const struct access_token *caller, struct http_response *response)
 {
     const struct catalog_refusal *refusal = catalog_refused_view(catalogue->catalog, view);
-    if (refusal != NULL)
+    if (access_has_rows(caller) && !fits_caller(catalogue, view, caller))
+        access_refuse_view(response);
+    else if (refusal != NULL)
         problem_respond(response, 503, NULL,
                         "version %d of the view \"%s\" is refused by this program: %s",
                         refusal->version, view, refusal->reason);

@@ -5,6 +5,7 @@
 
 #include "core/catalog/catalog.h"
 #include "core/http/http.h"
+#include "serving/access.h"
 
 /* One loaded catalogue. Good until it is released. */
 struct catalogue {
@@ -32,8 +33,10 @@ enum status catalogue_refresh(struct catalogue_holder *holder, struct postgres *
 /* Whether a view of this name is registered, readable or not. */
 bool catalogue_has_view(const struct catalogue *catalogue, const char *view);
 /* Why a view has no version that can be asked. 404: there is no such view. 503: its first version
- * is not published yet, or this program refuses its definition. */
+ * is not published yet, or this program refuses its definition. 403: no version of it is one for
+ * the caller's rows, or there is no such view. */
 void catalogue_respond_no_version(const struct catalogue *catalogue, const char *view,
+                                  const struct access_token *caller,
                                   struct http_response *response);
 
 #endif

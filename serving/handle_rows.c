@@ -483,7 +483,7 @@ static bool attempt_newest(struct rows_attempt *attempt, enum representation rep
         status = error_set(error, STATUS_FENCED, "the view \"%s\" is not in the catalogue", view);
     bool missing = attempt->version == NULL && last && catalogue != NULL;
     if (missing)
-        catalogue_respond_no_version(catalogue, view, attempt->response);
+        catalogue_respond_no_version(catalogue, view, attempt->request->caller, attempt->response);
     catalogue_release(catalogues, catalogue);
     return missing || status == STATUS_OK || status == STATUS_REJECT;
 }

@@ -143,7 +143,7 @@ enum http_outcome handle_view(struct server *server, struct http_request *reques
     else if (found != NULL)
         respond_json(response, describe(catalogue, found));
     else
-        catalogue_respond_no_version(catalogue, request->segments[2], response);
+        catalogue_respond_no_version(catalogue, request->segments[2], request->caller, response);
     catalogue_release(server->catalogues, catalogue);
     return HTTP_RESPOND;
 }

@@ -94,7 +94,7 @@ static void open_with(struct live *live, struct http_request *request,
     const struct catalog_version *version = catalog_current(catalogue->catalog, view);
     struct error error;
     if (version == NULL) {
-        catalogue_respond_no_version(catalogue, view, response);
+        catalogue_respond_no_version(catalogue, view, request->caller, response);
         return;
     }
     struct stream *stream = live_stream_create(live, request);

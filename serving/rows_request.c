@@ -42,8 +42,8 @@ static enum status take_at_least(struct rows_request *rows, const char *topic, c
     if (!json_is_array(offsets) || json_object_size(rows->at_least) != 1 ||
         json_array_size(offsets) > AT_LEAST_MAX)
         return error_set(error, STATUS_REJECT,
-                         "at_least: {\"%s\": [offset, ...]} is expected, an offset for each "
-                         "partition",
+                         "at_least: {\"%s\": [offset, ...]} is expected, with offsets of the "
+                         "partitions from 0",
                          topic);
     json_array_foreach (offsets, index, offset) {
         bool good =

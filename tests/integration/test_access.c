@@ -182,6 +182,11 @@ static void test_views(void **state)
     as(JAPAN);
     assert_forbidden("/v1/views/typed");
     assert_forbidden("/v1/views/typed/rows");
+    assert_forbidden("/v1/views/none"); /* or it would be told apart from one without his keys */
+    assert_forbidden("/v1/views/none/rows");
+    assert_forbidden("/v1/views/none/live");
+    as(EVERYTHING);
+    assert_int_equal(status_of("/v1/views/none"), 404);
     assert_int_equal(status_of("/v1/views/none/rows"), 404);
 }
 
