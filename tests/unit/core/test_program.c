@@ -4,11 +4,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <malloc.h>
+#include <pthread.h>
 
 #include "core/program/program.h"
 
@@ -29,6 +32,52 @@ static bool start(const char *text)
     line[count] = NULL;
     exit_code = -1;
     return program_start(count, line, "dovetail-test", "Tests.\n", &arguments, &exit_code);
+}
+
+enum { THREADS = 64 };
+
+static pthread_barrier_t all_have;
+
+static void *hold_memory(void *context)
+{
+    (void)context;
+    void *held = malloc(2000);
+    (void)pthread_barrier_wait(&all_have);
+    free(held);
+    return NULL;
+}
+
+/* Heaps of the process, of which glibc makes more where threads are many. */
+static long count_heaps(void)
+{
+    char *text = NULL;
+    size_t length;
+    long count = 0;
+    FILE *out = open_memstream(&text, &length);
+    assert_int_equal(malloc_info(0, out), 0);
+    fclose(out);
+    for (const char *at = text; (at = strstr(at, "<heap nr=")) != NULL; at++)
+        count++;
+    free(text);
+    return count;
+}
+
+static void test_heaps_are_no_more_than_processors(void **state)
+{
+    (void)state;
+    pthread_t threads[THREADS];
+    unsetenv("MALLOC_ARENA_MAX");
+    assert_true(start("x"));
+    pthread_barrier_init(&all_have, NULL, THREADS + 1);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, hold_memory, NULL), 0);
+    (void)pthread_barrier_wait(&all_have);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&all_have);
+    long heaps = count_heaps();
+    if (heaps > sysconf(_SC_NPROCESSORS_ONLN))
+        fail_msg("%ld heaps", heaps);
 }
 
 static void test_options_are_taken_out_wherever_they_stand(void **state)
@@ -101,6 +150,7 @@ static void test_a_signal_ends_waits_for_good(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heaps_are_no_more_than_processors),
         cmocka_unit_test(test_options_are_taken_out_wherever_they_stand),
         cmocka_unit_test(test_options_that_end_the_program),
         cmocka_unit_test(test_waits),
