@@ -226,6 +226,10 @@ static bool prepare(struct ingest_batch *batch, struct http_response *response)
         problem_respond_error(response, &error);
         good = false;
     }
+    if (good && !ingest_batch_enter_list(batch, response)) {
+        ingest_batch_release_key(batch);
+        good = false;
+    }
     catalogue_release(batch->server->catalogues, catalogue);
     return good;
 }

@@ -111,7 +111,7 @@ void ingest_write_metrics(const struct ingest *ingest, FILE *out)
                     doors[d], outcomes[o],
                     atomic_load_explicit(&ingest->counts[d][o], memory_order_relaxed));
     fprintf(out,
-            "# HELP dovetail_ingest_pending_bytes Events that Kafka has not acknowledged yet.\n"
+            "# HELP dovetail_ingest_pending_bytes Events that are being answered.\n"
             "# TYPE dovetail_ingest_pending_bytes gauge\ndovetail_ingest_pending_bytes %zu\n",
             atomic_load(&ingest->budget.used_bytes));
 }

@@ -137,6 +137,19 @@ bool ingest_batch_hash(const struct ingest_batch *batch, const char *key_field,
 
 static const char no_event[] = "this is no event of the source";
 
+enum {
+    REASONS_BYTES = 256 << 10, /* of one request; who is refused more has a fault of one kind */
+    LISTED_BYTES = 1024,       /* about what an entry of the answer's list takes until it is sent */
+};
+
+static const char *keep_reason(struct ingest_batch *batch, const struct error *error)
+{
+    const char *kept = batch->arena.reserved_bytes < REASONS_BYTES
+                           ? arena_copy(&batch->arena, error->text, strlen(error->text))
+                           : NULL;
+    return kept != NULL ? kept : no_event;
+}
+
 static enum status judge_event(struct ingest_batch *batch, struct ingest_event *event,
                                struct event_parser *parser, size_t key_field, struct error *error)
 {
@@ -146,9 +159,7 @@ static enum status judge_event(struct ingest_batch *batch, struct ingest_event *
         event_parser_parse(parser, piece->text, piece->length, piece->length, &parsed, error);
     if (status == STATUS_REJECT) {
         event->outcome = INGEST_INVALID;
-        event->reason = arena_copy(&batch->arena, error->text, strlen(error->text));
-        if (event->reason == NULL)
-            event->reason = no_event;
+        event->reason = keep_reason(batch, error);
         batch->invalid_count++;
         return STATUS_OK;
     }
@@ -209,19 +220,43 @@ static void send_event(struct ingest_batch *batch, struct ingest_event *event)
         return;
     atomic_fetch_sub(&batch->left, 1); /* never the last one: ours is among them */
     event->outcome = status == STATUS_REJECT ? INGEST_INVALID : INGEST_NOT_WRITTEN;
-    event->reason = arena_copy(&batch->arena, error.text, strlen(error.text));
-    if (event->reason == NULL)
-        event->reason = no_event;
+    event->reason = keep_reason(batch, &error);
+}
+
+/* Room for so many bytes, until the answer is sent. */
+static bool enter(struct ingest_batch *batch, size_t bytes)
+{
+    if (!ingest_enter(batch->server->ingest, bytes))
+        return false;
+    batch->entered_bytes += bytes;
+    return true;
+}
+
+bool ingest_batch_enter_list(struct ingest_batch *batch, struct http_response *response)
+{
+    size_t bytes = batch->count * sizeof *batch->events + batch->arena.reserved_bytes +
+                   batch->invalid_count * LISTED_BYTES;
+    if (enter(batch, bytes))
+        return true;
+    ingest_count(batch->server->ingest, INGEST_HTTP, INGEST_OVERFLOW, batch->count);
+    if (bytes > (size_t)batch->server->config->serving_ingest_memory_bytes)
+        problem_respond(response, 413, NULL,
+                        "%zu of %zu events are refused, and there is no room to list so many; "
+                        "nothing was written",
+                        batch->invalid_count, batch->count);
+    else
+        problem_respond(response, 503, NULL,
+                        "too many events are being answered already; nothing was written");
+    return false;
 }
 
 bool ingest_batch_send(struct ingest_batch *batch)
 {
-    size_t bytes = batch->count * sizeof *batch->events;
+    size_t bytes = 0;
     for (size_t i = 0; i < batch->count; i++)
         bytes += batch->events[i].piece.length + batch->events[i].key_length;
-    if (!ingest_enter(batch->server->ingest, bytes))
+    if (!enter(batch, bytes))
         return false;
-    batch->entered_bytes = bytes;
     http_request_suspend(batch->request);
     atomic_store(&batch->left, 1);
     for (size_t i = 0; i < batch->count; i++)

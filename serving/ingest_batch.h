@@ -48,6 +48,10 @@ bool ingest_batch_read(struct ingest_batch *batch, struct http_response *respons
 enum status ingest_batch_judge(struct ingest_batch *batch, const struct source *source,
                                size_t key_field, struct error *error) MUST_CHECK;
 
+/* Takes room for the events and the list of those that are refused, which the answer will have.
+ * False: there is none, *response says so, and nothing is written. */
+bool ingest_batch_enter_list(struct ingest_batch *batch, struct http_response *response) MUST_CHECK;
+
 /* SHA-256 of what decides what is written. */
 bool ingest_batch_hash(const struct ingest_batch *batch, const char *key_field,
                        char out[2 * INGEST_HASH_BYTES + 1]) MUST_CHECK;

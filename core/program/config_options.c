@@ -388,8 +388,10 @@ const struct option config_options[] = {
      .maximum = 64 * MIB,
      .number = 32 * MIB,
      FIELD(serving_ingest_memory_bytes),
-     .help = "Bound of the bodies that are being received, and again of the events that Kafka has "
-             "not acknowledged yet. Who comes beyond it is told to come again."},
+     .help =
+         "Bound of the bodies that are being received, and again of the events that Kafka has "
+         "not acknowledged yet, with the lists of those that are refused. Who comes beyond it is "
+         "told to come again."},
     {.section = "serving",
      .name = "ingest_timeout_ms",
      .type = OPTION_INTEGER,

@@ -317,6 +317,50 @@ static void test_limits(void **state)
 }
 
 /* An event of the source that the broker will not have. */
+static double pending_bytes(void)
+{
+    struct http_reply reply;
+    http_get(session, "/metrics", &reply);
+    assert_int_equal(reply.status, 200);
+    const char *at = strstr(reply.body, "\ndovetail_ingest_pending_bytes ");
+    assert_non_null(at);
+    double bytes = strtod(at + strlen("\ndovetail_ingest_pending_bytes "), NULL);
+    http_reply_free(&reply);
+    return bytes;
+}
+
+/* What is refused is listed with the reasons, and the list is within serving.ingest_memory. */
+static void test_lists_of_what_is_refused_are_bounded(void **state)
+{
+    (void)state;
+    enum { REFUSED = 2000, LINE = 24 };
+    char *body = malloc(REFUSED * LINE + 1);
+    size_t length = 0;
+    for (int i = 0; i < REFUSED; i++)
+        length += (size_t)sprintf(body + length, "{\"shop\": \"x%d\"}\n", i);
+    json_t *answer = post(DOOR, LINES, body, 422);
+    json_t *events = json_object_get(answer, "events");
+    assert_int_equal(json_array_size(events), REFUSED);
+    for (size_t i = 0; i < REFUSED; i++)
+        assert_true(json_string_length(json_object_get(json_array_get(events, i), "reason")) > 0);
+    json_decref(answer);
+    deployment_set(deployment, "serving", "ingest_memory", json_string("1 MiB"));
+    serve_anew();
+    int64_t before = topic_size();
+    assert_problem(post(DOOR, LINES, body, 413), NULL, "no room to list so many");
+    char *end = body;
+    for (int i = 0; i < 100; i++)
+        end = strchr(end, '\n') + 1;
+    *end = '\0';
+    json_decref(post(DOOR, LINES, body, 422)); /* fewer */
+    while (pending_bytes() > 0)                /* what was held is given back */
+        stack_sleep_ms(20);
+    assert_int_equal(topic_size(), before);
+    free(body);
+    json_object_del(json_object_get(deployment->settings, "serving"), "ingest_memory");
+    serve_anew();
+}
+
 static void test_what_kafka_refuses(void **state)
 {
     (void)state;
@@ -439,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_whole_or_nothing),
         cmocka_unit_test(test_requests_that_are_none),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_lists_of_what_is_refused_are_bounded),
         cmocka_unit_test(test_what_kafka_refuses),
         cmocka_unit_test(test_who_may),
         cmocka_unit_test(test_metrics),
