@@ -164,6 +164,7 @@ static void run_once(struct scheduler *scheduler)
     run_report_deinit(&report);
     if (status != STATUS_OK)
         close_batch(scheduler);
+    program_return_memory(); /* what a run had is not needed until the next one */
 }
 
 /* One turn: follow until a run is due, and run. */

@@ -173,6 +173,7 @@ static void tell_progress(struct speed *speed)
     speed->learned = 0;
     speed->last_progress_us = speed->now_us;
     speed->next_progress_us = speed->now_us + PROGRESS_US;
+    program_return_memory(); /* a backlog, or PostgreSQL being away, took more than goes on */
 }
 
 static enum status look_at_catalog(struct speed *speed, struct error *error);

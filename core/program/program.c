@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -66,6 +67,11 @@ bool program_stopping(void)
 int program_stop_fd(void)
 {
     return atomic_load(&stop_fd);
+}
+
+void program_return_memory(void)
+{
+    (void)malloc_trim(0);
 }
 
 /* --- waiting --- */

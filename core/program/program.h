@@ -45,6 +45,10 @@ int program_stop_fd(void);
 /* The same as SIGTERM, from within. */
 void program_stop(void);
 
+/* What was freed goes back to the system, also from between what is in use: at moments after which
+ * much may have become free, and now and then. */
+void program_return_memory(void);
+
 /* Waits `ms` milliseconds, or less when the program is stopping: true then. */
 bool program_wait_ms(int64_t ms);
 /* Waits until `fd` is readable: 1; 0 after `ms` milliseconds (-1: no limit) or on stopping. */

@@ -90,8 +90,11 @@ struct broker_producer *broker_producer_create(const char *transactional_id,
     set(conf, "linger.ms", "2");
     set(conf, "message.max.bytes", "16000000");
     producer->transactional = transactional_id != NULL;
-    if (transactional_id != NULL)
+    if (transactional_id != NULL) {
         set(conf, "transactional.id", transactional_id);
+        /* Else a broker that was away fences whom it did not hear of for a minute. */
+        set(conf, "transaction.timeout.ms", "600000");
+    }
     rd_kafka_conf_set_opaque(conf, producer);
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     producer->client = new_client(RD_KAFKA_PRODUCER, conf);

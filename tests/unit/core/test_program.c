@@ -41,9 +41,10 @@ static pthread_barrier_t all_have;
 static void *hold_memory(void *context)
 {
     (void)context;
-    void *held = malloc(2000);
+    volatile char *held = malloc(2000);
+    held[0] = 1; /* or the compiler would leave it out */
     (void)pthread_barrier_wait(&all_have);
-    free(held);
+    free((void *)held);
     return NULL;
 }
 
@@ -78,6 +79,42 @@ static void test_heaps_are_no_more_than_processors(void **state)
     long heaps = count_heaps();
     if (heaps > sysconf(_SC_NPROCESSORS_ONLN))
         fail_msg("%ld heaps", heaps);
+}
+
+static long own_kib(void)
+{
+    char text[200];
+    long kib = -1;
+    FILE *in = fopen("/proc/self/status", "r");
+    while (in != NULL && fgets(text, sizeof text, in) != NULL)
+        (void)sscanf(text, "RssAnon: %ld kB", &kib);
+    if (in != NULL)
+        fclose(in);
+    return kib;
+}
+
+/* Much that was freed below something that is in use. */
+static void test_what_is_freed_goes_back(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* it keeps what is freed, for a while */
+#endif
+    enum { PIECES = 30000, BYTES = 1000 };
+    char **pieces = malloc(PIECES * sizeof *pieces);
+    for (int i = 0; i < PIECES; i++) {
+        pieces[i] = malloc(BYTES);
+        memset(pieces[i], i, BYTES);
+    }
+    for (int i = 0; i < PIECES - 1; i++)
+        free(pieces[i]);
+    long before = own_kib();
+    program_return_memory();
+    long after = own_kib();
+    free(pieces[PIECES - 1]);
+    free(pieces);
+    if (after > before - PIECES * BYTES / 1024 / 2)
+        fail_msg("%ld KiB before, %ld KiB after", before, after);
 }
 
 static void test_options_are_taken_out_wherever_they_stand(void **state)
@@ -151,6 +188,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heaps_are_no_more_than_processors),
+        cmocka_unit_test(test_what_is_freed_goes_back),
         cmocka_unit_test(test_options_are_taken_out_wherever_they_stand),
         cmocka_unit_test(test_options_that_end_the_program),
         cmocka_unit_test(test_waits),
