@@ -31,12 +31,13 @@ static void put_json_time(struct query_text *text, bool known, int64_t us)
     put_json_value(text, &value, NULL);
 }
 
-/* A comma and a name; names of definitions need no escaping, but cost nothing here either. */
+/* A comma and a name. Those of definitions have nothing to escape (definition_name_is_valid), and
+ * looking for it was a sixteenth of answering with 100 windows. */
 static void put_json_name(struct query_text *text, const char *name)
 {
-    query_put_char(text, ',');
-    query_put_json_string(text, name, strlen(name));
-    query_put_char(text, ':');
+    query_put(text, ",\"", 2);
+    query_put_text(text, name);
+    query_put(text, "\":", 2);
 }
 
 /* What the row is about; returns where that ends. */
