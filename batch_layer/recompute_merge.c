@@ -11,8 +11,6 @@
 
 #include <stdlib.h>
 
-enum { PREFETCH_GROUPS = 16, PREFETCH_SLOTS = 8 }; /* ahead of the group that is merged */
-
 /* By the upper bits: a table finds its slots by the lower ones. */
 size_t recompute_shard(size_t table_count, uint64_t hash)
 {
@@ -82,15 +80,9 @@ static enum status merge_list(struct worker *worker, size_t slot, const struct g
     enum status status = STATUS_OK;
     if (list->count > 0 && worker->groups[slot] == NULL)
         status = groups_create(view, &worker->groups[slot], error);
-    for (size_t i = 0; status == STATUS_OK && i < list->count; i++) {
-        /* Both are far away: the group in memory that another thread wrote, the slot anywhere. */
-        if (i + PREFETCH_GROUPS < list->count)
-            __builtin_prefetch(list->items[i + PREFETCH_GROUPS]);
-        if (i + PREFETCH_SLOTS < list->count)
-            groups_prefetch(worker->groups[slot], list->items[i + PREFETCH_SLOTS]);
-        status = groups_add(worker->groups[slot], list->items[i], error);
-    }
-    return status;
+    return status == STATUS_OK && list->count > 0
+               ? groups_add(worker->groups[slot], list->items, list->count, error)
+               : status;
 }
 
 enum status recompute_step_merge(struct worker *worker, struct error *error)

@@ -385,7 +385,7 @@ static enum status merge(struct row_stream *stream, struct cursor *cursor, struc
         const struct group *group = group_of(cursor);
         enum status status = groups_find_or_add(merged, group->window_start_us, group->key,
                                                 group->key_length, into, error);
-        return status == STATUS_OK ? groups_merge_states(merged, *into, group->state, error)
+        return status == STATUS_OK ? groups_merge_states(merged, *into, group_state(group), error)
                                    : status;
     }
     size_t columns = view_row_columns(stream->view);

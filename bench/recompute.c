@@ -208,8 +208,8 @@ static void put_row(FILE *out, const struct view *view, const struct group *grou
     for (size_t i = 0; i < view->measure_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         const char *wide;
-        if (measure->kind->finish(measure, group->state + view->state_offsets[i], arena, &value,
-                                  &wide, &error) != STATUS_OK)
+        if (measure->kind->finish(measure, group_state(group) + view->state_offsets[i], arena,
+                                  &value, &wide, &error) != STATUS_OK)
             bench_fail("recompute: %s", error.text);
         if (wide != NULL)
             text = wide, length = strlen(wide);

@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "core/base/pages.h"
@@ -164,15 +165,6 @@ static enum status grow_pane(struct group_table *table, struct group_pane *pane,
     return STATUS_OK;
 }
 
-/* The states follow the keys: the first lines of them are wanted next. */
-static void prefetch_states(const struct group_table *table, const struct group *group)
-{
-    enum { LINE_BYTES = 64, LINES_MAX = 4 };
-    size_t bytes = sizeof *group + table->state_bytes;
-    for (size_t line = 1; line <= LINES_MAX && line * LINE_BYTES < bytes; line++)
-        __builtin_prefetch((const char *)group + line * LINE_BYTES);
-}
-
 struct group *group_pane_find(const struct group_table *table, const struct group_pane *pane,
                               uint64_t hash, const unsigned char *key, size_t key_length)
 {
@@ -185,7 +177,7 @@ struct group *group_pane_find(const struct group_table *table, const struct grou
             return NULL;
         if (pane->slots[i].hash != hash)
             continue;
-        prefetch_states(table, group);
+        group_prefetch(table, group);
         if (group->key_length == key_length && memcmp(group->key, key, key_length) == 0)
             return group;
     }
@@ -194,17 +186,16 @@ struct group *group_pane_find(const struct group_table *table, const struct grou
 static struct group *new_group(struct group_table *table, int64_t start_us, uint64_t hash,
                                const unsigned char *key, size_t key_length)
 {
-    size_t state_at = (sizeof(struct group) + key_length + 15) & ~(size_t)15;
-    struct group *group = arena_alloc(&table->arena, state_at + table->state_bytes);
+    size_t bytes = group_state_at(key_length) + table->state_bytes;
+    struct group *group = arena_alloc(&table->arena, bytes);
     if (group == NULL)
         return NULL;
     *group = (struct group){.window_start_us = start_us,
                             .hash = hash,
                             .id = ++table->group_count,
-                            .key_length = (uint32_t)key_length,
-                            .state = (unsigned char *)group + state_at};
+                            .key_length = (uint32_t)key_length};
     memcpy(group->key, key, key_length);
-    memcpy(group->state, table->initial, table->state_bytes);
+    memcpy(group_state(group), table->initial, table->state_bytes);
     return group;
 }
 

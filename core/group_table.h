@@ -49,11 +49,19 @@ uint64_t group_hash(int64_t window_start_us, const unsigned char *key, size_t ke
 struct group_pane *group_table_pane(struct group_table *table, int64_t start_us);
 const struct group_pane *group_table_find_pane(const struct group_table *table, int64_t start_us);
 
-/* Fetches from memory what finding a group of that hash will read first. */
-static inline void group_pane_prefetch(const struct group_pane *pane, uint64_t hash)
+/* Where a group of that hash is looked for first; NULL: the pane is not there. */
+static inline const struct group_slot *group_pane_slot(const struct group_pane *pane, uint64_t hash)
 {
-    if (pane->slots != NULL)
-        __builtin_prefetch(&pane->slots[hash & (pane->slot_count - 1)]);
+    return pane->slots == NULL ? NULL : &pane->slots[hash & (pane->slot_count - 1)];
+}
+
+/* Fetches the group from memory. */
+static inline void group_prefetch(const struct group_table *table, const struct group *group)
+{
+    enum { LINE_BYTES = 64, LINES_MAX = 5 };
+    size_t bytes = sizeof *group + table->state_bytes;
+    for (size_t line = 0; line < LINES_MAX && line * LINE_BYTES < bytes; line++)
+        __builtin_prefetch((const char *)group + line * LINE_BYTES);
 }
 
 /* NULL: there is none. */

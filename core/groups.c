@@ -281,7 +281,7 @@ enum status groups_fold(struct groups *groups, const struct event *event,
     int64_t start_us = pane_of(groups, event->time_us);
     uint64_t hash = group_hash(start_us, groups->key, key_length);
     struct group_pane *pane = group_table_pane(&groups->table, start_us);
-    group_pane_prefetch(pane, hash); /* while the measures are prepared */
+    __builtin_prefetch(group_pane_slot(pane, hash)); /* while the measures are prepared */
     status = prepare_measures(groups, event, error);
     status = status == STATUS_OK ? group_table_add(&groups->table, pane, start_us, hash,
                                                    groups->key, key_length, &group, error)
@@ -289,7 +289,7 @@ enum status groups_fold(struct groups *groups, const struct event *event,
     for (size_t i = 0; status == STATUS_OK && i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         if (!groups->inputs[i].skip) {
-            status = measure->kind->fold(measure, group->state + view->state_offsets[i],
+            status = measure->kind->fold(measure, group_state(group) + view->state_offsets[i],
                                          groups->inputs[i].arguments, origin, &groups->table.arena,
                                          error);
         }
@@ -311,7 +311,7 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
     for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
         size_t at = view->state_offsets[i];
-        enum status status = measure->kind->merge(measure, into->state + at, state + at,
+        enum status status = measure->kind->merge(measure, group_state(into) + at, state + at,
                                                   &groups->table.arena, error);
         if (status != STATUS_OK) {
             return error_wrap(error, "view \"%s\": measure \"%s\"", view->name,
@@ -322,18 +322,46 @@ enum status groups_merge_states(struct groups *groups, struct group *into,
     return STATUS_OK;
 }
 
-enum status groups_add(struct groups *into, const struct group *from, struct error *error)
+static enum status add_group(struct groups *into, const struct group *from, struct error *error)
 {
     struct group *group;
     enum status status = group_table_add(
         &into->table, group_table_pane(&into->table, from->window_start_us), from->window_start_us,
         from->hash, from->key, from->key_length, &group, error);
-    return status == STATUS_OK ? groups_merge_states(into, group, from->state, error) : status;
+    return status == STATUS_OK ? groups_merge_states(into, group, group_state(from), error)
+                               : status;
 }
 
-void groups_prefetch(const struct groups *into, const struct group *from)
+static const struct group_slot *first_slot(const struct groups *groups, const struct group *group)
 {
-    group_pane_prefetch(group_table_find_pane(&into->table, from->window_start_us), from->hash);
+    return group_pane_slot(group_table_find_pane(&groups->table, group->window_start_us),
+                           group->hash);
+}
+
+/* All that is read was mostly written long ago, or by another thread, and comes from memory: first
+ * the other table's group, then the slot of ours, then our group. */
+enum status groups_add(struct groups *into, struct group *const *from, size_t count,
+                       struct error *error)
+{
+    enum { GROUP_AHEAD = 16, SLOT_AHEAD = 8, INTO_AHEAD = 4 };
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        if (i + GROUP_AHEAD < count) {
+            group_prefetch(&into->table, from[i + GROUP_AHEAD]);
+        }
+        if (i + SLOT_AHEAD < count) {
+            __builtin_prefetch(first_slot(into, from[i + SLOT_AHEAD]));
+        }
+        if (i + INTO_AHEAD < count) {
+            const struct group_slot *slot = first_slot(into, from[i + INTO_AHEAD]);
+            if (slot != NULL && slot->group != NULL) {
+                group_prefetch(&into->table, slot->group);
+            }
+        }
+        status = add_group(into, from[i], error);
+    }
+    return status;
 }
 
 enum status groups_merge(struct groups *into, const struct groups *from, struct error *error)
@@ -343,7 +371,7 @@ enum status groups_merge(struct groups *into, const struct groups *from, struct 
     enum status status = STATUS_OK;
 
     while (status == STATUS_OK && (group = groups_next(from, &cursor)) != NULL) {
-        status = groups_add(into, group, error);
+        status = add_group(into, group, error);
     }
     return status;
 }
@@ -477,8 +505,8 @@ enum status group_encode_row(const struct view *view, const struct group *group,
     }
     for (size_t i = 0; i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
-        enum status status =
-            measure->kind->encode(measure, group->state + view->state_offsets[i], writer, error);
+        enum status status = measure->kind->encode(
+            measure, group_state(group) + view->state_offsets[i], writer, error);
         if (status != STATUS_OK) {
             return status;
         }
@@ -605,7 +633,7 @@ enum status groups_merge_row(struct groups *groups, const struct pgbinary_field 
         return status;
     }
     if (groups->table.group_count != count_before) { /* new: nothing to merge with */
-        status = read_states(view, states, into->state, &groups->table.arena, error);
+        status = read_states(view, states, group_state(into), &groups->table.arena, error);
         mark_changed(groups, into);
     } else {
         status = merge_decoded(groups, into, states, error);

@@ -6,6 +6,8 @@
 #ifndef DOVETAIL_GROUPS_H
 #define DOVETAIL_GROUPS_H
 
+#include <stddef.h>
+
 #include "core/definitions/definition.h"
 #include "core/records/event_parser.h"
 
@@ -19,11 +21,23 @@ struct group {
     uint64_t id; /* 1, 2, ... in the order of creation since the table was last cleared */
     struct group *next_changed; /* list of changed groups, see groups_changed */
     uint32_t key_length;
-    bool changed;         /* on the list */
-    bool stored;          /* for the owner: a row of it is in the database */
-    unsigned char *state; /* view->state_bytes, aligned to 16 */
-    unsigned char key[];  /* value_key_encode of each key in turn */
+    bool changed;        /* on the list */
+    bool stored;         /* for the owner: a row of it is in the database */
+    unsigned char key[]; /* value_key_encode of each key in turn, and behind it group_state */
 };
+
+/* Where the states of a group with keys of that length begin. */
+static inline size_t group_state_at(size_t key_length)
+{
+    return (offsetof(struct group, key) + key_length + STATE_ALIGNMENT - 1) &
+           ~(size_t)(STATE_ALIGNMENT - 1);
+}
+
+/* view->state_bytes, aligned to STATE_ALIGNMENT; measure i's are at view->state_offsets[i]. */
+static inline unsigned char *group_state(const struct group *group)
+{
+    return (unsigned char *)group + group_state_at(group->key_length);
+}
 
 /* The groups that one pane has. */
 struct group_pane {
@@ -65,12 +79,9 @@ enum status groups_fold(struct groups *groups, const struct event *event,
 /* Merges states of `view->state_count` measures into a group's (same view). Marks it changed. */
 enum status groups_merge_states(struct groups *groups, struct group *into,
                                 const unsigned char *state, struct error *error) MUST_CHECK;
-/* Merges a group of another table of the same view, which becomes a new one where there was none.
- */
-enum status groups_add(struct groups *into, const struct group *from,
+/* Merges groups of another table of the same view, which become new ones where there were none. */
+enum status groups_add(struct groups *into, struct group *const *from, size_t count,
                        struct error *error) MUST_CHECK;
-/* Says that `from` will be merged soon: what is wanted of `into` is fetched from memory. */
-void groups_prefetch(const struct groups *into, const struct group *from);
 /* Merges every group of `from` into `into`. */
 enum status groups_merge(struct groups *into, const struct groups *from,
                          struct error *error) MUST_CHECK;

@@ -199,7 +199,7 @@ static enum status add_update(struct flush_version *entry, int32_t partition, in
     enum status status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < view->state_count; i++) {
         const struct measure *measure = view->measures[i].measure;
-        status = measure->kind->encode(measure, group->state + view->state_offsets[i],
+        status = measure->kind->encode(measure, group_state(group) + view->state_offsets[i],
                                        &entry->updates, error);
     }
     return status;

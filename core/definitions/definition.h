@@ -148,6 +148,8 @@ void source_destroy(struct source *source);
  */
 bool source_reads_alike(const struct source *a, const struct source *b);
 
+/* Room for the state of measures[index], behind all others. */
+void view_place_state(struct view *view, size_t index);
 /* Adds the window's hidden measure, if it has one, behind those of the view: `measures` and
  * `state_offsets` have room for it. */
 void view_add_hidden_measure(struct view *view);

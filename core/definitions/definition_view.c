@@ -172,8 +172,7 @@ static enum status load_measure(struct view *view, const char *name, const json_
     }
     status = measure_create(measure->text, view->source, &measure->measure, error);
     if (status == STATUS_OK) {
-        view->state_offsets[view->measure_count++] = view->state_bytes;
-        view->state_bytes += (measure->measure->state_bytes + 15) & ~(size_t)15;
+        view_place_state(view, view->measure_count++);
     }
     return status;
 }
@@ -206,6 +205,18 @@ static enum status load_measures(struct view *view, struct error *error)
     return STATUS_OK;
 }
 
+/* A size is a multiple of its type's alignment, so no state has to be known here. */
+void view_place_state(struct view *view, size_t index)
+{
+    size_t bytes = view->measures[index].measure->state_bytes;
+    size_t alignment = bytes & -bytes;
+    if (alignment > STATE_ALIGNMENT) {
+        alignment = STATE_ALIGNMENT;
+    }
+    view->state_offsets[index] = (view->state_bytes + alignment - 1) & ~(alignment - 1);
+    view->state_bytes = view->state_offsets[index] + bytes;
+}
+
 void view_add_hidden_measure(struct view *view)
 {
     const struct measure *hidden = view->window.kind->hidden;
@@ -215,8 +226,7 @@ void view_add_hidden_measure(struct view *view)
         /* immutable like every measure, and nobody's to destroy */
         view->measures[view->state_count] =
             (struct view_measure){.name = hidden->kind->name, .measure = (struct measure *)hidden};
-        view->state_offsets[view->state_count++] = view->state_bytes;
-        view->state_bytes += (hidden->state_bytes + 15) & ~(size_t)15;
+        view_place_state(view, view->state_count++);
     }
 }
 

@@ -218,7 +218,9 @@ enum status measure_create(const char *text, const struct source *source, struct
     status = status == STATUS_OK ? parse_arguments(&parser, measure) : status;
     status = status == STATUS_OK ? parse_filter(&parser, measure) : status;
     status = status == STATUS_OK ? expression_parser_expect_end(&parser) : status;
-    if (status == STATUS_OK && measure->argument_count > 0) {
+    if (status == STATUS_OK && measure->argument_count == 0) {
+        measure->plain_field = 0;
+    } else if (status == STATUS_OK) {
         measure->argument_type = expression_type(measure->arguments[0]);
         if (measure->argument_count == 1 && measure->arguments[0]->kind == EXPRESSION_FIELD) {
             measure->plain_field = measure->arguments[0]->field;

@@ -6,8 +6,9 @@
  * rests on this.
  *
  * A kind of measure is one file in core/measures/ with one struct measure_kind, listed in
- * measure.c. States live in memory of the caller, `state_bytes` long and aligned to 16; what does
- * not fit there (strings) is kept in the arena that comes with each call and lives as long as the
+ * measure.c. States live in memory of the caller, `state_bytes` long and aligned as a type of that
+ * size can be, to STATE_ALIGNMENT at the most; what does not fit there (strings) is kept in the
+ * arena that comes with each call and lives as long as the
  * state. A measure is immutable and shared by all threads; a state has one owner at a time. */
 #ifndef DOVETAIL_MEASURE_H
 #define DOVETAIL_MEASURE_H
@@ -20,7 +21,12 @@
 extern "C" {
 #endif
 
-enum { MEASURE_ARGUMENT_MAX = 4, MEASURE_PARAMETER_MAX = 64, MEASURE_COLUMN_MAX = 8 };
+enum {
+    STATE_ALIGNMENT = 16,
+    MEASURE_ARGUMENT_MAX = 4,
+    MEASURE_PARAMETER_MAX = 64,
+    MEASURE_COLUMN_MAX = 8
+};
 
 struct measure;
 
@@ -98,12 +104,14 @@ struct measure {
     bool has_array;                /* of parameters: [a, b] instead of a, b */
     enum value_type argument_type; /* of the first argument */
     enum value_type result_type;
-    size_t state_bytes;
+    size_t state_bytes; /* a multiple of the state's alignment */
     struct measure_column columns[MEASURE_COLUMN_MAX];
     size_t column_count;
     const char *sql_text; /* bind may keep templates that depend on the parameters here */
     const char *oracle_text;
-    size_t plain_field; /* the field that is the only argument, or SIZE_MAX: saves its evaluation */
+    /* The field that is the only argument, any where there is none, or SIZE_MAX: saves evaluation.
+     */
+    size_t plain_field;
     struct arena arena; /* owns the expressions */
 };
 

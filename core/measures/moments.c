@@ -68,10 +68,11 @@ enum status moments_bind(struct measure *measure, struct error *error)
             used = m + 1;
         }
     }
-    measure->state_bytes =
-        has_decimal(measure)
-            ? offsetof(struct moments, decimal) + used * sizeof(struct decimal_moment)
-            : offsetof(struct moments, integer) + used * sizeof(struct integer_moment);
+    size_t bytes = has_decimal(measure)
+                       ? offsetof(struct moments, decimal) + used * sizeof(struct decimal_moment)
+                       : offsetof(struct moments, integer) + used * sizeof(struct integer_moment);
+    const size_t alignment = _Alignof(struct moments);
+    measure->state_bytes = (bytes + alignment - 1) / alignment * alignment;
     return STATUS_OK;
 }
 

@@ -136,7 +136,7 @@ static enum status forget_others(const struct view *shape, const struct query_ca
         status = groups_find_or_add(fewer, key->window_start_us, key->key, key->key_length, &copy,
                                     error);
         if (status == STATUS_OK)
-            status = groups_merge_states(fewer, copy, group->state, error);
+            status = groups_merge_states(fewer, copy, group_state(group), error);
     }
     if (status != STATUS_OK) {
         groups_destroy(fewer);

@@ -135,9 +135,7 @@ static void add_measure(struct query_plan *plan, size_t index)
     size_t at = shape->measure_count++;
     plan->measures[at] = index;
     shape->measures[at] = plan->view->measures[index];
-    shape->state_offsets[at] = shape->state_bytes;
-    /* States are aligned to 16. */
-    shape->state_bytes += (shape->measures[at].measure->state_bytes + 15) & ~(size_t)15;
+    view_place_state(shape, at);
 }
 
 /* Those of the answer, then those that only `having` needs. */

@@ -50,8 +50,9 @@ static enum status finish_measures(const struct view *shape, const struct group 
     for (size_t i = 0; i < shape->measure_count; i++) {
         const struct measure *measure = shape->measures[i].measure;
         wide_texts[i] = NULL;
-        enum status status = measure->kind->finish(measure, group->state + shape->state_offsets[i],
-                                                   arena, &results[i], &wide_texts[i], error);
+        enum status status =
+            measure->kind->finish(measure, group_state(group) + shape->state_offsets[i], arena,
+                                  &results[i], &wide_texts[i], error);
         if (status != STATUS_OK)
             return error_wrap(error, "measure \"%s\"", shape->measures[i].name);
     }

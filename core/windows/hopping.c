@@ -48,7 +48,7 @@ static enum status hopping_combine(const struct view *view, const struct window_
             enum status status =
                 groups_find_or_add(windows, start_us, pane->key, pane->key_length, &into, error);
             if (status == STATUS_OK)
-                status = groups_merge_states(windows, into, pane->state, error);
+                status = groups_merge_states(windows, into, group_state(pane), error);
             if (status != STATUS_OK)
                 return status;
         }

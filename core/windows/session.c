@@ -98,7 +98,7 @@ static const struct measure bounds_measure = {
 /* The hidden measure stands behind those of the view. */
 static const struct session_bounds *bounds_of(const struct view *view, const struct group *group)
 {
-    return (const void *)(group->state + view->state_offsets[view->measure_count]);
+    return (const void *)(group_state(group) + view->state_offsets[view->measure_count]);
 }
 
 /* --- panes --- */
@@ -159,7 +159,7 @@ static enum status add_session(const struct view *view, const struct window_rang
     enum status status =
         groups_find_or_add(windows, start_us, panes[0]->key, panes[0]->key_length, &into, error);
     for (size_t i = 0; status == STATUS_OK && i < count; i++)
-        status = groups_merge_states(windows, into, panes[i]->state, error);
+        status = groups_merge_states(windows, into, group_state(panes[i]), error);
     return status;
 }
 

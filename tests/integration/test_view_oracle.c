@@ -549,8 +549,8 @@ static const char *measure_shown(const struct view *view, const struct group *gr
     const char *wide = NULL;
     struct value value;
 
-    must(measure->kind->finish(measure, group->state + view->state_offsets[index], &arena, &value,
-                               &wide, &error));
+    must(measure->kind->finish(measure, group_state(group) + view->state_offsets[index], &arena,
+                               &value, &wide, &error));
     return wide != NULL ? wide : value_shown(&value);
 }
 

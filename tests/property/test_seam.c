@@ -560,8 +560,8 @@ static void check_result(const struct group *group, size_t measure, bool is_null
     const struct measure *m = view->measures[measure].measure;
 
     arena_init(&arena);
-    must(m->kind->finish(m, group->state + view->state_offsets[measure], &arena, &value, &wide,
-                         &error));
+    must(m->kind->finish(m, group_state(group) + view->state_offsets[measure], &arena, &value,
+                         &wide, &error));
     assert_null(wide);
     assert_int_equal(value.is_null, is_null);
     if (!is_null) {
@@ -613,7 +613,8 @@ static void check_against_tallies(const struct groups *merged, const int64_t *po
         turnover.scale = 2;
         /* PostgreSQL's digits depend on the largest scale met: compare the mean times n */
         const struct measure *m = view->measures[5].measure;
-        must(m->kind->finish(m, group->state + view->state_offsets[5], NULL, &key, &wide, &error));
+        must(m->kind->finish(m, group_state(group) + view->state_offsets[5], NULL, &key, &wide,
+                             &error));
         mean = key.decimal;
         assert_int_equal(decimal_multiply(&mean, &n, &mean), DECIMAL_OK);
         assert_int_equal(decimal_subtract(&mean, &turnover, &mean), DECIMAL_OK);
@@ -623,7 +624,8 @@ static void check_against_tallies(const struct groups *merged, const int64_t *po
         check_result(group, 6, false, cents(t->least));
         check_result(group, 7, t->some == 0, decimal_from_int64(t->most));
         m = view->measures[8].measure;
-        must(m->kind->finish(m, group->state + view->state_offsets[8], NULL, &name, &wide, &error));
+        must(m->kind->finish(m, group_state(group) + view->state_offsets[8], NULL, &name, &wide,
+                             &error));
         assert_int_equal(name.string.length, strlen(t->last_name));
         assert_memory_equal(name.string.data, t->last_name, name.string.length);
     }

@@ -147,8 +147,8 @@ static int64_t result(const struct recompute *recompute, size_t version, size_t 
     struct value value;
     const char *wide;
     arena_init(&arena);
-    assert_ok(m->kind->finish(m, group->state + view->state_offsets[measure], &arena, &value, &wide,
-                              &error));
+    assert_ok(m->kind->finish(m, group_state(group) + view->state_offsets[measure], &arena, &value,
+                              &wide, &error));
     int64_t number =
         value.type == VALUE_INTEGER ? value.integer : (int64_t)value.decimal.coefficient;
     arena_deinit(&arena);

@@ -140,8 +140,8 @@ static void add_results(const struct view *view, const struct groups *windows, X
             struct value value;
             const char *wide = NULL;
             enum status status =
-                measure->kind->finish(measure, sorted[row]->state + view->state_offsets[i], &arena,
-                                      &value, &wide, &error);
+                measure->kind->finish(measure, group_state(sorted[row]) + view->state_offsets[i],
+                                      &arena, &value, &wide, &error);
             if (status == STATUS_OK)
                 add_text(sum, &value, wide, &arena);
             else

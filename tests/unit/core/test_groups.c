@@ -116,8 +116,8 @@ static const char *results(const struct group *group)
         const struct measure *measure = view->measures[i].measure;
         const char *wide = NULL;
         struct value value;
-        must(measure->kind->finish(measure, group->state + view->state_offsets[i], &memory, &value,
-                                   &wide, &error));
+        must(measure->kind->finish(measure, group_state(group) + view->state_offsets[i], &memory,
+                                   &value, &wide, &error));
         const char *shown = wide != NULL    ? wide
                             : value.is_null ? "NULL"
                                             : value_text(&value, &memory, NULL);
@@ -409,8 +409,8 @@ static void test_growth(void **state)
         struct value keys[2];
         group_keys(view, seen[i], keys);
         assert_int_equal(keys[0].integer, i);
-        assert_int_equal(*(const int64_t *)(const void *)seen[i]->state, 2);
-        assert_int_equal((uintptr_t)seen[i]->state % 16, 0);
+        assert_int_equal(*(const int64_t *)(const void *)group_state(seen[i]), 2);
+        assert_int_equal((uintptr_t)group_state(seen[i]) % 16, 0);
     }
     assert_null(groups_find(groups, 1, seen[0]->key, seen[0]->key_length));
     struct groups_cursor cursor = {0};
@@ -602,7 +602,7 @@ static void test_merge(void **state)
     struct groups_cursor cursor = {0};
     const struct group *group;
     while ((group = groups_next(groups, &cursor)) != NULL) {
-        count += *(const int64_t *)(const void *)group->state;
+        count += *(const int64_t *)(const void *)group_state(group);
     }
     assert_int_equal(count, 1000);
 }

@@ -332,8 +332,9 @@ static const char *shown(struct fixture *fixture, const struct window_range *ran
         group_keys(view, sorted[i], &key);
         view->window.kind->bounds(view, sorted[i], &start_us, &end_us);
         const struct measure *measure = view->measures[0].measure;
-        assert_int_equal(measure->kind->finish(measure, sorted[i]->state, NULL, &n, &wide, &error),
-                         STATUS_OK);
+        assert_int_equal(
+            measure->kind->finish(measure, group_state(sorted[i]), NULL, &n, &wide, &error),
+            STATUS_OK);
         length += (size_t)snprintf(text + length, sizeof text - length, "%s%.*s %lld-%lld %lld",
                                    i > 0 ? "; " : "", key.is_null ? 1 : (int)key.string.length,
                                    key.is_null ? "-" : key.string.data, (long long)start_us,
