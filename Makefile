@@ -72,8 +72,10 @@ $(OUT)/$(1): $(call objects_of,$(FOLDER_$(1))) $(CORE)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 
+# Under another name first: the one that is replaced may be running, as after `make demo`.
 build/%: build/release/%
-	@cp $< $@
+	@cp $< $@.new
+	@mv -f $@.new $@
 
 include make/simulator.mk make/serving.mk make/test.mk make/dashboard.mk make/bench.mk make/fuzz.mk
 
