@@ -229,9 +229,11 @@ static char *copy_sql(const struct exporting *exporting)
     fprintf(sql, " FROM dovetail.\"%s\" AS _row", view->name);
     bool good = put_conditions(sql, exporting);
     fputs(" ORDER BY", sql);
-    /* A bare name would be the text that is selected, and 10 stand before 9. */
+    /* A bare name would be the text that is selected, and 10 stand before 9. Where sessions of two
+     * groups begin at one time, the key decides and not the end, as in a query. */
     for (size_t i = 0; i < 2 + key_count(view); i++)
-        fprintf(sql, "%s _row.\"%s\"", i == 0 ? "" : ",", column_name(view, i));
+        if (i != 1)
+            fprintf(sql, "%s _row.\"%s\"", i == 0 ? "" : ",", column_name(view, i));
     fputs(") TO STDOUT (FORMAT binary)", sql);
     if (fclose(sql) == 0 && good)
         return text;

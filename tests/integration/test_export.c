@@ -112,6 +112,10 @@ static void produce(int count)
                 i % 4 == 0   ? "null"
                 : i % 4 == 1 ? "true"
                              : "false");
+    /* Sessions that begin at one time, and end in another order than that of their keys. */
+    for (int i = 0; i < 3; i++, produced++)
+        fprintf(out, "{\"at\": \"2026-02-01T00:0%d:00Z\", \"name\": \"%s\"}\n", i == 1,
+                i == 2 ? "b" : "a");
     fclose(out);
     deployment_write(deployment, "events", text);
     free(text);
