@@ -11,6 +11,7 @@
 #include "batch_layer/run.h"
 #include "batch_layer/schedule.h"
 #include "batch_layer/session.h"
+#include "core/catalog/migrations.h"
 #include "core/program/program.h"
 
 static const char help[] =
@@ -69,6 +70,8 @@ static int command_run(const struct config *config, char *const *options)
     struct run_report report = {0};
     struct error error;
     enum status status = session_open(config, false, &batch.postgres, &error);
+    if (status == STATUS_OK)
+        status = migrations_check(batch.postgres, &error);
     if (status == STATUS_OK)
         status = run_execute(&batch, &request, &report, &error);
     archiver_destroy(batch.archiver);

@@ -333,6 +333,10 @@ static void test_init_twice(void **state)
     (void)state;
     char line[128];
     int partitions;
+    struct child *early = START("dovetail-batch", "run");
+    child_expect(early, 2);
+    assert_contains(child_errors(early), "run `dovetail init`");
+    assert_contains(child_errors(RUN(2, "runs")), "run `dovetail init`");
     struct child *first = RUN(0, "init");
     assert_contains(child_output(first), "tables: migrated");
     snprintf(line, sizeof line, "topic %s: created, 3 partitions", topic);
