@@ -2,7 +2,7 @@
 #ifndef DOVETAIL_BATCH_SCHEDULE_H
 #define DOVETAIL_BATCH_SCHEDULE_H
 
-#include "batch_layer/cron.h"
+#include "core/time/cron.h"
 #include "core/program/config.h"
 
 /* Returns the exit code when the program is stopping. A failing run is logged and the next one is

@@ -15,7 +15,6 @@ FUZZ_CXX ?= clang++
 
 # What a target needs besides the library.
 FUZZ_OBJECTS_ingest_body := $(OUT)/serving/ingest_body.o
-FUZZ_OBJECTS_cron := $(OUT)/batch_layer/cron.o
 FUZZ_OBJECTS_csv := $(OUT)/batch_layer/csv.o $(OUT)/batch_layer/csv_layout.o
 
 ifeq ($(MODE),fuzz)

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "core/program/config_options.h"
+#include "core/time/cron.h"
 #include "core/kafka/kafka.h"
 #include "core/postgres/postgres.h"
 
@@ -239,7 +240,7 @@ static enum status load_number(const struct load *load, const struct option *opt
     return STATUS_OK;
 }
 
-/* Whether it is a time the scheduler finds out; here only that it can be one. */
+/* What does not even look like one is not quoted: it may be a secret. */
 static bool looks_like_cron(const char *text)
 {
     int fields = 0;
@@ -304,6 +305,10 @@ static enum status check_text(const struct load *load, const struct option *opti
         return fault_choice(load, option, key);
     if (option->type == OPTION_CRON && !looks_like_cron(text))
         return fault(load, key, "does not have the five fields of a cron expression");
+    struct cron cron;
+    struct error reason;
+    if (option->type == OPTION_CRON && cron_parse(text, &cron, &reason) != STATUS_OK)
+        return fault(load, key, "%s", reason.text);
     if (option->type == OPTION_ADDRESS && !looks_like_address(text))
         return fault(load, key, "is not host:port");
     return STATUS_OK;

@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-#include "batch_layer/cron.h"
+#include "core/time/cron.h"
 #include "core/time/timestamp.h"
 
 enum { MINUTES_BEFORE = 1500, TIMES = 3 };

@@ -194,6 +194,10 @@ static void test_types_and_ranges(void **state)
     assert_member_fault("\"batch\": {\"schedule\": \"every day\"}",
                         ": batch.schedule: does not have the five fields of a cron "
                         "expression");
+    assert_member_fault("\"batch\": {\"schedule\": \"61 * * * *\"}",
+                        ": batch.schedule: minute: 61 is not between 0 and 59");
+    assert_member_fault("\"batch\": {\"full_schedule\": \"0 0 * * x\"}",
+                        ": batch.full_schedule: day of week: \"x\" is not a number or a name");
     assert_member_fault("\"serving\": {\"listen\": \"8080\"}",
                         ": serving.listen: is not host:port");
     assert_member_fault("\"serving\": {\"listen\": \"::1:80\"}",

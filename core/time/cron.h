@@ -4,8 +4,8 @@
  * and days of the week may be English names of three letters; Sunday is 0 and 7. Where neither day
  * field begins with "*", a day matches when either field does; otherwise when both do. This is what
  * Vixie cron does (crontab(5)). Pure functions; any thread. */
-#ifndef DOVETAIL_BATCH_CRON_H
-#define DOVETAIL_BATCH_CRON_H
+#ifndef DOVETAIL_CRON_H
+#define DOVETAIL_CRON_H
 
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* Five-field cron expressions: see cron.h. Pure; no clock, no time zone. */
-#include "batch_layer/cron.h"
+#include "core/time/cron.h"
 
 #include <ctype.h>
 #include <stdlib.h>

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "batch_layer/cron.h"
+#include "core/time/cron.h"
 #include "core/time/timestamp.h"
 
 static int64_t instant(const char *text)
