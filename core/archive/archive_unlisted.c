@@ -160,8 +160,8 @@ enum status archive_find_unlisted(const char *directory, const char *topic,
     if (length < 0 || (size_t)length >= sizeof path)
         return error_set(error, STATUS_REJECT, "archive: the path is too long");
     DIR *folders = opendir(path);
-    if (folders == NULL)
-        return errno == ENOENT ? STATUS_OK : path_failure(error, path);
+    if (folders == NULL) /* a file of that name is no topic, and holds no segment */
+        return errno == ENOENT || errno == ENOTDIR ? STATUS_OK : path_failure(error, path);
     enum status status = STATUS_OK;
     for (struct dirent *entry; status == STATUS_OK && (entry = readdir(folders)) != NULL;) {
         char folder[ARCHIVE_PATH_BYTES + 300];

@@ -399,6 +399,7 @@ static void test_orphans(void **state)
     static char bytes[FILE_MAX];
     char path[PATH_BYTES];
     char covered[PATH_BYTES], logged[PATH_BYTES], beyond[PATH_BYTES], mine[PATH_BYTES];
+    char above[PATH_BYTES];
     produce(40);
     run_batch(0);
     segment_path(0, path);
@@ -412,6 +413,8 @@ static void test_orphans(void **state)
     write_file(logged, "half", 4); /* takes the name of what will be archived */
     write_file(beyond, bytes, length);
     write_file(mine, "mine", 4);
+    beside(path, "../../README.txt", above); /* where the folders of topics are */
+    write_file(above, "mine", 4);
     struct child *verify = archive(1, "verify");
     expect_text(verify, "00000000000000000010-00000000000000000030.jsonl.zst is in no manifest");
     expect_text(verify, "3 faults");
@@ -428,7 +431,9 @@ static void test_orphans(void **state)
     run_batch(0);
     assert_false(exists(beyond));
     assert_true(exists(mine));
+    assert_true(exists(above));
     archive(0, "verify");
+    expect_text(deployment_run(deployment, 0, "dovetail", "archive", "verify", NULL), "all good");
     expect_counted(51);
     deployment_run(deployment, 0, "dovetail", "verify", "sums", NULL);
 }
