@@ -2,7 +2,7 @@
  * nothing that came out of a record can act in the page. */
 
 const SVG = "http://www.w3.org/2000/svg";
-const HANDLERS = ["onclick", "onchange", "onsubmit", "onkeydown"];
+const HANDLERS = ["onclick", "onchange", "oninput", "onsubmit", "onkeydown"];
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {

@@ -16,7 +16,8 @@ import {
 } from "./query.js";
 
 const PICTURES_EVERY_MS = 6000;
-const PICTURES_MAX = 24;
+const PICTURES_AHEAD_PX = 400; /* below and above what is on the screen */
+const FIND_FROM = 10; /* views, from which on a field helps to find one */
 const PICTURE_WIDTH = 240;
 const PICTURE_HEIGHT = 48;
 
@@ -48,8 +49,9 @@ export class Overview {
   #views = null;
   #status = null; /* { run, sources: [{ source, watermark, freshness_ms }] } */
   #isForbidden = false;
-  #pictures = new Map(); /* view -> { values, label, total } */
+  #pictures = new Map(); /* view -> { values, measure, newest }; null: it cannot be had */
   #picturesAt = -Infinity;
+  #wanted = ""; /* what is typed to find a view */
 
   constructor(root) {
     this.#root = root;
@@ -62,10 +64,34 @@ export class Overview {
     this.#status = await this.#readStatus(views, signal);
     this.#views = views;
     this.render();
-    if (performance.now() - this.#picturesAt < PICTURES_EVERY_MS) return;
-    for (const view of this.#views.filter(({ readable }) => readable).slice(0, PICTURES_MAX))
-      await this.#take(view, signal);
-    this.#picturesAt = performance.now();
+    const isDue = performance.now() - this.#picturesAt >= PICTURES_EVERY_MS;
+    const missing = this.#near().filter(({ view }) => isDue || !this.#pictures.has(view));
+    for (const view of missing) await this.#take(view, signal);
+    if (isDue) this.#picturesAt = performance.now();
+    if (missing.length > 0 && !signal.aborted) this.render();
+  }
+
+  /* Those whose cards are on the screen, or nearly: nobody waits for pictures that he does not see. */
+  #near() {
+    const cards = [...this.#root.querySelectorAll("li.card")];
+    return this.#found().filter(({ readable }, i) => {
+      const box = cards[i]?.getBoundingClientRect();
+      return (
+        readable &&
+        box !== undefined &&
+        box.bottom > -PICTURES_AHEAD_PX &&
+        box.top < window.innerHeight + PICTURES_AHEAD_PX
+      );
+    });
+  }
+
+  /* Views in whose name, description or source every word is that was typed. */
+  #found() {
+    const words = this.#wanted.toLowerCase().split(/\s+/);
+    return this.#views.filter(({ view, description, source }) => {
+      const text = `${view} ${description ?? ""} ${source}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
   }
 
   /* What /v1/status says of sources; for a token that may not ask it, what receipts of his views say. */
@@ -93,7 +119,10 @@ export class Overview {
   /* A view whose picture cannot be had goes without one. */
   async #take(view, signal) {
     const measure = chartable(view).find(isAdditive) ?? chartable(view)[0];
-    if (measure === undefined || windowKind(view) === "none") return;
+    if (measure === undefined || windowKind(view) === "none") {
+      this.#pictures.set(view.view, null);
+      return;
+    }
     const chosen = resolve(parseState(""), view);
     const [from, to] = bounds(chosen, view, this.#watermark(view));
     try {
@@ -117,7 +146,7 @@ export class Overview {
       });
     } catch (error) {
       if (signal.aborted || error.isGlobal) throw error;
-      this.#pictures.delete(view.view);
+      this.#pictures.set(view.view, null);
     }
   }
 
@@ -151,13 +180,45 @@ export class Overview {
     show(
       this.#root,
       h("h1", {}, "Views"),
-      this.#views.length === 0
-        ? this.#empty()
+      this.#views.length === 0 ? this.#empty() : this.#list(),
+    );
+  }
+
+  #list() {
+    const found = this.#found();
+    return [
+      this.#views.length < FIND_FROM ? null : this.#finder(found.length),
+      found.length === 0
+        ? h("p", { class: "empty" }, "No view has all of these words.")
         : h(
             "ul",
             { class: "cards" },
-            this.#views.map((view) => this.#card(view)),
+            found.map((view) => this.#card(view)),
           ),
+    ];
+  }
+
+  #finder(count) {
+    return h(
+      "div",
+      { class: "filters", role: "search" },
+      h("label", { for: "find" }, "Find"),
+      h("input", {
+        id: "find",
+        type: "search",
+        "data-keep": true,
+        autocomplete: "off",
+        spellcheck: "false",
+        oninput: (event) => {
+          this.#wanted = event.target.value.trim();
+          this.render();
+        },
+      }),
+      h(
+        "span",
+        { class: "note", role: "status" },
+        count === this.#views.length ? `${count} views` : `${count} of ${this.#views.length} views`,
+      ),
     );
   }
 
@@ -247,6 +308,7 @@ export class Overview {
     if (!view.readable) return "The next batch run publishes it.";
     if (this.#source(view)?.watermark === null) return "No records yet.";
     if (windowKind(view) === "none") return "One row for each group, over all time.";
+    if (seen === null) return "There is no picture of it.";
     return seen ? "One window so far." : "Reading…";
   }
 }

@@ -113,7 +113,7 @@ function measureCell(row, column, { chosen, part }, most) {
   return h(
     "td",
     {
-      class: isNumeric(column.type) ? "number" : column.type === "timestamp" ? "nowrap" : null,
+      class: isNumeric(column.type) ? "number" : ["timestamp", "integers"].includes(column.type) ? "nowrap" : null,
       "data-column": column.name,
       title: value instanceof Exact || typeof value === "number" ? exact(value) : null,
     },

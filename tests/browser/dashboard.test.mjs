@@ -790,6 +790,41 @@ test("broken clocks, keys that nobody sees and keys without an end leave the pag
   assert.equal(await text("#group option:checked"), "large, shop");
 });
 
+test("among many views one is found, and every card that is seen has its picture", async () => {
+  const { context } = browser;
+  await context.route("**/v1/views", async (route) => {
+    const response = await route.fetch();
+    const { views: real } = await response.json();
+    const one = real.find(({ view }) => view === "sales_by_shop");
+    const copies = Array.from({ length: 40 }, (_, i) => ({ ...one, view: `copy_${10 + i}` }));
+    copies[39].description = `The last one, ${"without_any_end_".repeat(20)}`;
+    await route.fulfill({ response, json: { views: copies } });
+  });
+  await context.route("**/v1/views/copy_*/rows?*", (route) =>
+    route.continue({ url: route.request().url().replace(/copy_\d+/, "sales_by_shop") }),
+  );
+  try {
+    await open();
+    await page.locator("li.card").last().scrollIntoViewIfNeeded();
+    await page.locator("li.card").last().locator("svg.spark").waitFor();
+    await page.getByLabel("Find").fill("LAST one");
+    await page.getByText("1 of 40 views").waitFor();
+    assert.deepEqual(await page.locator(".card h2").allInnerTexts(), ["copy_49"]);
+    await page.setViewportSize({ width: 360, height: 740 });
+    await browser.screenshot(page, "phone-find", { fullPage: true });
+    const width = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(width <= 360, `${width} pixels wide`);
+    await page.getByLabel("Find").fill("copy_10 last");
+    await page.getByText("No view has all of these words.").waitFor();
+    await page.getByLabel("Find").fill("");
+    await page.getByText("40 views").waitFor();
+    assert.equal(await page.locator("li.card").count(), 40);
+  } finally {
+    await context.unroute("**/v1/views");
+    await context.unroute("**/v1/views/copy_*/rows?*");
+  }
+});
+
 /* --- tokens --- */
 
 test("with tokens: sign in, see what is one's own, sign out", async () => {
