@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,6 +53,12 @@ struct connection {
     bool is_known;
 };
 
+/* Headers that are lists: several lines of one mean the same as one line with commas (RFC 9110,
+ * 5.3). */
+static const char *const list_headers[] = {"Accept", "Accept-Encoding", "If-None-Match"};
+
+enum { LIST_HEADERS = sizeof list_headers / sizeof list_headers[0] };
+
 /* What libmicrohttpd keeps for each request. */
 struct exchange {
     struct http_request request; /* first: http_request_suspend casts back */
@@ -59,7 +66,8 @@ struct exchange {
     bool seen;  /* the access handler was called before */
     bool begun; /* it is being answered */
     size_t body_bytes;
-    char *text; /* the address, decoded in place; owns every string of the request */
+    char *text;                /* the address, decoded in place; owns every string of the request */
+    char *lists[LIST_HEADERS]; /* lines that were joined because somebody asked; else NULL */
 };
 
 /* --- addresses --- */
@@ -274,6 +282,8 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     else
         free(exchange->request.state);
     upload_release(&exchange->request.body);
+    for (size_t i = 0; i < LIST_HEADERS; i++)
+        free(exchange->lists[i]);
     free(exchange->text);
     free(exchange);
     atomic_fetch_sub(&server->active, 1);
@@ -481,10 +491,58 @@ void http_request_cut(struct http_request *request)
     (void)shutdown(descriptor_of(((struct exchange *)request)->connection), SHUT_RDWR);
 }
 
+/* The lines of one header, while they are joined. Nothing is written without `out`. */
+struct joined {
+    const char *name;
+    char *out;
+    size_t length;
+    size_t count;
+};
+
+static enum MHD_Result join_line(void *context, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    (void)kind;
+    struct joined *joined = context;
+    if (value == NULL || strcasecmp(name, joined->name) != 0)
+        return MHD_YES;
+    size_t length = strlen(value);
+    if (joined->out != NULL) {
+        memcpy(joined->out + joined->length, value, length);
+        joined->out[joined->length + length] = ',';
+    }
+    joined->length += length + 1;
+    joined->count++;
+    return MHD_YES;
+}
+
+/* All lines of a header as one, kept until the request ends; NULL: there are less than two, or no
+ * memory. */
+static char *join_lines(struct MHD_Connection *connection, const char *name)
+{
+    struct joined joined = {.name = name};
+    (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, join_line, &joined);
+    joined.out = joined.count > 1 ? malloc(joined.length) : NULL;
+    if (joined.out == NULL)
+        return NULL;
+    joined.length = 0;
+    (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, join_line, &joined);
+    joined.out[joined.length - 1] = '\0';
+    return joined.out;
+}
+
 const char *http_request_header(const struct http_request *request, const char *name)
 {
-    return MHD_lookup_connection_value(((const struct exchange *)request)->connection,
-                                       MHD_HEADER_KIND, name);
+    struct exchange *exchange = (struct exchange *)(uintptr_t)request;
+    for (size_t i = 0; i < LIST_HEADERS; i++) {
+        if (strcmp(name, list_headers[i]) != 0)
+            continue;
+        if (exchange->lists[i] == NULL)
+            exchange->lists[i] = join_lines(exchange->connection, name);
+        if (exchange->lists[i] != NULL)
+            return exchange->lists[i];
+    }
+    return MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, name);
 }
 
 void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE])

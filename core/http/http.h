@@ -139,7 +139,9 @@ void http_request_cut(struct http_request *request);
 /* The client's address, without the port; "" where it is not known. */
 void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE]);
 const char *http_request_parameter(const struct http_request *request, const char *name);
-/* Of the request, as the client sent it; NULL: it did not. Valid until the request ends. */
+/* Of the request, as the client sent it; several lines of Accept, Accept-Encoding and If-None-Match
+ * are one list, of any other header the first one counts. NULL: it did not. Valid until the request
+ * ends; the request's thread alone. */
 const char *http_request_header(const struct http_request *request, const char *name);
 
 #endif

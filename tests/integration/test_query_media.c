@@ -44,6 +44,10 @@ static void test_accept(void **state)
     assert_media("application/json;q=0", 406, problem);
     assert_media("application/json;q=2", 406, problem); /* no weight at all */
     assert_media("applicatio", 406, problem);
+    /* Lines of one header are one list. */
+    assert_media("text/html\r\naccept: text/csv", 200, csv);
+    assert_media("text/csv;q=0.1\r\nAccept: application/json;q=0\r\nAccept: */*;q=0.5", 200, lines);
+    assert_media("text/html\r\nAccept: image/png", 406, problem);
 }
 
 /* What PostgreSQL's COPY writes. */
@@ -238,6 +242,8 @@ static void test_etag(void **state)
     assert_int_equal(status_with_etag(target, many, ""), 304);
     assert_int_equal(status_with_etag(target, "*", ""), 304);
     assert_int_equal(status_with_etag(target, "\"other\"", ""), 200);
+    snprintf(many, sizeof many, "If-None-Match: %s\r\n", etag);
+    assert_int_equal(status_with_etag(target, "\"other\"", many), 304);
     assert_int_equal(status_with_etag(target, "nonsense", ""), 200);
     /* Another question, layout or state is another answer. */
     assert_int_equal(status_with_etag("/v1/views/by_route/rows?limit=199", etag, ""), 200);
