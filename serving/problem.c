@@ -173,7 +173,8 @@ void problem_respond_error(struct http_response *response, const struct error *e
     size_t length = colon != NULL ? (size_t)(colon - error->text) : sizeof parameter;
     switch (error->status) {
     case STATUS_REJECT:
-        if (length >= sizeof parameter) {
+        /* `measure "x": ...` is about what was found, not about a parameter. */
+        if (length >= sizeof parameter || memchr(error->text, '"', length) != NULL) {
             problem_respond(response, 400, NULL, "%s", error->text);
             return;
         }

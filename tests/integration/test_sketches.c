@@ -404,6 +404,7 @@ static void test_a_set_beyond_its_limit(void **state)
     (void)state;
     json_t *reply = http_rows("/v1/views/bounded/rows", 400);
     assert_non_null(strstr(json_string_value(json_object_get(reply, "detail")), refusal));
+    assert_null(json_object_get(reply, "parameter")); /* none that was sent is at fault */
     json_decref(reply);
     reply = http_rows("/v1/views/bounded/rows?sort=few", 200);
     assert_int_equal(json_integer_value(json_object_get(
