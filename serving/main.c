@@ -2,10 +2,11 @@
  *
  * The main thread starts the server, waits for SIGTERM and stops it: what is being answered is
  * finished, then the program exits with 0. PostgreSQL being away is no reason to stop. */
-#include <poll.h>
 
 #include "core/program/program.h"
 #include "serving/server.h"
+
+enum { RETURN_MEMORY_MS = 10000 };
 
 static const char help[] =
     "Usage: dovetail-serving [--config FILE]\n"
@@ -45,9 +46,8 @@ static int serve(const struct config *config)
     if (server->udp != NULL)
         program_log(LOG_INFO, "taking events of source %s by UDP on %s", config->serving_udp_source,
                     udp_address(server->udp));
-    struct pollfd stop = {.fd = program_stop_fd(), .events = POLLIN};
-    while (!program_stopping())
-        (void)poll(&stop, 1, -1);
+    while (!program_wait_ms(RETURN_MEMORY_MS))
+        program_return_memory(); /* large answers leave more behind than goes on */
     program_log(LOG_INFO, "stopping");
     server_stop(server);
     return PROGRAM_OK;
