@@ -47,6 +47,7 @@ struct kafka_consumer {
     const rd_kafka_topic_t *newest_rkt;
     bool paused;
     bool closing;    /* no assignment will follow */
+    bool ending;     /* nobody answers for one that is under way */
     bool tells_gone; /* see kafka_consumer_tell_gone */
 
     struct kafka_nudge nudge;
@@ -266,6 +267,10 @@ static enum status handle_assign(struct kafka_consumer *consumer,
                                  rd_kafka_topic_partition_list_t *list, struct error *error)
 {
     forget_unanswered(consumer);
+    if (consumer->ending) {
+        clear_tracks(consumer);
+        return assign_nothing(consumer, error);
+    }
     enum status status = answer_assignment(consumer, list, error);
     if (status == STATUS_OK)
         return STATUS_OK;
@@ -416,6 +421,7 @@ static void leave(struct kafka_consumer *consumer)
 {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
     consumer->closing = true;
+    consumer->ending = true;
     rd_kafka_error_t *refused = rd_kafka_consumer_close_queue(consumer->rk, queue);
     int64_t end_us = program_monotonic_us() + CLOSE_TIMEOUT_MS * INT64_C(1000);
     while (refused == NULL && !rd_kafka_consumer_closed(consumer->rk) &&
@@ -434,6 +440,7 @@ static void leave(struct kafka_consumer *consumer)
  * request is sent when the revocation was answered, and closing waits for the reply. */
 void kafka_consumer_leave_group(struct kafka_consumer *consumer)
 {
+    consumer->ending = true;
     if (kafka_client_check_fatal(consumer->rk, NULL) != STATUS_OK ||
         rd_kafka_unsubscribe(consumer->rk) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;

@@ -123,7 +123,8 @@ void kafka_consumer_leave_group(struct kafka_consumer *consumer);
 
 /* Ends the consumer cleanly, within seconds even where no broker answers. All polled messages must
  * have been destroyed. A static member that has not left stays in the group until its session
- * time-out. Accepts NULL. */
+ * time-out. on_assign is called by neither: what the group gives meanwhile is not taken. Accepts
+ * NULL. */
 void kafka_consumer_close(struct kafka_consumer *consumer);
 
 /* --- producers --- */

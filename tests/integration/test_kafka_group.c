@@ -1,6 +1,8 @@
 /* Members of a consumer group against a real broker: who gets which partitions and from where, what
  * becomes of members that fail, pause, come back or have a double, and that nothing hangs without a
  * broker. */
+#include <unistd.h>
+
 #include "tests/support/kafka_fixture.h"
 
 /* --- groups --- */
@@ -149,6 +151,43 @@ static void test_failing_callbacks_surface_and_are_asked_again(void **state)
 
 /* While a member's on_assign fails the group goes on: another member's arrival takes back what was
  * given, without a call of on_revoke for it. */
+/* The broker has told the only member what is its own. */
+static void await_stable(const char *group)
+{
+    int64_t end = now_ms() + WAIT_MS;
+    rd_kafka_t *rk = raw_client(RD_KAFKA_PRODUCER, NULL, NULL);
+    for (bool stable = false; !stable; usleep(20000)) {
+        const struct rd_kafka_group_list *list = NULL;
+        if (rd_kafka_list_groups(rk, group, &list, WAIT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+            list->group_cnt == 1)
+            stable = strcmp(list->groups[0].state, "Stable") == 0;
+        if (list != NULL)
+            rd_kafka_group_list_destroy(list);
+        assert_true(now_ms() < end);
+    }
+    rd_kafka_destroy(rk);
+    usleep(300000); /* until the member has heard it; nothing else tells */
+}
+
+/* An assignment that is on its way when a member ends, whose callbacks have nothing to work with
+ * any more. */
+static void test_who_ends_is_not_asked_about_assignments(void **state)
+{
+    (void)state;
+    for (int leaves = 0; leaves < 2; leaves++) {
+        const char *topic = new_topic(leaves ? "leaving" : "ending", 1);
+        struct member a = {0};
+        join(&a, topic, leaves ? "ending" : NULL);
+        await_stable(topic);
+        assert_int_equal(a.assign_calls, 0);
+        if (leaves)
+            kafka_consumer_leave_group(a.consumer);
+        kafka_consumer_close(a.consumer);
+        assert_int_equal(a.assign_calls, 0);
+        assert_int_equal(a.revoke_calls, 0);
+    }
+}
+
 static void test_unanswered_assignment_can_be_taken_back(void **state)
 {
     (void)state;
@@ -355,6 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_shares_partitions_and_reads_from_given_offsets),
         cmocka_unit_test(test_failing_callbacks_surface_and_are_asked_again),
+        cmocka_unit_test(test_who_ends_is_not_asked_about_assignments),
         cmocka_unit_test(test_unanswered_assignment_can_be_taken_back),
         cmocka_unit_test(test_paused_member_stays_and_rebalances),
         cmocka_unit_test(test_static_member_comes_back_at_once_and_fences_its_double),

@@ -120,10 +120,23 @@ int child_wait(struct child *child, int timeout_ms)
     return child->code;
 }
 
+/* Until then it is our copy, with our handlers. */
+static bool is_its_program(const struct child *child)
+{
+    char path[40], own[PATH_MAX], its[PATH_MAX];
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)child->pid);
+    ssize_t own_length = readlink("/proc/self/exe", own, sizeof own);
+    ssize_t its_length = readlink(path, its, sizeof its);
+    return its_length > 0 &&
+           (its_length != own_length || memcmp(own, its, (size_t)its_length) != 0);
+}
+
 static bool catches(const struct child *child, int signal)
 {
     char path[40], line[100];
     unsigned long long caught = 0;
+    if (!is_its_program(child))
+        return false;
     snprintf(path, sizeof path, "/proc/%d/status", (int)child->pid);
     FILE *status = fopen(path, "r");
     while (status != NULL && fgets(line, sizeof line, status) != NULL)
