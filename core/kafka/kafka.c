@@ -267,9 +267,10 @@ static enum status handle_assign(struct kafka_consumer *consumer,
                                  rd_kafka_topic_partition_list_t *list, struct error *error)
 {
     forget_unanswered(consumer);
-    if (consumer->ending) {
+    if (consumer->ending) { /* nor is anything asked of a member that goes: see handle_revoke */
         clear_tracks(consumer);
-        return assign_nothing(consumer, error);
+        (void)rd_kafka_assign(consumer->rk, NULL);
+        return STATUS_OK;
     }
     enum status status = answer_assignment(consumer, list, error);
     if (status == STATUS_OK)
