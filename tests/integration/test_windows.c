@@ -344,7 +344,8 @@ static void check_parts(const struct view_case *view)
     free(all);
 }
 
-static void check_view(const struct view_case *view, int64_t *rows)
+/* By HTTP and SQL, and by verify; `all`: by the command line too, and by parts of verify. */
+static void check_view(const struct view_case *view, bool all, int64_t *rows)
 {
     struct http_reply reply;
     char sql[200], *oracle = NULL;
@@ -356,12 +357,14 @@ static void check_view(const struct view_case *view, int64_t *rows)
     snprintf(sql, sizeof sql, "SELECT %s * FROM dovetail.\"%s\"",
              view->by_user ? "" : "NULL AS \"user\",", view->name);
     compare("the SQL view", reply.body, sql, ALL_COLUMNS);
-    check_command_line(view->name, reply.body);
+    if (all)
+        check_command_line(view->name, reply.body);
     check_parts(view);
     struct child *verify = deployment_run(deployment, 0, "dovetail", "verify", view->name, NULL);
     assert_non_null(strstr(child_output(verify), "identical"));
-    deployment_run(deployment, is_timeless(view) ? 2 : 0, "dovetail", "verify", view->name,
-                   "--from", "2018-11-03", "--to", "2024-03-10", NULL);
+    if (all)
+        deployment_run(deployment, is_timeless(view) ? 2 : 0, "dovetail", "verify", view->name,
+                       "--from", "2018-11-03", "--to", "2024-03-10", NULL);
     http_reply_free(&reply);
     free(oracle);
 }
@@ -396,7 +399,7 @@ static void windows_are_what_the_records_say(void **state)
     for (int wave = 0; wave < WAVES; wave++) {
         send_wave(wave);
         for (size_t i = 0; i < CASES; i++)
-            check_view(&cases[i], &rows);
+            check_view(&cases[i], wave + 1 == WAVES, &rows);
         if (wave + 1 < WAVES)
             deployment_run(deployment, 0, "dovetail-batch", "run", NULL);
     }
@@ -470,7 +473,7 @@ static void late_visits_bridge(void **state)
     }
     int64_t rows = 0;
     for (size_t i = 0; i < CASES; i++)
-        check_view(&cases[i], &rows);
+        check_view(&cases[i], true, &rows);
 }
 
 /* A key in the WHERE of a query reaches the tables of states, through joins and window functions.
