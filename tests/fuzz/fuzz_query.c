@@ -9,6 +9,7 @@
 
 #include "core/query/query_internal.h"
 #include "core/query/query_parse.h"
+#include "core/time/timestamp.h"
 
 enum { VIEWS = 6, ROW_LIMIT = 1000, RESULTS_MAX = 8, KEYS_MAX = 8 };
 
@@ -101,13 +102,14 @@ static void check_plan(const struct query_plan *plan, const struct catalog_versi
     struct query_sql batch;
     struct query_sql speed;
     struct query_sql both;
+    bool is_short = false;
     struct error error;
     enum status status =
         query_make_statements(plan, version, request->layer, arena, &batch, &speed, &error);
     FUZZ_CHECK(status == STATUS_OK, "%s", error.text);
     struct query_request asked = *request;
     asked.known = &known;
-    status = query_make_known_statement(plan, version, &asked, arena, &both, &error);
+    status = query_make_known_statement(plan, version, &asked, arena, &both, &is_short, &error);
     FUZZ_CHECK(status == STATUS_OK, "%s", error.text);
     FUZZ_CHECK(batch.text != NULL || speed.text != NULL, "no statement");
     check_statement(&batch);
