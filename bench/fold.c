@@ -96,7 +96,8 @@ static double encode_view(struct bench *bench, size_t v, uint64_t *checksum)
     pgbinary_writer_init(&writer);
     *checksum = 0;
     double spent = 0;
-    for (struct groups_cursor cursor = {0}; (group = groups_next(bench->groups[v], &cursor)) != NULL;) {
+    for (struct groups_cursor cursor = {0};
+         (group = groups_next(bench->groups[v], &cursor)) != NULL;) {
         pgbinary_writer_clear(&writer);
         double start = bench_seconds();
         if (group_encode_row(bench->views[v], group, &writer, &error) != STATUS_OK)

@@ -52,8 +52,7 @@ void pool_destroy(struct pool *pool)
     free(pool);
 }
 
-/* Answers may take long only where a person asked for much; plans of point queries are no work for
- * a just-in-time compiler. */
+/* Answers may take long only where a person asked for much. */
 static enum status open_connection(struct pool *pool, struct postgres **postgres,
                                    struct error *error)
 {
@@ -62,7 +61,7 @@ static enum status open_connection(struct pool *pool, struct postgres **postgres
                              : postgres_reconnect(*postgres, error);
     if (status == STATUS_OK)
         status = postgres_executef(*postgres, error,
-                                   "SET statement_timeout = %d; SET jit = off;"
+                                   "SET statement_timeout = %d;"
                                    " SET default_transaction_read_only = on;"
                                    " SET idle_in_transaction_session_timeout = '60s';"
                                    /* Statements differ by which conditions they have, so one plan

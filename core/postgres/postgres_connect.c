@@ -240,10 +240,11 @@ static void receive_notice(void *context, const PGresult *notice)
 /* Values that text results depend on, whatever the role's or database's defaults are; and the
  * keepalives of the server's end, so that it ends our session, with its locks, within a minute of
  * losing sight of us. No lock is waited for without a bound: who holds it may stand still for ever.
- * Not as start-up options, because a connection pooler refuses those it does
- * not know. */
+ * Nothing is compiled: where a table was not analyzed yet short statements may seem long, and each
+ * new session would spend a second on that. Not as start-up options, because a connection pooler
+ * refuses those it does not know. */
 static const char session_sql[] =
-    "SET lock_timeout = '30s'; "
+    "SET lock_timeout = '30s'; SET jit = off; "
     "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET tcp_keepalives_idle = 15; "
     "SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 6; SET tcp_user_timeout = 45000; "
     "SELECT pid, backend_start, pg_postmaster_start_time(), pg_is_in_recovery()"

@@ -84,6 +84,8 @@ static void test_session_settings(void **state)
     (void)state;
     assert_text_result("SHOW TimeZone", "UTC");
     assert_text_result("SHOW client_encoding", "UTF8");
+    assert_text_result("SELECT setting || ' ' || source FROM pg_settings WHERE name = 'jit'",
+                       "off session"); /* whatever the server's own setting is */
     assert_text_result("SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()",
                        "test-postgres");
     assert_text_result("SELECT timestamptz '2001-02-03 04:05:06+02'", "2001-02-03 02:05:06+00");
