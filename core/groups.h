@@ -42,7 +42,7 @@ static inline unsigned char *group_state(const struct group *group)
 /* The groups that one pane has. */
 struct group_pane {
     int64_t start_us;
-    struct group_slot *slots; /* group_table.c */
+    struct group_slot *slots; /* core/group_table.h */
     size_t slot_count;
     size_t group_count;
 };

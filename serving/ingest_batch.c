@@ -234,16 +234,19 @@ static bool enter(struct ingest_batch *batch, size_t bytes)
 
 bool ingest_batch_enter_list(struct ingest_batch *batch, struct http_response *response)
 {
-    size_t bytes = batch->count * sizeof *batch->events + batch->arena.reserved_bytes +
-                   batch->invalid_count * LISTED_BYTES;
+    /* With one of them all are refused where it is all or nothing. */
+    size_t listed =
+        batch->is_whole && batch->invalid_count > 0 ? batch->count : batch->invalid_count;
+    size_t bytes =
+        batch->count * sizeof *batch->events + batch->arena.reserved_bytes + listed * LISTED_BYTES;
     if (enter(batch, bytes))
         return true;
     ingest_count(batch->server->ingest, INGEST_HTTP, INGEST_OVERFLOW, batch->count);
     if (bytes > (size_t)batch->server->config->serving_ingest_memory_bytes)
         problem_respond(response, 413, NULL,
-                        "%zu of %zu events are refused, and there is no room to list so many; "
-                        "nothing was written",
-                        batch->invalid_count, batch->count);
+                        "the answer on %zu events would take more than serving.ingest_memory; "
+                        "send fewer at a time: nothing was written",
+                        batch->count);
     else
         problem_respond(response, 503, NULL,
                         "too many events are being answered already; nothing was written");

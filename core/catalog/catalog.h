@@ -117,7 +117,8 @@ enum status catalog_mark_built(struct postgres *postgres, int version, int64_t r
 
 /* In the caller's transaction: makes every building version current whose coverage the current run
  * has reached, retires the one it replaces and (re)creates the SQL view dovetail.<view>. A version
- * whose lookups cannot be bound goes on building, and a warning is logged. */
+ * whose lookups cannot be bound, or whose SQL view somebody reads for long, goes on building, and a
+ * warning is logged. */
 enum status catalog_promote(struct postgres *postgres, struct error *error) MUST_CHECK;
 
 /* Removes a view, in the caller's transaction, which has catalog_lock: its versions are retired and

@@ -15,6 +15,7 @@
 #include "core/catalog/catalog_internal.h"
 #include "core/catalog/catalog_lookup.h"
 #include "core/catalog/catalog_tables.h"
+#include "core/catalog/lock_wait.h"
 #include "core/program/program.h"
 
 enum status catalog_mark_built(struct postgres *postgres, int version, int64_t run,
@@ -216,9 +217,29 @@ static enum status switch_version(struct postgres *postgres, int version, struct
     return status;
 }
 
+/* The same, unless somebody reads dovetail.<view> for longer than a publication should wait, such
+ * as an export or a report. */
+static enum status switch_if_free(struct postgres *postgres, int version, struct view *view,
+                                  const char *binding, struct error *error)
+{
+    enum status status = postgres_execute(postgres, "SAVEPOINT promotion; " LOCK_WAIT_SQL, error);
+    if (status != STATUS_OK)
+        return status;
+    status = switch_version(postgres, version, view, binding, error);
+    if (status == STATUS_OK)
+        return postgres_execute(postgres, "RELEASE promotion", error);
+    if (!lock_wait_was_in_vain(error))
+        return status;
+    program_log(LOG_WARNING,
+                "view %s, version %d is not current yet: somebody reads dovetail.%s; the next run"
+                " tries again",
+                view->name, version, view->name);
+    return postgres_execute(postgres, "ROLLBACK TO promotion", error);
+}
+
 /* The version in row `row` of the building ones becomes current, unless what its lookups mean is
- * not there, or another release registered it and this one refuses it: that must not keep other
- * views from being published. */
+ * not there, its SQL view cannot be replaced now, or another release registered it and this one
+ * refuses it: that must not keep other views from being published. */
 static enum status make_current(struct postgres *postgres, const PGresult *building, int row,
                                 struct error *error)
 {
@@ -232,7 +253,7 @@ static enum status make_current(struct postgres *postgres, const PGresult *build
     if (status == STATUS_OK)
         status = catalog_lookups_resolve(postgres, view, &binding, error);
     if (status == STATUS_OK) {
-        status = switch_version(postgres, version, view, binding, error);
+        status = switch_if_free(postgres, version, view, binding, error);
     } else if (status == STATUS_REJECT) {
         program_log(LOG_WARNING, "view %s, version %d is not current yet: %s", name, version,
                     error->text);

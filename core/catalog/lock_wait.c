@@ -6,7 +6,7 @@
 
 #include "core/program/program.h"
 
-enum { WAIT_MS = 30000, LOOK_AGAIN_MS = 1000 };
+enum { WAIT_MS = 30000, PUBLICATION_MS = 3600000, LOOK_AGAIN_MS = 1000 };
 
 /* Sessions that stand still, each as `look`: what changes when they do anything. A COPY is one
  * statement, so its progress is a part of that. */
@@ -24,9 +24,22 @@ enum { WAIT_MS = 30000, LOOK_AGAIN_MS = 1000 };
     "            AND l.relation = to_regclass('dovetail_internal.position')"                       \
     "            AND l.mode <> 'AccessShareLock')) AS s"
 
-/* Who holds our tables, the likeliest first: not one that waits for a lock itself, more than a
- * reader, standing still, the oldest. Of other roles' sessions PostgreSQL may hide all but the
- * process and the role. */
+/* A run that is being published holds the versions while it is compared and stored, for as long as
+ * that takes: not one that has said nothing for long. */
+static const char publication_sql[] =
+    "SELECT a.pid, to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    " FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_locks AS l USING (pid)"
+    " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"
+    "    AND a.application_name ~ '^dovetail-batch' AND l.granted AND l.mode = 'RowShareLock'"
+    "    AND l.relation = to_regclass('dovetail_internal.view_version')"
+    "    AND (a.wait_event_type IS DISTINCT FROM 'Client'"
+    "        OR a.state_change > clock_timestamp() - interval '30 s'"
+    "        OR EXISTS (SELECT FROM pg_catalog.pg_stat_progress_copy AS c WHERE c.pid = a.pid))"
+    " LIMIT 1";
+
+/* Who holds our tables, for longer than a flush takes, the likeliest first: not one that
+ * waits for a lock itself, more than a reader, standing still, the oldest. Of other roles' sessions
+ * PostgreSQL may hide all but the process and the role. */
 static const char holder_sql[] =
     "SELECT a.pid, a.usename, COALESCE(nullif(a.application_name, ''), 'a session'),"
     "    to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"
@@ -39,6 +52,7 @@ static const char holder_sql[] =
     "        WHERE n.nspname IN ('dovetail', 'dovetail_internal'))"
     "    GROUP BY l.pid) AS held USING (pid)"
     " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"
+    "    AND COALESCE(a.xact_start < clock_timestamp() - interval '1 s', true)"
     " ORDER BY COALESCE(a.wait_event_type = 'Lock', false), held.writes DESC,"
     "    COALESCE(a.wait_event_type = 'Client', false) DESC, a.xact_start LIMIT 1";
 
@@ -115,7 +129,24 @@ struct lock_wait lock_wait_begin(void)
     return (struct lock_wait){.until_us = program_monotonic_us() + WAIT_MS * INT64_C(1000)};
 }
 
-bool lock_wait_again(const struct lock_wait *wait, struct postgres *postgres, enum status status,
+/* Tells of it, once for each wait. */
+static bool is_publishing(struct lock_wait *wait, struct postgres *postgres)
+{
+    struct error error;
+    PGresult *result = NULL;
+    if (postgres_query(postgres, publication_sql, 0, NULL, &result, &error) != STATUS_OK)
+        program_log(LOG_WARNING, "whether a run is being published: %s", error.text);
+    bool any = PQntuples(result) == 1;
+    if (any && !wait->has_told)
+        program_log(LOG_INFO,
+                    "waits for a run that is being published (process %s at the server, since %s)",
+                    PQgetvalue(result, 0, 0), PQgetvalue(result, 0, 1));
+    wait->has_told = wait->has_told || any;
+    PQclear(result);
+    return any;
+}
+
+bool lock_wait_again(struct lock_wait *wait, struct postgres *postgres, enum status status,
                      struct error *error)
 {
     if (status == STATUS_OK || !lock_wait_was_in_vain(error) || !postgres_is_connected(postgres))
@@ -123,7 +154,8 @@ bool lock_wait_again(const struct lock_wait *wait, struct postgres *postgres, en
     (void)end_stalled(postgres);
     if (program_stopping())
         return false;
-    if (program_monotonic_us() < wait->until_us)
+    int64_t over_us = program_monotonic_us() - wait->until_us;
+    if (over_us < 0 || (over_us < PUBLICATION_MS * INT64_C(1000) && is_publishing(wait, postgres)))
         return true;
     lock_wait_explain(postgres, error);
     return false;

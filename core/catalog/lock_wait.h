@@ -17,6 +17,7 @@
 
 struct lock_wait {
     int64_t until_us;
+    bool has_told; /* that a run is being published */
 };
 
 struct lock_wait lock_wait_begin(void);
@@ -26,8 +27,9 @@ bool lock_wait_was_in_vain(const struct error *error);
 
 /* After an attempt that ended with `status`, its transaction rolled back: whether to try again.
  * True only where it waited in vain for a lock, the bound is not over, and nobody stops the
- * program. False with the holder added to *error where it is over. */
-bool lock_wait_again(const struct lock_wait *wait, struct postgres *postgres, enum status status,
+ * program. The bound is half a minute, and an hour while a run is being published, which is told.
+ * False with the holder added to *error where it is over. */
+bool lock_wait_again(struct lock_wait *wait, struct postgres *postgres, enum status status,
                      struct error *error) MUST_CHECK;
 
 /* For those that repeat by themselves: where *error is of a lock that was waited for in vain, ends

@@ -9,7 +9,8 @@
  * knew of the producer, or refused it the right to be idempotent). Another one takes its place, at
  * most every RETRY_MAX_MS where that does not help. Records of the old one are reported, and never
  * given to the new one: whether brokers have them is not known, and a number that tells brokers of
- * a repetition is the old one's. */
+ * a repetition is the old one's. The old one ends when all of its reports are served, and is not
+ * waited for meanwhile. */
 #include "core/kafka/kafka_writer.h"
 
 #include <pthread.h>
@@ -21,8 +22,9 @@
 #include "core/program/program.h"
 
 enum {
-    POLL_MS = 200, /* of one wait: a report ends it early */
-    END_MS = 1000, /* for the reports of a producer that ends */
+    POLL_MS = 200,       /* of one wait: a report ends it early */
+    ENDING_POLL_MS = 10, /* while there are two */
+    END_MS = 1000,       /* for the reports of a producer that ends */
     RETRY_MIN_MS = 100,
     RETRY_MAX_MS = 10000,
 };
@@ -38,6 +40,7 @@ struct kafka_writer {
     bool started;
     atomic_bool closing;
     /* Of the thread. */
+    rd_kafka_t *ending;    /* the one before, or NULL */
     int64_t replace_at_us; /* not before */
     int retry_ms;
     bool left_behind; /* a client that does not end uses ours */
@@ -115,13 +118,24 @@ static void end_producer(struct kafka_writer *writer, rd_kafka_t *rk)
         writer->left_behind = true;
 }
 
+/* Of the one before: its reports, and its end after the last of them. */
+static void serve_ending(struct kafka_writer *writer)
+{
+    (void)rd_kafka_poll(writer->ending, 0);
+    if (rd_kafka_outq_len(writer->ending) > 0)
+        return;
+    if (!kafka_client_end(writer->ending))
+        writer->left_behind = true;
+    writer->ending = NULL;
+}
+
 /* In the place of one that has had a fatal error. */
 static void replace_producer(struct kafka_writer *writer, const char *reason)
 {
     struct error error;
     rd_kafka_t *made = NULL;
     rd_kafka_t *old = writer->rk;
-    if (program_monotonic_us() < writer->replace_at_us)
+    if (writer->ending != NULL || program_monotonic_us() < writer->replace_at_us)
         return;
     program_log(LOG_WARNING, "%s: the producer is made anew", reason);
     enum status status = make_producer(writer, &made, &error);
@@ -134,7 +148,9 @@ static void replace_producer(struct kafka_writer *writer, const char *reason)
     pthread_rwlock_wrlock(&writer->lock);
     writer->rk = made;
     pthread_rwlock_unlock(&writer->lock);
-    end_producer(writer, old);
+    (void)rd_kafka_purge(old, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                                  RD_KAFKA_PURGE_F_NON_BLOCKING);
+    writer->ending = old;
 }
 
 static void *run(void *context)
@@ -142,7 +158,9 @@ static void *run(void *context)
     struct kafka_writer *writer = context;
     struct error error;
     while (!atomic_load(&writer->closing)) {
-        (void)rd_kafka_poll(writer->rk, POLL_MS);
+        (void)rd_kafka_poll(writer->rk, writer->ending != NULL ? ENDING_POLL_MS : POLL_MS);
+        if (writer->ending != NULL)
+            serve_ending(writer);
         if (kafka_client_check_fatal(writer->rk, &error) != STATUS_OK)
             replace_producer(writer, error.text);
     }
@@ -205,6 +223,8 @@ void kafka_writer_destroy(struct kafka_writer *writer)
     atomic_store(&writer->closing, true);
     if (writer->started)
         pthread_join(writer->thread, NULL);
+    if (writer->ending != NULL)
+        end_producer(writer, writer->ending);
     if (writer->rk != NULL)
         end_producer(writer, writer->rk);
     if (writer->left_behind)

@@ -292,7 +292,8 @@ static enum status fault_choice(const struct load *load, const struct option *op
     return fault(load, key, "must be %s", text);
 }
 
-/* The text may have come from ${...}, so that no message shows it. */
+/* The text may have come from ${...}, so that no message shows it; but for what is wrong with a
+ * schedule, which by then has the form of one. */
 static enum status check_text(const struct load *load, const struct option *option, const char *key,
                               const char *text)
 {

@@ -112,8 +112,8 @@ enum status query_make_statements(const struct query_plan *plan,
                                   struct query_sql *speed, struct error *error) MUST_CHECK;
 /* Both in one, with a column in front that says which layer a row is of (enum query_layer). All of
  * it is empty where the snapshot is not that of request->known; where it is, there is one row more,
- * of NULLs, that has QUERY_MERGED there. *is_short: few rows are expected, and there are no more
- * than QUERY_SHORT_ROWS; with as many it may have been cut off. */
+ * of NULLs, that has QUERY_MERGED there. *is_short: few rows are expected, all of them small, and
+ * there are no more than QUERY_SHORT_ROWS; with as many it may have been cut off. */
 enum { QUERY_SHORT_ROWS = 1000 };
 enum status query_make_known_statement(const struct query_plan *plan,
                                        const struct catalog_version *version,

@@ -261,6 +261,27 @@ static enum status put_known_speed(struct query_text *sql, const struct making *
     return STATUS_OK;
 }
 
+/* States of a few bytes, whatever was folded into them: no sets, no sketches, no texts. */
+static bool has_small_states(const struct view *shape)
+{
+    for (size_t i = 0; i < shape->state_count; i++) {
+        const struct measure *measure = shape->measures[i].measure;
+        for (size_t c = 0; c < measure->column_count; c++) {
+            switch (measure->columns[c].oid) {
+            case PG_OID_BOOL:
+            case PG_OID_INT4:
+            case PG_OID_INT8:
+            case PG_OID_TIMESTAMPTZ:
+            case PG_OID_NUMERIC:
+                continue;
+            default:
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 enum status query_make_known_statement(const struct query_plan *plan,
                                        const struct catalog_version *version,
                                        const struct query_request *request, struct arena *arena,
@@ -284,6 +305,7 @@ enum status query_make_known_statement(const struct query_plan *plan,
         status = put_known_batch(sql, &making, known, mark, parameters, error);
     if (status == STATUS_OK && request->layer != QUERY_BATCH)
         status = put_known_speed(sql, &making, request, mark, parameters, is_short, error);
+    *is_short = *is_short && has_small_states(&plan->shape);
     if (status == STATUS_OK && *is_short)
         query_put_format(sql, " LIMIT %d", QUERY_SHORT_ROWS);
     out->text = query_text_keep(&text, arena);

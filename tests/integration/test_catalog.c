@@ -17,6 +17,7 @@
 #include "core/catalog/lock_wait.h"
 #include "core/catalog/catalog_tables.h"
 #include "core/query/query.h"
+#include "core/program/program.h"
 #include "tests/support/stack.h"
 
 #define assert_status(expected, call)                                                              \
@@ -400,7 +401,18 @@ static void test_a_version_waits_for_a_run_that_has_it(void **state)
     promote();
     assert_rows("SELECT version, state FROM dovetail_internal.view_version ORDER BY version",
                 "1|current;2|building");
+    /* Its SQL view cannot be replaced while somebody reads it: the run is published all the same.
+     */
     publish(3, 50);
+    char *conninfo = conninfo_of(database);
+    struct postgres *reader = NULL;
+    assert_ok(postgres_connect(conninfo, "a report", &reader, &error));
+    assert_ok(postgres_execute(reader, "BEGIN; SELECT * FROM dovetail.by_origin", &error));
+    promote();
+    assert_rows("SELECT version, state FROM dovetail_internal.view_version ORDER BY version",
+                "1|current;2|building");
+    postgres_close(reader);
+    free(conninfo);
     promote();
     assert_rows("SELECT version, state FROM dovetail_internal.view_version ORDER BY version",
                 "1|retired;2|current");
@@ -741,6 +753,8 @@ static void test_who_holds_a_lock_is_named(void **state)
     assert_status(STATUS_RETRY, lock_positions());
     assert_true(lock_wait_again(&wait, postgres, STATUS_RETRY, &error)); /* there is time */
     wait.until_us = 0;
+    assert_ok(postgres_execute(postgres, "SELECT pg_sleep(1.1)", &error)); /* no flush takes that */
+    assert_status(STATUS_RETRY, lock_positions());
     assert_false(lock_wait_again(&wait, postgres, STATUS_RETRY, &error)); /* over */
     expect_holder(pid);
     assert_status(STATUS_RETRY, lock_positions());
@@ -753,6 +767,42 @@ static void test_who_holds_a_lock_is_named(void **state)
     assert_false(lock_wait_again(&wait, postgres, STATUS_OK, &error));
     assert_status(STATUS_FATAL, postgres_execute(postgres, "SELECT 1 / 0", &error));
     assert_false(lock_wait_again(&wait, postgres, STATUS_FATAL, &error)); /* another trouble */
+    postgres_close(holder);
+    free(conninfo);
+}
+
+static enum status lock_versions(void)
+{
+    enum status status =
+        postgres_execute(postgres, "BEGIN; SET LOCAL lock_timeout = '50ms'", &error);
+    if (status == STATUS_OK)
+        status = catalog_lock(postgres, &error);
+    (void)!postgres_execute(postgres, "ROLLBACK", NULL);
+    return status;
+}
+
+/* A run takes as long as it takes: who registers a view meanwhile waits. */
+static void test_a_publication_is_waited_for(void **state)
+{
+    (void)state;
+    prepare();
+    register_view(view_text);
+    char *conninfo = conninfo_of(database);
+    struct postgres *holder = NULL;
+    assert_ok(postgres_connect(conninfo, "dovetail-batch", &holder, &error));
+    assert_ok(postgres_execute(
+        holder, "BEGIN; SELECT FROM dovetail_internal.view_version FOR SHARE", &error));
+    struct lock_wait wait = {.until_us = program_monotonic_us() - 1};
+    for (int i = 0; i < 2; i++) {
+        assert_status(STATUS_RETRY, lock_versions());
+        assert_true(lock_wait_again(&wait, postgres, STATUS_RETRY, &error));
+        assert_true(wait.has_told);
+    }
+    wait.until_us -= INT64_C(3600000000);
+    assert_status(STATUS_RETRY, lock_versions());
+    assert_false(lock_wait_again(&wait, postgres, STATUS_RETRY, &error)); /* over, too */
+    assert_ok(postgres_execute(holder, "COMMIT", &error));
+    assert_ok(lock_versions());
     postgres_close(holder);
     free(conninfo);
 }
@@ -823,6 +873,7 @@ int main(void)
         TEST(test_sql_view_merges_exactly),
         TEST(test_sql_view_does_not_depend_on_the_reader),
         TEST(test_who_holds_a_lock_is_named),
+        TEST(test_a_publication_is_waited_for),
         TEST(test_dependent_objects_are_named),
         TEST(test_widest_keys_fit_the_index),
     };

@@ -333,7 +333,7 @@ static double pending_bytes(void)
 static void test_lists_of_what_is_refused_are_bounded(void **state)
 {
     (void)state;
-    enum { REFUSED = 2000, LINE = 24 };
+    enum { REFUSED = 2000, LINE = 80 };
     char *body = malloc(REFUSED * LINE + 1);
     size_t length = 0;
     for (int i = 0; i < REFUSED; i++)
@@ -347,7 +347,15 @@ static void test_lists_of_what_is_refused_are_bounded(void **state)
     deployment_set(deployment, "serving", "ingest_memory", json_string("1 MiB"));
     serve_anew();
     int64_t before = topic_size();
-    assert_problem(post(DOOR, LINES, body, 413), NULL, "no room to list so many");
+    assert_problem(post(DOOR, LINES, body, 413), NULL, "more than serving.ingest_memory");
+    length = 0; /* all or nothing: one bad event makes a list of all */
+    for (int i = 0; i < REFUSED; i++)
+        length += (size_t)sprintf(body + length, "%s\n", i == 0 ? "{}" : order("s", "1"));
+    assert_problem(post(DOOR "?whole=1", LINES, body, 413), NULL,
+                   "more than serving.ingest_memory");
+    length = 0;
+    for (int i = 0; i < REFUSED; i++)
+        length += (size_t)sprintf(body + length, "{\"shop\": \"x%d\"}\n", i);
     char *end = body;
     for (int i = 0; i < 100; i++)
         end = strchr(end, '\n') + 1;
