@@ -159,7 +159,8 @@ static enum status grow_pane(struct group_table *table, struct group_pane *pane,
     if (pane->slot_count > ARENA_SLOTS) {
         free(pane->slots);
         table->slot_bytes -= pane->slot_count * sizeof *pane->slots;
-        table->growth_bytes -= grown.slot_count * sizeof *pane->slots;
+        if (is_full(pane->group_count, pane->slot_count))
+            table->growth_bytes -= grown.slot_count * sizeof *pane->slots;
     }
     *pane = grown;
     return STATUS_OK;
@@ -239,6 +240,16 @@ enum status group_table_add(struct group_table *table, struct group_pane *pane, 
     if (pane->slot_count > ARENA_SLOTS && is_full(pane->group_count, pane->slot_count))
         table->growth_bytes += 2 * pane->slot_count * sizeof *pane->slots;
     return STATUS_OK;
+}
+
+enum status group_table_reserve(struct group_table *table, int64_t start_us, size_t count,
+                                struct error *error)
+{
+    struct group_pane *pane = group_table_pane(table, start_us);
+    enum status status = pane->slots == NULL ? open_pane(table, start_us, &pane, error) : STATUS_OK;
+    while (status == STATUS_OK && is_full(count, pane->slot_count))
+        status = grow_pane(table, pane, error);
+    return status;
 }
 
 /* --- walking --- */

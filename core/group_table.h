@@ -73,6 +73,10 @@ enum status group_table_add(struct group_table *table, struct group_pane *pane, 
                             uint64_t hash, const unsigned char *key, size_t key_length,
                             struct group **out, struct error *error) MUST_CHECK;
 
+/* See groups_reserve. */
+enum status group_table_reserve(struct group_table *table, int64_t start_us, size_t count,
+                                struct error *error) MUST_CHECK;
+
 /* See groups_next_pane. */
 const struct group_pane *group_table_next_pane(const struct group_table *table, size_t *cursor);
 

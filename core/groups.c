@@ -120,6 +120,12 @@ enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
                            window_start_us, hash, key, key_length, out, error);
 }
 
+enum status groups_reserve(struct groups *groups, int64_t window_start_us, size_t count,
+                           struct error *error)
+{
+    return group_table_reserve(&groups->table, window_start_us, count, error);
+}
+
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length)
 {

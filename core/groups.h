@@ -64,6 +64,10 @@ size_t groups_peak_bytes(const struct groups *groups);
 enum status groups_find_or_add(struct groups *groups, int64_t window_start_us,
                                const unsigned char *key, size_t key_length, struct group **out,
                                struct error *error) MUST_CHECK;
+/* Room for so many groups of a pane before they come one by one. Those of another table come in the
+ * order of their hashes, which would crowd the beginning of a table that is still to grow. */
+enum status groups_reserve(struct groups *groups, int64_t window_start_us, size_t count,
+                           struct error *error) MUST_CHECK;
 struct group *groups_find(const struct groups *groups, int64_t window_start_us,
                           const unsigned char *key, size_t key_length);
 

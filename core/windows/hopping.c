@@ -31,29 +31,42 @@ static bool in_range(const struct window_range *range, int64_t start_us)
            (!range->has_to || start_us < range->to_us);
 }
 
+/* The groups of a pane into one of the windows that it is a part of. */
+static enum status combine_pane(const struct group_pane *pane, int64_t start_us,
+                                size_t memory_bytes, struct groups *windows, struct error *error)
+{
+    size_t cursor = 0;
+    uint64_t hash;
+    const struct group *group;
+    if (groups_memory_bytes(windows) > memory_bytes)
+        return STATUS_OK;
+    enum status status = groups_reserve(windows, start_us, pane->group_count, error);
+    while (status == STATUS_OK && groups_memory_bytes(windows) <= memory_bytes &&
+           (group = group_pane_next(pane, &cursor, &hash)) != NULL) {
+        struct group *into;
+        status = groups_find_or_add(windows, start_us, group->key, group->key_length, &into, error);
+        if (status == STATUS_OK)
+            status = groups_merge_states(windows, into, group_state(group), error);
+    }
+    return status;
+}
+
 static enum status hopping_combine(const struct view *view, const struct window_range *range,
                                    const struct groups *panes, size_t memory_bytes,
                                    struct groups *windows, struct error *error)
 {
     const struct window *window = &view->window;
-    struct groups_cursor cursor = {0};
-    const struct group *pane;
-    while ((pane = groups_next(panes, &cursor)) != NULL &&
-           groups_memory_bytes(windows) <= memory_bytes) {
-        int64_t start_us = window_floor(pane->window_start_us, window->slide_us);
-        for (; start_us + window->size_us > pane->window_start_us; start_us -= window->slide_us) {
-            struct group *into;
-            if (!in_range(range, start_us))
-                continue;
-            enum status status =
-                groups_find_or_add(windows, start_us, pane->key, pane->key_length, &into, error);
-            if (status == STATUS_OK)
-                status = groups_merge_states(windows, into, group_state(pane), error);
-            if (status != STATUS_OK)
-                return status;
-        }
+    size_t cursor = 0;
+    const struct group_pane *pane;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && (pane = groups_next_pane(panes, &cursor)) != NULL) {
+        int64_t start_us = window_floor(pane->start_us, window->slide_us);
+        for (; status == STATUS_OK && start_us + window->size_us > pane->start_us;
+             start_us -= window->slide_us)
+            if (in_range(range, start_us))
+                status = combine_pane(pane, start_us, memory_bytes, windows, error);
     }
-    return STATUS_OK;
+    return status;
 }
 
 static void hopping_bounds(const struct view *view, const struct group *group, int64_t *start_us,

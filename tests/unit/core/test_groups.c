@@ -486,6 +486,37 @@ static void test_peak_bytes(void **state)
     assert_true(grown >= 8);
 }
 
+static size_t slot_bytes(void)
+{
+    return groups_memory_bytes(groups) - groups_arena(groups)->reserved_bytes;
+}
+
+/* Room is made once, for new panes and for those that have groups. */
+static void test_reserve(void **state)
+{
+    (void)state;
+    enum { GROUPS = 5000 };
+    make_view("\"group_by\":[\"amount\"],\"measures\":{\"n\":\"count(*)\"}");
+    struct group *group;
+    size_t reserved = 0;
+    for (int pane = 0; pane < 3; pane++) {
+        int had = pane * 100; /* some, in slots of their own and in the arena */
+        for (int i = 0; i < GROUPS; i++) {
+            unsigned char key[8] = {(unsigned char)(i & 255), (unsigned char)(i >> 8)};
+            if (i == had) {
+                must(groups_reserve(groups, pane, GROUPS, &error));
+                reserved = slot_bytes();
+                assert_int_equal(groups_peak_bytes(groups), groups_memory_bytes(groups));
+            }
+            must(groups_find_or_add(groups, pane, key, sizeof key, &group, &error));
+            assert_true(i < had || slot_bytes() == reserved);
+        }
+    }
+    assert_int_equal(groups_count(groups), 3 * GROUPS);
+    must(groups_reserve(groups, 0, 10, &error)); /* there is more than that */
+    assert_int_equal(slot_bytes(), reserved);
+}
+
 /* --- stored rows --- */
 
 static void encode(const struct group *group, struct pgbinary_writer *writer)
@@ -622,6 +653,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_growth, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_panes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_peak_bytes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reserve, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_merge_row, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_rows_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_merge, set_up, tear_down),
