@@ -48,8 +48,10 @@ static enum status find_groups(struct worker *worker, size_t version, size_t cut
             return STATUS_OK;
         groups = &worker->scratch[version];
         if (*groups != NULL && groups_peak_bytes(*groups) > worker->share_bytes / SCRATCH_SHARE /
-                                                                job->catalog->version_count)
-            groups_clear(*groups);
+                                                                job->catalog->version_count) {
+            groups_destroy(*groups); /* cleared, it would keep its largest tables */
+            *groups = NULL;
+        }
     } else {
         enum recompute_part part = offset < route->from ? route->below : route->above;
         *slot = version * RECOMPUTE_PARTS + part;

@@ -423,9 +423,12 @@ section_busy() {
 
 # One run after the other, until it is enough; the last one is finished.
 publish_until_enough() {
+    trap 'kill "$run" 2> /dev/null || true; wait "$run" || true; exit 0' TERM
     until [ -e "$work/enough" ]; do
-        setsid -w "$build/dovetail-batch" run --config "$config" \
-            > /dev/null 2>> "$work/dovetail-batch.log"
+        setsid "$build/dovetail-batch" run --config "$config" \
+            > /dev/null 2>> "$work/dovetail-batch.log" &
+        run=$!
+        wait "$run" || exit 1
     done
 }
 
