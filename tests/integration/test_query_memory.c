@@ -127,6 +127,7 @@ static void test_memory_is_bounded(void **state)
 
 int main(void)
 {
+    more_settings = "{\"queue_ms\": 120000}"; /* eight of these take long under a sanitizer */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_is_bounded),
     };
