@@ -46,19 +46,24 @@ enum { GROWTH_MAX_KB = (16 + 256) * 1024 };
 enum { GROWTH_MAX_KB = 16 * 1024 };
 #endif
 
-/* Eight at once, of 300,000 groups each, which took some 45 MB apiece: memory stays where it was,
- * whether they are refused or have a limit. */
-static void assert_bounded(const char *target, int status, const char *part)
+static void ask_eight(struct heavy heavy[8], const char *target)
 {
-    struct heavy heavy[8];
     pthread_t threads[8];
-    long before = peak_kilobytes();
     for (int i = 0; i < 8; i++) {
         heavy[i] = (struct heavy){.target = target};
         assert_int_equal(pthread_create(&threads[i], NULL, ask_heavy, &heavy[i]), 0);
     }
     for (int i = 0; i < 8; i++)
         stack_join(threads[i], "a question");
+}
+
+/* Eight at once, of 300,000 groups each, which took some 45 MB apiece: memory stays where it was,
+ * whether they are refused or have a limit. */
+static void assert_bounded(const char *target, int status, const char *part)
+{
+    struct heavy heavy[8];
+    long before = peak_kilobytes();
+    ask_eight(heavy, target);
     for (int i = 0; i < 8; i++)
         if (heavy[i].status != status || strstr(heavy[i].body, part) == NULL)
             fail_msg("%s: %d %s", target, heavy[i].status, heavy[i].body);
@@ -71,15 +76,9 @@ static void assert_bounded(const char *target, int status, const char *part)
 static void assert_shared(const char *target)
 {
     struct heavy heavy[8];
-    pthread_t threads[8];
     int answered = 0;
     long before = peak_kilobytes();
-    for (int i = 0; i < 8; i++) {
-        heavy[i] = (struct heavy){.target = target};
-        assert_int_equal(pthread_create(&threads[i], NULL, ask_heavy, &heavy[i]), 0);
-    }
-    for (int i = 0; i < 8; i++)
-        stack_join(threads[i], "a question");
+    ask_eight(heavy, target);
     for (int i = 0; i < 8; i++) {
         bool shared = heavy[i].status == 503 && strstr(heavy[i].body, "other queries use") != NULL;
         answered += heavy[i].status == 200;

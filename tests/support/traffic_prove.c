@@ -66,15 +66,15 @@ void traffic_await_end(struct traffic *traffic, struct child *const *children, i
     }
 }
 
-void traffic_check_view(struct traffic *traffic, const struct deployment *deployment,
-                        const struct oracle_view *view)
+/* Everything of a view by one layer, checked: the rows, and where they stand. */
+static char *ask_layer(struct traffic *traffic, const struct deployment *deployment,
+                       const struct oracle_view *view, enum oracle_layer layer,
+                       struct oracle_receipt *receipt)
 {
-    struct oracle_query query = {.view = view};
+    const struct oracle_query query = {.view = view, .layer = layer};
     struct oracle_answer answer;
     struct http_reply reply;
-    int64_t ends[ORACLE_PARTITIONS];
     char problem[PROBLEM_BYTES];
-    size_t count;
     struct http_session *session = http_session_create(deployment->port);
     char *target = oracle_target(&query);
     http_get(session, target, &reply);
@@ -83,15 +83,25 @@ void traffic_check_view(struct traffic *traffic, const struct deployment *deploy
     if (!oracle_check(traffic->oracle, &query, reply.body, problem, sizeof problem) ||
         !oracle_read_answer(traffic->oracle, &query, reply.body, &answer, problem, sizeof problem))
         fail_msg("%s", problem);
-    oracle_ends(traffic->oracle, ends);
-    for (int p = 0; p < oracle_partitions(traffic->oracle); p++)
-        assert_true(answer.receipt.positions[p] >= ends[p]);
-    free(answer.rows);
     free(target);
     http_reply_free(&reply);
     http_session_destroy(session);
+    *receipt = answer.receipt;
+    return answer.rows;
+}
 
+void traffic_check_view(struct traffic *traffic, const struct deployment *deployment,
+                        const struct oracle_view *view)
+{
+    struct oracle_query query = {.view = view};
     struct oracle_receipt receipt;
+    int64_t ends[ORACLE_PARTITIONS];
+    char problem[PROBLEM_BYTES];
+    size_t count;
+    free(ask_layer(traffic, deployment, view, query.layer, &receipt));
+    oracle_ends(traffic->oracle, ends);
+    for (int p = 0; p < oracle_partitions(traffic->oracle); p++)
+        assert_true(receipt.positions[p] >= ends[p]);
     char *rows = NULL;
     struct sql_session *sql = sql_session_create(deployment->postgres, traffic->topic);
     if (!sql_read_view(sql, view, &receipt, &rows, problem, sizeof problem))
@@ -126,30 +136,6 @@ void traffic_check_all(struct traffic *traffic, const struct deployment *deploym
     for (size_t i = 0; i < traffic->options.view_count; i++)
         traffic_check_view(traffic, deployment, &traffic->options.views[i]);
     check_ledger(traffic, deployment);
-}
-
-/* Everything of a view by one layer: the rows, and where they stand. */
-static char *ask_layer(struct traffic *traffic, const struct deployment *deployment,
-                       const struct oracle_view *view, enum oracle_layer layer,
-                       struct oracle_receipt *receipt)
-{
-    const struct oracle_query query = {.view = view, .layer = layer};
-    struct oracle_answer answer;
-    struct http_reply reply;
-    char problem[PROBLEM_BYTES];
-    struct http_session *session = http_session_create(deployment->port);
-    char *target = oracle_target(&query);
-    http_get(session, target, &reply);
-    if (reply.status != 200)
-        fail_msg("%s: %d %s", target, reply.status, reply.body);
-    if (!oracle_check(traffic->oracle, &query, reply.body, problem, sizeof problem) ||
-        !oracle_read_answer(traffic->oracle, &query, reply.body, &answer, problem, sizeof problem))
-        fail_msg("%s", problem);
-    free(target);
-    http_reply_free(&reply);
-    http_session_destroy(session);
-    *receipt = answer.receipt;
-    return answer.rows;
 }
 
 enum { VIEWS_MAX = 16, VERIFY_MS = 10 * STACK_WAIT_MS /* it reads every record again */ };
